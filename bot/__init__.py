@@ -1,0 +1,1 @@
+"""What runs: one module per process or command. Nobody imports this package."""

@@ -1,0 +1,1 @@
+"""Pipecat: one pipeline per call."""

@@ -1,0 +1,1 @@
+"""The wire to the GPU host: the OpenAI Realtime protocol. No torch."""

@@ -1,0 +1,165 @@
+"""What the Realtime server needs of a speech model, without knowing torch.
+
+A `SpeechModel` holds weights and is read-only after loading. A `SpeechSession` is everything one
+conversation owns; dropping it frees all of it. A `Reply` is one answer under way, advanced in
+bounded steps so that several calls can share a device. All methods run on the one thread that owns
+the device; none may be called from the event loop.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+NO_SOUND: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
+
+
+class Role(Enum):
+    """Who a text item speaks for."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+class StopReason(Enum):
+    """Why a reply ended."""
+
+    END = "end"  # the model gave the turn back
+    MAX_TOKENS = "max_tokens"
+    CONTEXT_FULL = "context_full"
+    TOOL_CALL = "tool_call"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How tokens are drawn. A seed makes a reply reproducible, alone or beside other calls."""
+
+    temperature: float = 0.2
+    top_p: float = 0.8
+    max_tokens: int = 2000
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A function the model may call; `parameters` is a JSON schema, as the Realtime wire has it."""
+
+    name: str
+    description: str
+    parameters: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """A call the model made; `arguments` is JSON text as the model wrote it, not yet checked."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What one step of a reply brought; all parts may be empty.
+
+    `text` holds whole characters only. `pcm` is mono float32 in [-1, 1], shape [T], at the model's
+    `output_sample_rate`. Token counts are those generated in this step.
+    """
+
+    text: str = ""
+    pcm: NDArray[np.float32] = field(default_factory=lambda: NO_SOUND)
+    n_text_tokens: int = 0
+    n_audio_tokens: int = 0
+
+
+class Reply(Protocol):
+    """One answer under way."""
+
+    stop_reason: StopReason | None  # None until the last step has been taken
+    tool_call: ToolCall | None  # set when stop_reason is TOOL_CALL
+    n_prompt_tokens: int
+
+    def step(self) -> Step:
+        """Do one bounded unit of work: one language-model token, or one block of sound.
+
+        Must not be called once `stop_reason` is set.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """Stop here: keep the tokens generated so far in the history, free everything else.
+
+        Idempotent; sets `stop_reason` to CANCELLED unless the reply had already ended.
+        """
+        ...
+
+
+class SpeechSession(Protocol):
+    """One conversation: its history of items, its caches, its unfinished user audio."""
+
+    def configure(self, *, instructions: str, tools: Sequence[Tool]) -> None:
+        """Set the system text and tools; takes effect from the next reply."""
+        ...
+
+    def append_audio(self, pcm: NDArray[np.float32]) -> None:
+        """Add caller audio, shape [T], at `input_sample_rate`, to the open user turn."""
+        ...
+
+    def clear_audio(self) -> None:
+        """Forget the open user turn."""
+        ...
+
+    def commit_audio(self, item_id: str) -> int:
+        """Close the open user turn as a history item; return its number of speech tokens."""
+        ...
+
+    def add_text(self, item_id: str, role: Role, text: str) -> None:
+        """Add a text item. `text` is data: nothing in it can become a control token."""
+        ...
+
+    def add_tool_output(self, item_id: str, output: str) -> None:
+        """Add the result of a tool call. `output` is data, as in `add_text`."""
+        ...
+
+    def start_reply(
+        self, item_id: str, sampling: Sampling, *, instructions: str | None = None
+    ) -> Reply:
+        """Begin an answer to the history, kept as `item_id`.
+
+        `instructions` is a request for this reply alone (a greeting, a reminder): it is put to the
+        model as a text turn and does not stay in the history.
+        """
+        ...
+
+    def truncate(self, item_id: str, audio_end_ms: int) -> int:
+        """Cut a reply to what was heard of it; return the number of audio tokens kept.
+
+        Raises KeyError for an unknown item and ValueError if it is not a reply.
+        """
+        ...
+
+    def delete(self, item_id: str) -> None:
+        """Remove an item from the history. Raises KeyError for an unknown item."""
+        ...
+
+    def close(self) -> None:
+        """Free all the session holds. Idempotent."""
+        ...
+
+
+class SpeechModel(Protocol):
+    """A loaded model that can hold several conversations."""
+
+    @property
+    def input_sample_rate(self) -> int: ...
+
+    @property
+    def output_sample_rate(self) -> int: ...
+
+    def open_session(self) -> SpeechSession:
+        """Begin a conversation."""
+        ...

@@ -1,0 +1,1 @@
+"""A phone network made of code: it behaves towards a bot as Twilio does."""
