@@ -1,0 +1,187 @@
+"""Loads a released GLM-4-Voice language model into transformers' own `GlmForCausalLM`.
+
+The released folder names its dimensions and tensors in ChatGLM's way; both are mapped here, so no
+code of the folder is ever run. Every dimension comes from `config.json`.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GlmConfig, GlmForCausalLM
+from transformers.models.glm.modeling_glm import GlmRotaryEmbedding
+
+from pipelines.glm4voice.checkpoint import (
+    CheckpointError,
+    config_value,
+    read_json,
+    read_safetensors,
+)
+
+ROPE_BASE = 10_000.0
+ROTARY_SHARE = 0.5  # of each head's dimensions, in interleaved pairs
+
+# What the released family is: another value means another architecture, not another size.
+FIXED_OPTIONS: Mapping[str, bool] = {
+    "add_bias_linear": False,
+    "rmsnorm": True,
+    "post_layer_norm": True,
+    "apply_residual_connection_post_layernorm": False,
+    "tie_word_embeddings": False,
+}
+
+IGNORED_KEYS = frozenset({"transformer.rotary_pos_emb.inv_freq"})  # rebuilt from rope_ratio
+
+
+def load_language_model(folder: Path, *, device: str, dtype: torch.dtype) -> GlmForCausalLM:
+    """Load config and weights from `folder`; return the model in eval mode, frozen.
+
+    The model is built on the meta device and its parameters replaced by the file's, so nothing is
+    initialised for nothing. On the CPU in the file's own dtype, the weights stay memory-mapped.
+
+    Raises CheckpointError naming the file, and the key or shape expected and found.
+    """
+    config = read_config(folder / "config.json")
+    tensors = read_safetensors(folder)
+    _check_shapes(config, tensors, folder)
+    with torch.device("meta"):
+        model = GlmForCausalLM(config)
+    weights = {name: tensor.to(device, dtype) for name, tensor in _renamed(config, tensors)}
+    model.load_state_dict(weights, strict=True, assign=True)
+    # Its frequencies are no parameters: they are on the meta device still, and stay float32.
+    model.model.rotary_emb = GlmRotaryEmbedding(config).to(device)
+    return model.eval().requires_grad_(False)
+
+
+def read_config(path: Path) -> GlmConfig:
+    """Read ChatGLM's config.json as transformers' GlmConfig. Raises CheckpointError."""
+    found = read_json(path)
+    for name, value in FIXED_OPTIONS.items():
+        if found.get(name, value) != value:
+            raise CheckpointError(
+                f"{path}: key {name!r} is {found[name]!r}; only {value!r} is supported"
+            )
+    n_heads = _positive(found, "num_attention_heads", path)
+    grouped = found.get("multi_query_attention", False)
+    return GlmConfig(
+        vocab_size=_positive(found, "padded_vocab_size", path),
+        hidden_size=_positive(found, "hidden_size", path),
+        intermediate_size=_positive(found, "ffn_hidden_size", path),
+        num_hidden_layers=_positive(found, "num_layers", path),
+        num_attention_heads=n_heads,
+        num_key_value_heads=(
+            _positive(found, "multi_query_group_num", path) if grouped else n_heads
+        ),
+        head_dim=_positive(found, "kv_channels", path),
+        max_position_embeddings=_positive(found, "seq_length", path),
+        rms_norm_eps=config_value(found, "layernorm_epsilon", float, path=path),
+        attention_bias=bool(found.get("add_qkv_bias", False)),
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": ROPE_BASE * float(found.get("rope_ratio", 1)),
+            "partial_rotary_factor": ROTARY_SHARE,
+        },
+        tie_word_embeddings=False,
+        pad_token_id=found.get("pad_token_id"),
+        eos_token_id=_id_list(found, "eos_token_id", path),
+    )
+
+
+def _positive(found: Mapping[str, Any], name: str, path: Path) -> int:
+    value = config_value(found, name, int, path=path)
+    if value <= 0:
+        raise CheckpointError(f"{path}: key {name!r}: expected a positive number, found {value}")
+    return value
+
+
+def _id_list(found: Mapping[str, Any], name: str, path: Path) -> list[int]:
+    value = found.get(name)
+    ids = value if isinstance(value, list) else [value]
+    if not all(isinstance(one, int) for one in ids):
+        raise CheckpointError(
+            f"{path}: key {name!r}: expected an id or a list of ids, found {value!r}"
+        )
+    return list(ids)
+
+
+def _expected_shapes(config: GlmConfig) -> dict[str, tuple[int, ...]]:
+    """Every tensor the folder must hold, under its released name."""
+    width, vocab = config.hidden_size, config.vocab_size
+    query, key = _head_rows(config)
+    shapes: dict[str, tuple[int, ...]] = {
+        "transformer.embedding.word_embeddings.weight": (vocab, width),
+        "transformer.encoder.final_layernorm.weight": (width,),
+        "transformer.output_layer.weight": (vocab, width),
+    }
+    for n in range(config.num_hidden_layers):
+        layer = f"transformer.encoder.layers.{n}"
+        shapes |= {
+            f"{layer}.input_layernorm.weight": (width,),
+            f"{layer}.self_attention.query_key_value.weight": (query + 2 * key, width),
+            f"{layer}.self_attention.dense.weight": (width, query),
+            f"{layer}.post_attention_layernorm.weight": (width,),
+            f"{layer}.mlp.dense_h_to_4h.weight": (2 * config.intermediate_size, width),
+            f"{layer}.mlp.dense_4h_to_h.weight": (width, config.intermediate_size),
+        }
+        if config.attention_bias:
+            shapes[f"{layer}.self_attention.query_key_value.bias"] = (query + 2 * key,)
+    return shapes
+
+
+def _head_rows(config: GlmConfig) -> tuple[int, int]:
+    """Rows of the query part, and of the key (or value) part, of query_key_value."""
+    head_dim = int(config.head_dim or 0)
+    return (
+        config.num_attention_heads * head_dim,
+        int(config.num_key_value_heads or 0) * head_dim,
+    )
+
+
+def _check_shapes(config: GlmConfig, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    expected = _expected_shapes(config)
+    problems = [f"missing key {name}" for name in expected if name not in tensors]
+    problems += [
+        f"unexpected key {name}" for name in tensors if name not in {*expected, *IGNORED_KEYS}
+    ]
+    problems += [
+        f"{name} has shape {list(tensors[name].shape)}, config.json says {list(shape)}"
+        for name, shape in expected.items()
+        if name in tensors and tuple(tensors[name].shape) != shape
+    ]
+    if problems:
+        more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
+        raise CheckpointError(f"{folder}: {'; '.join(problems[:5])}{more}")
+
+
+LAYER_LEAVES: Mapping[str, str] = {
+    "self_attention.dense.weight": "self_attn.o_proj.weight",
+    "mlp.dense_h_to_4h.weight": "mlp.gate_up_proj.weight",
+    "mlp.dense_4h_to_h.weight": "mlp.down_proj.weight",
+}
+TOP_NAMES: Mapping[str, str] = {
+    "transformer.embedding.word_embeddings.weight": "model.embed_tokens.weight",
+    "transformer.encoder.final_layernorm.weight": "model.norm.weight",
+    "transformer.output_layer.weight": "lm_head.weight",
+}
+
+
+def _renamed(config: GlmConfig, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Yield (transformers' name, tensor); query_key_value is split by rows into three."""
+    query, key = _head_rows(config)
+    for name, tensor in tensors.items():
+        if name in IGNORED_KEYS:
+            continue
+        if name in TOP_NAMES:
+            yield TOP_NAMES[name], tensor
+            continue
+        number, leaf = name.removeprefix("transformer.encoder.layers.").split(".", 1)
+        layer = f"model.layers.{number}"
+        if leaf.startswith("self_attention.query_key_value."):
+            kind = leaf.rsplit(".", 1)[1]
+            parts = tensor.split([query, key, key])
+            for letter, part in zip("qkv", parts, strict=True):
+                yield f"{layer}.self_attn.{letter}_proj.{kind}", part
+        else:
+            yield f"{layer}.{LAYER_LEAVES.get(leaf, leaf)}", tensor
