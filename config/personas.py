@@ -1,0 +1,148 @@
+"""Personas: who answers a line, which number leads to whom, and the text the model is given.
+
+YAML files in prompts/personas/ hold one persona each; a routes file maps the numbers called to
+them. Both are read strictly (config.strict_yaml). `render_instructions` is the one place where a
+persona becomes a prompt.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from config.strict_yaml import PromptFileError, read_model
+
+Sentence = Annotated[str, Field(min_length=1, max_length=500)]
+E164 = Annotated[str, Field(pattern=r"^\+[1-9]\d{1,14}$")]
+PersonaName = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Limits(_Strict):
+    """Bounds of one call and of one reply."""
+
+    max_call_ms: int = Field(default=15 * 60_000, ge=10_000, le=4 * 3_600_000)
+    max_reply_tokens: int = Field(default=1_000, ge=39, le=4_000)
+
+
+class Silence(_Strict):
+    """What is said to a caller who says nothing: each prompt in turn, then the goodbye."""
+
+    after_ms: int = Field(default=8_000, ge=1_000, le=120_000)
+    prompts: list[Sentence] = Field(min_length=1, max_length=5)
+
+
+class Persona(_Strict):
+    """One voice of the line."""
+
+    name: PersonaName
+    language: Literal["en", "zh"]
+    voice: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")] = "default"
+    greeting: Sentence
+    goodbye: Sentence
+    apology: Sentence
+    instructions: Annotated[str, Field(min_length=1, max_length=4_000)]
+    emotion: Annotated[str, Field(min_length=1, max_length=60)] | None = None
+    dialect: Annotated[str, Field(min_length=1, max_length=60)] | None = None
+    speaking_rate: Literal["slow", "normal", "fast"] = "normal"
+    temperature: float = Field(default=0.2, ge=0.0, le=2.0)
+    silence: Silence
+    limits: Limits = Limits()
+
+
+class _RoutesFile(_Strict):
+    default: PersonaName
+    numbers: dict[E164, PersonaName] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """Which persona answers which number."""
+
+    default: Persona
+    by_number: Mapping[str, Persona]
+
+    def persona_for(self, number_called: str) -> Persona:
+        """The persona of a number in E.164, or the default one for any other string."""
+        return self.by_number.get(number_called, self.default)
+
+    @property
+    def personas(self) -> tuple[Persona, ...]:
+        """Every persona a call can reach, each once."""
+        found = {p.name: p for p in (self.default, *self.by_number.values())}
+        return tuple(found.values())
+
+
+def read_persona(path: Path) -> Persona:
+    """Read one persona file. Raises PromptFileError, also when file and persona name differ."""
+    persona = read_model(path, Persona)
+    if persona.name != path.stem:
+        raise PromptFileError(
+            f"{path}: key name: is {persona.name!r}, but the file is called {path.stem!r}"
+        )
+    return persona
+
+
+def read_routes(routes_file: Path, personas_dir: Path) -> Routes:
+    """Read the routes and every persona in `personas_dir`. Raises PromptFileError."""
+    table = read_model(routes_file, _RoutesFile)
+    personas = {p.stem: read_persona(p) for p in sorted(personas_dir.glob("*.yaml"))}
+    wanted = {"default": table.default} | {f"numbers.{n}": p for n, p in table.numbers.items()}
+    for key, name in wanted.items():
+        if name not in personas:
+            known = ", ".join(personas) or "none"
+            raise PromptFileError(
+                f"{routes_file}: key {key}: there is no persona {name!r} in {personas_dir}"
+                f" (there are: {known})"
+            )
+    by_number = {number: personas[name] for number, name in table.numbers.items()}
+    return Routes(default=personas[table.default], by_number=by_number)
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """How one language asks for a manner of speaking."""
+
+    language: str
+    emotion: str
+    dialect: str
+    rate: Mapping[str, str]
+
+
+_WORDS = {
+    "en": _Words(
+        language="Speak English.",
+        emotion="Speak in a {} tone.",
+        dialect="Speak with a {} accent.",
+        rate={"slow": "Speak slowly.", "fast": "Speak fast."},
+    ),
+    "zh": _Words(
+        language="请说中文。",
+        emotion="请用{}的语气说话。",
+        dialect="请用{}说话。",
+        rate={"slow": "请说慢一点。", "fast": "请说快一点。"},
+    ),
+}
+
+
+def render_instructions(persona: Persona) -> str:
+    """The text a persona puts before the conversation: its instructions, then its manner.
+
+    One sentence per trait, in the persona's language, in a fixed order: language, dialect,
+    emotion, rate. Traits that are not set add nothing.
+    """
+    words = _WORDS[persona.language]
+    manner = [words.language]
+    if persona.dialect:
+        manner.append(words.dialect.format(persona.dialect))
+    if persona.emotion:
+        manner.append(words.emotion.format(persona.emotion))
+    if persona.speaking_rate in words.rate:
+        manner.append(words.rate[persona.speaking_rate])
+    joint = "" if persona.language == "zh" else " "
+    return persona.instructions.strip() + "\n" + joint.join(manner)

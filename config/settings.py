@@ -1,0 +1,183 @@
+"""Settings of each process: environment variables named VOICEBOT_*, and a `.env` file.
+
+    SettingsError        names each setting that is unknown or invalid, with an example
+
+A process calls `read_settings` once and passes plain values downwards. Variables of the environment
+win over the `.env` file. One `.env` serves all processes: a name is unknown only if no process has
+it.
+"""
+
+import difflib
+import os
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeVar
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "VOICEBOT_"
+ROOT = Path(__file__).resolve().parent.parent
+
+Settings = TypeVar("Settings", bound="ProcessSettings")
+Port = Annotated[int, Field(ge=0, le=65_535)]
+
+
+class SettingsError(Exception):
+    """What is wrong with the settings: one line per setting, each with an example."""
+
+
+def _public_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be the address Twilio calls, beginning with https://")
+    if parts.path.strip("/") or parts.query or parts.fragment or parts.username:
+        raise ValueError("must have no path, query or user")
+    return url.rstrip("/")
+
+
+def _websocket_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise ValueError("must be a websocket address, beginning with ws:// or wss://")
+    return url
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a bind address can be reached from this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class ProcessSettings(BaseSettings):
+    """What every process has."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", examples=["info"])
+    log_format: Literal["auto", "json", "console"] = Field("auto", examples=["json"])
+    log_pii: bool = Field(False, examples=["false"])  # words, numbers and prompts in the log
+    insecure: bool = Field(False, examples=["1"])  # no secrets; only on a loopback bind
+
+
+class WebSettings(ProcessSettings):
+    """Settings of `python -m bot.web`."""
+
+    host: str = Field("127.0.0.1", examples=["0.0.0.0"])
+    port: Port = Field(8080, examples=["8080"])
+    public_url: Annotated[str, AfterValidator(_public_url)] = Field(
+        "http://127.0.0.1:8080", examples=["https://voice.example.com"]
+    )
+    twilio_auth_token: SecretStr | None = Field(None, examples=["the token of your account"])
+    twilio_auth_token_secondary: SecretStr | None = Field(None, examples=["the next token"])
+    media_signature: Literal["strict", "relaxed", "off"] = Field("relaxed", examples=["relaxed"])
+
+    gpu_url: Annotated[str, AfterValidator(_websocket_url)] = Field(
+        "ws://127.0.0.1:8765/v1/realtime", examples=["wss://gpu.example.com/v1/realtime"]
+    )
+    gpu_token: SecretStr | None = Field(None, examples=["a long random string"])
+
+    routes_file: Path = Field(ROOT / "config" / "routes.yaml", examples=["config/routes.yaml"])
+    personas_dir: Path = Field(ROOT / "prompts" / "personas", examples=["prompts/personas"])
+    recording_dir: Path | None = Field(None, examples=["recordings"])
+
+    max_calls: int = Field(100, ge=1, le=10_000, examples=["100"])
+    max_pending_sockets: int = Field(50, ge=1, le=10_000, examples=["50"])
+    drain_limit_ms: int = Field(600_000, ge=0, le=4 * 3_600_000, examples=["600000"])
+
+    @model_validator(mode="after")
+    def _has_a_token(self) -> Self:
+        if self.insecure and not is_loopback(self.host):
+            raise ValueError(
+                f"{PREFIX}INSECURE: is only allowed on a loopback address, and {PREFIX}HOST is"
+                f" {self.host}; example: {PREFIX}HOST=127.0.0.1"
+            )
+        if not self.insecure and self.twilio_auth_token is None:
+            raise ValueError(
+                f"{PREFIX}TWILIO_AUTH_TOKEN: is required, since without it anyone could pose as"
+                f" Twilio; example: {PREFIX}TWILIO_AUTH_TOKEN=0123456789abcdef0123456789abcdef"
+                f" (or {PREFIX}INSECURE=1 for a trial on this machine alone)"
+            )
+        return self
+
+
+class GpuSettings(ProcessSettings):
+    """Settings of `python -m bot.gpu`."""
+
+    gpu_host: str = Field("127.0.0.1", examples=["0.0.0.0"])
+    gpu_port: Port = Field(8765, examples=["8765"])
+    gpu_token: SecretStr | None = Field(None, examples=["a long random string"])
+
+    tokenizer_dir: Path | None = Field(None, examples=["models/glm-4-voice-tokenizer"])
+    language_model_dir: Path | None = Field(None, examples=["models/glm-4-voice-9b"])
+    decoder_dir: Path | None = Field(None, examples=["models/glm-4-voice-decoder"])
+    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", examples=["cuda:0"])
+    dtype: Literal["float32", "bfloat16"] = Field("float32", examples=["bfloat16"])
+    threads: int = Field(1, ge=1, le=256, examples=["1"])  # of torch, on the CPU
+    max_sessions: int = Field(32, ge=1, le=1_000, examples=["32"])
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        folders = {
+            "TOKENIZER_DIR": self.tokenizer_dir,
+            "LANGUAGE_MODEL_DIR": self.language_model_dir,
+            "DECODER_DIR": self.decoder_dir,
+        }
+        unset = [name for name, folder in folders.items() if folder is None]
+        if 0 < len(unset) < len(folders):
+            raise ValueError(
+                f"{PREFIX}{unset[0]}: is required when another model folder is set;"
+                f" example: {PREFIX}{unset[0]}=models/glm-4-voice-9b"
+            )
+        if self.gpu_token is None and not is_loopback(self.gpu_host):
+            raise ValueError(
+                f"{PREFIX}GPU_TOKEN: is required when {PREFIX}GPU_HOST is not a loopback address;"
+                f" example: {PREFIX}GPU_TOKEN=a-long-random-string"
+            )
+        return self
+
+
+PROCESSES: tuple[type[ProcessSettings], ...] = (WebSettings, GpuSettings)
+
+
+def read_settings(kind: type[Settings], env_file: Path = Path(".env")) -> Settings:
+    """Read the settings of one process. Raises SettingsError."""
+    faults = _unknown(os.environ) + _unknown(dotenv_values(env_file))
+    if faults:
+        raise SettingsError("\n".join(faults))
+    try:
+        return kind(_env_file=env_file)
+    except ValidationError as exc:
+        lines = [_fault(kind, error) for error in exc.errors(include_url=False)]
+        raise SettingsError("\n".join(lines)) from None
+
+
+def _unknown(variables: Mapping[str, str | None]) -> list[str]:
+    known = {PREFIX + name.upper() for kind in PROCESSES for name in kind.model_fields}
+    names = [n for n in variables if n.upper().startswith(PREFIX) and n.upper() not in known]
+    return [_unknown_fault(name, known) for name in names]
+
+
+def _unknown_fault(name: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.5)
+    return f"{name}: is not a setting; did you mean {near[0] if near else PREFIX + 'LOG_LEVEL'}?"
+
+
+def _fault(kind: type[ProcessSettings], error: ErrorDetails) -> str:
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if not error["loc"]:
+        return message  # a rule over several settings, written out above
+    field = str(error["loc"][0])
+    name = PREFIX + field.upper()
+    info = kind.model_fields[field]
+    got = "" if "Secret" in str(info.annotation) else f", got {error['input']!r}"
+    example = info.examples[0] if info.examples else ""
+    return f"{name}: {message[:1].lower()}{message[1:]}{got}; example: {name}={example}"

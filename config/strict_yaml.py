@@ -1,0 +1,119 @@
+"""YAML read strictly into a pydantic model; every error names file, line and key.
+
+PromptFileError      a file that cannot be read, is not YAML, or does not fit its model
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+Model = TypeVar("Model", bound=BaseModel)
+KeyPath = tuple[str | int, ...]
+
+MAX_FILE_BYTES = 1 << 20
+
+
+class PromptFileError(Exception):
+    """What is wrong with a YAML file, where, and what was expected; one line per fault."""
+
+
+def read_model(path: Path, model: type[Model]) -> Model:
+    """Read a YAML file as `model`.
+
+    Aliases, duplicate keys, tags and anything `model` does not know are refused. Raises
+    PromptFileError.
+    """
+    node, tree = _read(path)
+    try:
+        return model.model_validate(tree)
+    except ValidationError as exc:
+        lines = dict(_lines(node))
+        faults = [_fault(path, lines, error) for error in exc.errors(include_url=False)]
+        raise PromptFileError("\n".join(faults)) from None
+
+
+def _read(path: Path) -> tuple[yaml.Node, Any]:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise PromptFileError(f"{path}: larger than {MAX_FILE_BYTES} bytes")
+        text = path.read_text(encoding="utf-8")
+    except OSError as exc:
+        raise PromptFileError(f"{path}: cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise PromptFileError(f"{path}: is not UTF-8 (byte {exc.start})") from exc
+    loader = _Loader(text)
+    try:
+        _refuse_aliases(path, text)
+        node = loader.get_single_node()
+        if node is None:
+            raise PromptFileError(f"{path}:1: is empty")
+        return node, loader.construct_document(node)
+    except yaml.MarkedYAMLError as exc:
+        line = exc.problem_mark.line + 1 if exc.problem_mark else 1
+        raise PromptFileError(f"{path}:{line}: {exc.problem or 'is not YAML'}") from exc
+    except yaml.YAMLError as exc:
+        raise PromptFileError(f"{path}: is not YAML: {exc}") from exc
+    finally:
+        loader.dispose()
+
+
+def _refuse_aliases(path: Path, text: str) -> None:
+    """A few nested aliases can unfold to gigabytes."""
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            raise PromptFileError(f"{path}:{line}: aliases are not allowed here")
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain data only, and no key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            name = str(key.value)
+            if name in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {name}: appears twice", key.start_mark
+                )
+            seen.add(name)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _lines(node: yaml.Node, at: KeyPath = ()) -> Iterator[tuple[KeyPath, int]]:
+    """Each key path of the document with its line, counted from 1."""
+    if not at:
+        yield at, node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        for key, child in node.value:
+            yield (*at, key.value), key.start_mark.line + 1
+            yield from _lines(child, (*at, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for i, child in enumerate(node.value):
+            yield (*at, i), child.start_mark.line + 1
+            yield from _lines(child, (*at, i))
+
+
+def _fault(path: Path, lines: dict[KeyPath, int], error: ErrorDetails) -> str:
+    known: KeyPath = ()
+    for part in error["loc"]:  # pydantic adds the names of union members: not keys of the file
+        if (*known, part) in lines:
+            known = (*known, part)
+    missing = error["type"] == "missing"
+    shown = (*known, error["loc"][-1]) if missing else known
+    key = ".".join(str(part) for part in shown) or "(top level)"
+    got = "" if missing or isinstance(error["input"], dict | list) else f", got {error['input']!r}"
+    return f"{path}:{lines[known]}: key {key}: {_sentence(error)}{got}"
+
+
+def _sentence(error: ErrorDetails) -> str:
+    if error["type"] == "extra_forbidden":
+        return "is not known here"
+    if error["type"] == "missing":
+        return "is required"
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return message[:1].lower() + message[1:]

@@ -1,0 +1,113 @@
+"""Settings: where they come from, and what is said of wrong ones."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from config.settings import GpuSettings, SettingsError, WebSettings, read_settings
+
+NONE = Path("no-such.env")
+TOKEN = "0123456789abcdef"
+
+
+def env(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv("VOICEBOT_" + name, value)
+
+
+def test_the_gpu_host_needs_no_settings() -> None:
+    """Defaults give a host on loopback with the embedded checkpoint."""
+    settings = read_settings(GpuSettings, NONE)
+
+    assert settings.gpu_host == "127.0.0.1"
+    assert settings.tokenizer_dir is None
+
+
+def test_the_environment_wins_over_the_env_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A variable of the shell overrides the same one in .env; others are taken from the file."""
+    file = tmp_path / ".env"
+    file.write_text(f"VOICEBOT_PORT=1111\nVOICEBOT_TWILIO_AUTH_TOKEN={TOKEN}\nOTHER=1\n")
+    env(monkeypatch, PORT="2222")
+
+    settings = read_settings(WebSettings, file)
+
+    assert settings.port == 2222
+    assert settings.twilio_auth_token is not None
+    assert settings.twilio_auth_token.get_secret_value() == TOKEN
+
+
+def test_settings_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A settings object is frozen."""
+    settings = read_settings(GpuSettings, NONE)
+
+    with pytest.raises(ValidationError):
+        settings.gpu_port = 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"PORT": "many"}, r"VOICEBOT_PORT: .*integer.*got 'many'; example: VOICEBOT_PORT=8080"),
+        ({"PORT": "70000"}, r"VOICEBOT_PORT: .*less than or equal to 65535"),
+        ({"PUBLIC_URL": "voice.example.com"}, r"VOICEBOT_PUBLIC_URL: must be .*https://"),
+        ({"PUBLIC_URL": "https://a.example/x"}, r"VOICEBOT_PUBLIC_URL: must have no path"),
+        ({"GPU_URL": "http://a.example"}, r"VOICEBOT_GPU_URL: must be a websocket address"),
+        ({"PROT": "1"}, r"VOICEBOT_PROT: is not a setting; did you mean VOICEBOT_PORT\?"),
+        ({"INSECURE": "1", "HOST": "0.0.0.0"}, r"VOICEBOT_INSECURE: is only allowed on a loop"),
+        ({"TWILIO_AUTH_TOKEN": ""}, r"VOICEBOT_TWILIO_AUTH_TOKEN: is required.*example: "),
+    ],
+)
+def test_a_wrong_setting_is_named_with_an_example(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], words: str
+) -> None:
+    """The error says which setting, what is wrong, and what would be right."""
+    env(monkeypatch, **({"TWILIO_AUTH_TOKEN": TOKEN} | variables))
+
+    with pytest.raises(SettingsError, match=words):
+        read_settings(WebSettings, NONE)
+
+
+def test_a_trial_on_loopback_needs_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """VOICEBOT_INSECURE=1 stands in for a token on a loopback address."""
+    env(monkeypatch, INSECURE="1")
+
+    assert read_settings(WebSettings, NONE).twilio_auth_token is None
+
+
+def test_an_unknown_name_in_the_env_file_is_told(tmp_path: Path) -> None:
+    """A typing mistake in .env stops the process too."""
+    file = tmp_path / ".env"
+    file.write_text("VOICEBOT_DEVISE=cuda\n")
+
+    with pytest.raises(SettingsError, match=r"did you mean VOICEBOT_DEVICE\?"):
+        read_settings(GpuSettings, file)
+
+
+def test_model_folders_come_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One released folder without the other two is a mistake that names a missing one."""
+    env(monkeypatch, LANGUAGE_MODEL_DIR="models/glm-4-voice-9b")
+
+    with pytest.raises(SettingsError, match="VOICEBOT_TOKENIZER_DIR: is required"):
+        read_settings(GpuSettings, NONE)
+
+
+def test_a_gpu_host_on_the_network_needs_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody but us may use the model of a host that others can reach."""
+    env(monkeypatch, GPU_HOST="0.0.0.0")
+
+    with pytest.raises(SettingsError, match="VOICEBOT_GPU_TOKEN: is required"):
+        read_settings(GpuSettings, NONE)
+
+
+def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a settings object nor an error prints a token."""
+    env(monkeypatch, TWILIO_AUTH_TOKEN=TOKEN, PORT="many")
+    with pytest.raises(SettingsError) as caught:
+        read_settings(WebSettings, NONE)
+    monkeypatch.delenv("VOICEBOT_PORT")
+
+    assert TOKEN not in str(caught.value)
+    assert TOKEN not in repr(read_settings(WebSettings, NONE))

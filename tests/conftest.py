@@ -1,0 +1,15 @@
+"""What all tests share: a scale for timeouts, and an environment without settings."""
+
+import os
+
+import pytest
+
+# One millisecond of patience, in seconds: slow machines raise VOICEBOT_TEST_SLOWNESS.
+MS = 0.001 * float(os.environ.pop("VOICEBOT_TEST_SLOWNESS", "1"))
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings of the developer's shell do not reach a test."""
+    for name in [n for n in os.environ if n.startswith("VOICEBOT_")]:
+        monkeypatch.delenv(name)
