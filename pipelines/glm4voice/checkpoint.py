@@ -102,10 +102,18 @@ def read_safetensors(folder: Path) -> dict[str, Tensor]:
     Raises CheckpointError if a file is missing, truncated or not safetensors, or if the index and
     the shards disagree on a key.
     """
-    if (folder / WEIGHTS_NAME).exists():
-        return read_safetensors_file(folder / WEIGHTS_NAME)
-    if (folder / INDEX_NAME).exists():
-        return _read_shards(folder)
+    path = weights_path(folder)
+    return read_safetensors_file(path) if path.name == WEIGHTS_NAME else _read_shards(folder)
+
+
+def weights_path(folder: Path) -> Path:
+    """The file that lists a folder's tensors: model.safetensors, or the index of its shards.
+
+    Raises CheckpointError if there is neither.
+    """
+    for name in (WEIGHTS_NAME, INDEX_NAME):
+        if (folder / name).exists():
+            return folder / name
     raise CheckpointError(f"{folder}: holds neither {WEIGHTS_NAME} nor {INDEX_NAME}")
 
 
