@@ -1,0 +1,90 @@
+"""What a call is to be, how it went, and who is told: the values at the door of this room."""
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallPlan:
+    """Everything one call needs to know, decided before it is answered.
+
+    Texts are spoken by the model in its own voice; the two apologies are ready-made sound, since
+    they are needed when the model is not there.
+    """
+
+    call_sid: str
+    stream_sid: str
+    host_url: str  # ws:// or wss://, the Realtime endpoint of the GPU host
+    host_token: str | None = None
+    instructions: str
+    language: str
+    voice: str
+    temperature: float
+    max_reply_tokens: int
+    greeting: str  # "" for none
+    silence_after_ms: int  # caller silent since the bot was last heard; 0 for never
+    silence_prompts: tuple[str, ...]
+    goodbye: str
+    max_call_ms: int
+    apology_mulaw: bytes  # the model is gone
+    drain_apology_mulaw: bytes  # we are going
+    recording_path: Path | None = None
+    log_turns: bool = True  # a `turn_done` line each; the observer is told in any case
+
+
+class EndReason(Enum):
+    """Why a call ended. A word for logs, counters and the webhook that follows the stream."""
+
+    CALLER_HUNG_UP = "caller_hung_up"
+    GOODBYE = "goodbye"  # the conversation was over: a tool ended it
+    CALLER_SILENT = "caller_silent"
+    HOST_LOST = "host_lost"
+    PROTOCOL_ERROR = "protocol_error"
+    DRAINED = "drained"
+    TIME_LIMIT = "time_limit"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnRecord:
+    """One thing the bot said, and what it answered. Times count in whole milliseconds.
+
+    `reply_latency_ms` runs from the end of the caller's speech to the first sound on the wire; None
+    where the bot spoke unasked or was cut off before a sound.
+    """
+
+    turn: int  # from 1
+    reply_latency_ms: int | None
+    heard_ms: int  # of the reply, by the caller
+    reply_ms: int  # of the reply, as far as it had been made
+    interrupted: bool
+    caller_text: str  # what is known of it in writing: keys pressed, or a transcript
+    bot_text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallResult:
+    """How a call went."""
+
+    reason: EndReason
+    n_turns: int
+    duration_ms: int
+    heard_ms: int = 0  # of all the bot said
+    n_interruptions: int = 0
+    n_underruns: int = 0  # gaps in our speech of our own making
+    n_starved: int = 0  # gaps because the model was late
+    n_media_late: int = 0  # caller frames that came twice or too late, dropped
+    concealed_ms: int = 0  # caller sound that never came, patched
+    detail: str = ""  # a static word more on the reason
+
+
+class CallObserver(Protocol):
+    """Told of a call while it runs. Called on the event loop: must not block."""
+
+    def on_turn(self, turn: TurnRecord) -> None: ...
+
+    def count(self, name: str) -> None:
+        """One more of something; `name` is a static snake_case word."""
+        ...
