@@ -1,1 +1,21 @@
-"""A phone network made of code: it behaves towards a bot as Twilio does."""
+"""A phone network made of code: towards a bot it behaves as Twilio does, over real sockets."""
+
+from telephony.emulator.call import CallRecord
+from telephony.emulator.callbacks import CallbackFaults
+from telephony.emulator.events import CallEnd, CallEvent, EndedBy
+from telephony.emulator.hearing import Stretch
+from telephony.emulator.line import CallEnded, Caller, Line
+from telephony.emulator.network import PhoneNetwork
+
+__all__ = [
+    "CallEnd",
+    "CallEnded",
+    "CallEvent",
+    "CallRecord",
+    "CallbackFaults",
+    "Caller",
+    "EndedBy",
+    "Line",
+    "PhoneNetwork",
+    "Stretch",
+]

@@ -1,0 +1,49 @@
+"""What <Say> and <Play> put on the line."""
+
+import asyncio
+
+import httpx
+
+from telephony.emulator.sound import SoundFileError, from_wav, spoken
+from telephony.emulator.twiml import Verb
+from telephony.espeak import UnknownVoice
+
+_FETCH_TIMEOUT_S = 10.0
+_MOST_LOOPS = 10
+# Twilio names languages by BCP 47, espeak-ng by its own codes.
+_VOICES = {"zh": "cmn", "cmn": "cmn", "yue": "yue", "en": "en-us", "en-gb": "en-gb"}
+_DEFAULT_VOICE = "en-us"
+
+
+class AnnouncementFailed(Exception):
+    """The sound could not be had; the verb is skipped."""
+
+
+async def said(verb: Verb) -> bytes:
+    """The words of a <Say>, as mu-law."""
+    voice = _voice(verb.attributes.get("language", "en-US"))
+    try:
+        mulaw = await asyncio.to_thread(spoken, verb.text, voice)
+    except UnknownVoice:
+        mulaw = await asyncio.to_thread(spoken, verb.text, _DEFAULT_VOICE)
+    return mulaw * _loops(verb)
+
+
+async def played(verb: Verb, http: httpx.AsyncClient, url: str) -> bytes:
+    """The sound of a <Play>, fetched from `url`, as mu-law. Raises AnnouncementFailed."""
+    try:
+        response = await http.get(url, timeout=_FETCH_TIMEOUT_S, follow_redirects=True)
+        response.raise_for_status()
+        mulaw = await asyncio.to_thread(from_wav, response.content, name="the file of <Play>")
+    except (httpx.HTTPError, httpx.InvalidURL, SoundFileError) as exc:
+        raise AnnouncementFailed(str(exc)) from exc
+    return mulaw * _loops(verb)
+
+
+def _loops(verb: Verb) -> int:
+    return min(_MOST_LOOPS, max(1, int(verb.number("loop", 1))))
+
+
+def _voice(language: str) -> str:
+    tag = language.lower()
+    return _VOICES.get(tag) or _VOICES.get(tag.partition("-")[0]) or tag.partition("-")[0]

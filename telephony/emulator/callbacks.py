@@ -1,0 +1,48 @@
+"""Status callbacks: best effort, unordered, sometimes late or twice, as Twilio's are."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from telephony.emulator.webhooks import WebhookFailed, Webhooks
+
+_MOST_PENDING = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallbackFaults:
+    """What goes wrong with every status callback."""
+
+    late_ms: int = 0
+    extra_copies: int = 0
+
+
+class Callbacks:
+    """Sends status callbacks beside the calls they are about; a failed one is only counted."""
+
+    def __init__(
+        self, tasks: asyncio.TaskGroup, webhooks: Webhooks, faults: CallbackFaults
+    ) -> None:
+        self._tasks = tasks
+        self._webhooks = webhooks
+        self._faults = faults
+        self._n_pending = 0
+        self.failed = 0
+
+    def send(self, url: str, parameters: Mapping[str, str]) -> None:
+        """Send one callback in the background; dropped when a thousand are under way."""
+        for _ in range(1 + self._faults.extra_copies):
+            if self._n_pending >= _MOST_PENDING:
+                self.failed += 1
+                continue
+            self._n_pending += 1
+            self._tasks.create_task(self._send(url, parameters))
+
+    async def _send(self, url: str, parameters: Mapping[str, str]) -> None:
+        try:
+            await asyncio.sleep(self._faults.late_ms / 1000)
+            await self._webhooks.ask(url, parameters)
+        except WebhookFailed:
+            self.failed += 1
+        finally:
+            self._n_pending -= 1
