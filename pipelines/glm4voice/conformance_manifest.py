@@ -7,7 +7,7 @@ A check asks the manifest for names, computes what they stand for, and yields th
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class Kind(Enum):
 
 _NUMBER = r"(\d+(?:\.\d+)?(?:e[-+]?\d+)?)"
 _REMARK = r"\s*(?:[(;].*)?"  # a remark in brackets or after a semicolon changes nothing
-_CLOSE = re.compile(rf"max abs {_NUMBER}{_REMARK}")
+_CLOSE = re.compile(rf"max abs {_NUMBER}(?P<remark>{_REMARK})")
 _EXACT = re.compile(r"exact(?:\s*\(.*\))?")
 _EXACT_WHERE_SAFE = re.compile(rf"exact where (\w+) > {_NUMBER}")
 _EXACT_OR_NEIGHBOUR = re.compile(
@@ -60,6 +60,7 @@ class Tolerance:
 
     kind: Kind
     largest: float = 0.0
+    noisy: bool = False  # `largest` is a guess at the noise of half precision
     margin: str | None = None  # the tensor beside this one that says where ids are sure
     margin_above: float = 0.0
     neighbour: bool = False  # where unsure: the runner-up counts too (else anything does)
@@ -72,7 +73,8 @@ def parse_tolerance(text: str | None) -> Tolerance:
     if text == "information only":
         return Tolerance(kind=Kind.INFORMATION)
     if found := _CLOSE.fullmatch(text):
-        return Tolerance(kind=Kind.CLOSE, largest=float(found[1]))
+        noisy = "information" in found["remark"]
+        return Tolerance(kind=Kind.CLOSE, largest=float(found[1]), noisy=noisy)
     if _EXACT.fullmatch(text):
         return Tolerance(kind=Kind.EXACT)
     if found := _EXACT_WHERE_SAFE.fullmatch(text):
@@ -158,10 +160,14 @@ class Manifest:
             self._read[file] = read_safetensors_file(self._directory / file)
         return self._read[file]
 
-    def compare(self, name: str, found: Tensor, *, runners_up: Tensor | None = None) -> Row:
+    def compare(
+        self, name: str, found: Tensor, *, runners_up: Tensor | None = None, noise: float = 0.0
+    ) -> Row:
         """Hold what was computed against the expected tensor of that name.
 
         `runners_up` are the second-best ids, which some tolerances accept where two are near.
+        `noise` is the measured error of half precision: two computations of the same thing may
+        lie three times that apart where the manifest gives its tolerance for information.
         """
         text = self._entries[name].get("tolerance")
         try:
@@ -173,6 +179,8 @@ class Manifest:
         if found.shape != expected.shape:
             note = f"shape: expected {list(expected.shape)}, found {list(found.shape)}"
             return Row(name, None, text or Kind.INPUT.value, False, note)
+        if tolerance.noisy:
+            tolerance = replace(tolerance, largest=max(tolerance.largest, 3 * noise))
         return _judge(name, text, tolerance, expected, found, unsure, runners_up)
 
     def hash_rows(self) -> list[Row]:

@@ -140,8 +140,13 @@ class SpeechEncoder(nn.Module):
         return torch.cat(blocks, dim=1)
 
     def pool(self, hidden: Tensor) -> Tensor:
-        """Averages [B, F / pool, D] of neighbouring frames [B, F, D]: the quantiser's input."""
-        return hidden.unflatten(1, (-1, self.config.pool)).mean(dim=2)
+        """Averages [B, ceil(F / pool), D] of neighbours in [B, F, D]: the quantiser's input.
+
+        Frames that are missing in the last group count as zeros.
+        """
+        missing = -hidden.shape[1] % self.config.pool
+        whole = functional.pad(hidden, (0, 0, 0, missing))
+        return whole.unflatten(1, (-1, self.config.pool)).mean(dim=2)
 
     def quantise(self, pooled: Tensor) -> Tensor:
         """The nearest code of each vector, [..., D] to ids [...]; the first one on ties.
