@@ -5,6 +5,7 @@ All steps of one call start from noise that the caller hands in; nothing here dr
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch.nn import functional
 from pipelines.glm4voice.checkpoint import load_strict, read_torch
 from pipelines.glm4voice.decoder_config import DecoderConfig, FlowDims
 from pipelines.glm4voice.flow_encoder import BlockConformerEncoder
-from pipelines.glm4voice.flow_estimator import ConditionalDecoder
+from pipelines.glm4voice.flow_estimator import ConditionalDecoder, Shifts
 
 # called before each step with its number from 0 on, x [1, M, T] and the flow [2, M, T] found there
 Watcher = Callable[[int, Tensor, Tensor], None]
@@ -37,12 +38,19 @@ class LengthRegulator(nn.Module):
 
 
 class FlowMatching(nn.Module):
-    """The ODE solver around the estimator, with classifier-free guidance."""
+    """The ODE solver around the estimator, with classifier-free guidance.
 
-    def __init__(self, dims: FlowDims) -> None:
+    The guided and the free estimate are two rows of one batch, unless the original's rounding is
+    asked for: then everything is computed a row and a moment at a time, as it was there.
+    """
+
+    def __init__(self, dims: FlowDims, *, official_rounding: bool) -> None:
         super().__init__()
         self.guidance = dims.inference_cfg_rate
+        self.official_rounding = official_rounding
         self.estimator = ConditionalDecoder(dims.estimator)
+        if official_rounding:
+            self.estimator.round_as_official()
 
     def forward(
         self,
@@ -57,28 +65,38 @@ class FlowMatching(nn.Module):
         """The mel [1, M, T] float32 that `n_steps` Euler steps make of `noise`.
 
         `noise`, `mu` and `given` (the mel known so far, zero elsewhere) are [1, M, T], `speaker` is
-        [1, M]. The guided and the free estimate are two rows of one batch.
+        [1, M].
         """
         speaker_frames = speaker[:, :, None].expand(-1, -1, mu.shape[2])
         conditions = torch.cat([mu, speaker_frames, given], dim=1)
         conditions = torch.cat([conditions, torch.zeros_like(conditions)])
         moments, lengths = euler_schedule(n_steps)
-        shifts = self.estimator.shifts(moments.to(mu.device, mu.dtype))
+        shifts = self._shifts(moments.to(mu.device))
 
         x = noise.float()
         for k, length in enumerate(lengths.tolist()):
             rows = x.to(mu.dtype).expand(2, -1, -1)
-            flow = self.estimator(torch.cat([rows, conditions], dim=1), shifts[k]).float()
+            flow = self._estimate(torch.cat([rows, conditions], dim=1), shifts[k]).float()
             if watch is not None:
                 watch(k, x, flow)
             x = x + length * ((1.0 + self.guidance) * flow[:1] - self.guidance * flow[1:])
         return x
 
+    def _shifts(self, moments: Tensor) -> list[Shifts]:
+        if self.official_rounding:
+            return [self.estimator.shifts(moment)[0] for moment in moments.split(1)]
+        return self.estimator.shifts(moments)
+
+    def _estimate(self, inputs: Tensor, shifts: Shifts) -> Tensor:
+        if self.official_rounding:
+            return torch.cat([self.estimator(row, shifts) for row in inputs.split(1)])
+        return self.estimator(inputs, shifts)
+
 
 class FlowDecoder(nn.Module):
     """Tokens to mel: embedding, encoder, length regulator, flow matching."""
 
-    def __init__(self, config: DecoderConfig) -> None:
+    def __init__(self, config: DecoderConfig, *, official_rounding: bool = False) -> None:
         super().__init__()
         dims = config.flow
         self._config = config
@@ -87,15 +105,21 @@ class FlowDecoder(nn.Module):
         self.encoder = BlockConformerEncoder(dims.encoder)
         self.encoder_proj = nn.Linear(dims.encoder.output_size, dims.output_size)
         self.length_regulator = LengthRegulator(dims.output_size, dims.n_regulator_layers)
-        self.decoder = FlowMatching(dims)
+        self.decoder = FlowMatching(dims, official_rounding=official_rounding)
 
     @classmethod
     def load(
-        cls, path: Path, config: DecoderConfig, *, device: str | torch.device, dtype: torch.dtype
-    ) -> "FlowDecoder":
+        cls,
+        path: Path,
+        config: DecoderConfig,
+        *,
+        device: str | torch.device,
+        dtype: torch.dtype,
+        official_rounding: bool = False,
+    ) -> Self:
         """The weights of flow.pt, read-only. Raises CheckpointError if they are not `config`'s."""
         with torch.device("meta"):
-            flow = cls(config)
+            flow = cls(config, official_rounding=official_rounding)
         load_strict(flow, read_torch(path), path=path)
         return flow.requires_grad_(False).eval().to(device=device, dtype=dtype)
 

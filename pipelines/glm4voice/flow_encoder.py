@@ -95,15 +95,12 @@ class _RelativeAttention(nn.Module):
         value = self._heads(self.linear_v(hidden))
         position = self._heads(self.linear_pos(distances)[None])
 
-        by_distance = (query + self.pos_bias_v[:, None]) @ position.transpose(-2, -1)
-        bias = _shift(by_distance) / math.sqrt(query.shape[-1])
-        mixed = functional.scaled_dot_product_attention(
-            query + self.pos_bias_u[:, None],
-            key,
-            value,
-            attn_mask=bias.masked_fill(hidden_from, -math.inf),
-        )
-        return self.linear_out(mixed.transpose(1, 2).flatten(2))
+        # in the original's order of operations: a fused attention rounds otherwise
+        by_content = (query + self.pos_bias_u[:, None]) @ key.transpose(-2, -1)
+        by_distance = _shift((query + self.pos_bias_v[:, None]) @ position.transpose(-2, -1))
+        scores = (by_content + by_distance) / math.sqrt(query.shape[-1])
+        weights = torch.softmax(scores.masked_fill(hidden_from, -math.inf), dim=-1)
+        return self.linear_out((weights @ value).transpose(1, 2).flatten(2))
 
     def _heads(self, vectors: Tensor) -> Tensor:
         """[B, N, D] to [B, heads, N, D / heads]."""

@@ -46,9 +46,19 @@ class ConditionalDecoder(nn.Module):
         self.final_block = _ConvBlock(widths[0], widths[0])
         self.final_proj = nn.Conv1d(widths[0], dims.out_channels, 1)
 
+    def round_as_official(self) -> None:
+        """Add to the attention logits the constant that the original's mask amounts to.
+
+        It changes nothing but the rounding, and it costs memory and speed.
+        """
+        for module in self.modules():
+            if isinstance(module, _Attention):
+                module.constant_bias = True
+
     def shifts(self, moments: Tensor) -> list[Shifts]:
-        """What each of `moments` ([K], from 0 to 1) adds in the residual blocks, computed once."""
-        features = self.time_mlp(_sinusoids(moments, self.in_channels))
+        """What each of `moments` ([K] float32, from 0 to 1) adds in the residual blocks."""
+        dtype = self.final_proj.weight.dtype
+        features = self.time_mlp(_sinusoids(moments, self.in_channels).to(dtype))
         levels = (*self.down_blocks, *self.mid_blocks, *self.up_blocks)
         by_level = [cast(_Level, level).shift(features) for level in levels]
         return [tuple(shift[k : k + 1] for shift in by_level) for k in range(len(moments))]
@@ -153,6 +163,7 @@ class _Attention(nn.Module):
     def __init__(self, width: int, n_heads: int, head_dim: int) -> None:
         super().__init__()
         self.n_heads = n_heads
+        self.constant_bias = False
         self.to_q = nn.Linear(width, n_heads * head_dim, bias=False)
         self.to_k = nn.Linear(width, n_heads * head_dim, bias=False)
         self.to_v = nn.Linear(width, n_heads * head_dim, bias=False)
@@ -164,7 +175,9 @@ class _Attention(nn.Module):
             project(frames).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
             for project in (self.to_q, self.to_k, self.to_v)
         )
-        mixed = functional.scaled_dot_product_attention(query, key, value)
+        n_frames = frames.shape[1]
+        bias = frames.new_ones(n_frames, n_frames) if self.constant_bias else None
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         return self.to_out(mixed.transpose(1, 2).flatten(2))
 
 
