@@ -5,6 +5,7 @@ It knows file formats and shapes, not what a model does with them. No code from 
 
 import json
 import pickle
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,10 +24,12 @@ _TORCH_LOAD_ERRORS = (
     ValueError,
     LookupError,
     TypeError,
+    AssertionError,
     AttributeError,
     EOFError,
     ImportError,
     pickle.UnpicklingError,
+    struct.error,
 )
 _MOST_NAMED = 3  # keys spelled out in one message; the rest is counted
 
