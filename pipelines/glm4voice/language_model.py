@@ -106,8 +106,8 @@ def _id_list(found: Mapping[str, Any], name: str, path: Path) -> list[int]:
     return list(ids)
 
 
-def _expected_shapes(config: GlmConfig) -> dict[str, tuple[int, ...]]:
-    """Every tensor the folder must hold, under its released name."""
+def expected_shapes(config: GlmConfig) -> dict[str, tuple[int, ...]]:
+    """Every tensor a released folder must hold, under its name there."""
     width, vocab = config.hidden_size, config.vocab_size
     query, key = _head_rows(config)
     shapes: dict[str, tuple[int, ...]] = {
@@ -140,7 +140,7 @@ def _head_rows(config: GlmConfig) -> tuple[int, int]:
 
 
 def _check_shapes(config: GlmConfig, tensors: Mapping[str, Tensor], folder: Path) -> None:
-    expected = _expected_shapes(config)
+    expected = expected_shapes(config)
     problems = [f"missing key {name}" for name in expected if name not in tensors]
     problems += [
         f"unexpected key {name}" for name in tensors if name not in {*expected, *IGNORED_KEYS}

@@ -1,0 +1,114 @@
+"""The whole chain as a `SpeechModel`: speech tokenizer, language model and speech decoder."""
+
+from pathlib import Path
+
+import torch
+from transformers import GlmForCausalLM
+
+from pipelines.glm4voice.checkpoint import CheckpointError
+from pipelines.glm4voice.decoder import SpeechDecoder
+from pipelines.glm4voice.engine import Engine
+from pipelines.glm4voice.language_model import load_language_model
+from pipelines.glm4voice.prompt import PromptBuilder
+from pipelines.glm4voice.session import GlmSession, Parts
+from pipelines.glm4voice.speech_tokenizer import SpeechTokenizer
+from pipelines.glm4voice.text_tokenizer import TextTokenizer
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+MAX_TURN_MS = 60_000
+
+
+class GlmChain:
+    """A `SpeechModel`: GLM-4-Voice, in this process. Holds weights only."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    @property
+    def input_sample_rate(self) -> int:
+        """Hz of the sound it hears."""
+        return self._parts.speech_tokenizer.sample_rate
+
+    @property
+    def output_sample_rate(self) -> int:
+        """Hz of the sound it makes."""
+        return self._parts.decoder.sample_rate
+
+    @property
+    def max_context_tokens(self) -> int:
+        """How many tokens a conversation can hold."""
+        return self._parts.engine.max_positions
+
+    def open_session(self) -> GlmSession:
+        """Begin a conversation."""
+        return GlmSession(self._parts)
+
+
+def load_chain(
+    *,
+    tokenizer_dir: Path,
+    language_model_dir: Path,
+    decoder_dir: Path,
+    device: str = "cpu",
+    dtype: str = "float32",
+    max_turn_ms: int = MAX_TURN_MS,
+    n_flow_steps: int = 10,
+    n_threads: int | None = None,
+) -> GlmChain:
+    """Load the three released folders, unchanged.
+
+    `dtype` is the language model's; hearing and speaking stay float32, since half precision changes
+    speech tokens. `max_turn_ms` bounds one caller's turn. `n_threads` limits torch in this process;
+    None leaves it alone.
+
+    Raises CheckpointError naming the file, key or shape, also where two folders do not fit each
+    other, and ValueError for an unknown dtype.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    if n_threads is not None:
+        torch.set_num_threads(n_threads)
+    speech_tokenizer = SpeechTokenizer.load(tokenizer_dir, device, torch.float32)
+    text_tokenizer = TextTokenizer.load(language_model_dir)
+    model = load_language_model(language_model_dir, device=device, dtype=DTYPES[dtype])
+    decoder = SpeechDecoder.load(decoder_dir, device, torch.float32, n_steps=n_flow_steps)
+    engine = Engine(model)
+    call_id = text_tokenizer.special("<|observation|>")
+    parts = Parts(
+        speech_tokenizer=speech_tokenizer,
+        text_tokenizer=text_tokenizer,
+        engine=engine,
+        decoder=decoder,
+        prompt=PromptBuilder(text_tokenizer),
+        stop_ids=frozenset({*_eos_ids(model), text_tokenizer.special("<|user|>"), call_id}),
+        call_id=call_id,
+        max_turn_samples=max_turn_ms * speech_tokenizer.sample_rate // 1000,
+    )
+    _check_fit(parts, tokenizer_dir, language_model_dir)
+    return GlmChain(parts)
+
+
+def _eos_ids(model: GlmForCausalLM) -> list[int]:
+    eos = model.config.eos_token_id
+    return eos if isinstance(eos, list) else [] if eos is None else [eos]
+
+
+def _check_fit(parts: Parts, tokenizer_dir: Path, language_model_dir: Path) -> None:
+    """Every id one model can make is one the next can take. Raises CheckpointError."""
+    n_heard, n_audio = parts.speech_tokenizer.n_codes, parts.text_tokenizer.n_audio
+    if n_heard > n_audio:
+        raise CheckpointError(
+            f"{tokenizer_dir} makes {n_heard} speech codes, {language_model_dir} has tokens for"
+            f" {n_audio}"
+        )
+    n_spoken = parts.decoder.vocab_size
+    if n_audio > n_spoken:
+        raise CheckpointError(
+            f"{language_model_dir} makes {n_audio} speech codes, the decoder speaks {n_spoken}"
+        )
+    n_ids = parts.text_tokenizer.audio_offset + n_audio
+    if n_ids > parts.engine.vocab_size:
+        raise CheckpointError(
+            f"{language_model_dir}: the tokenizer has ids up to {n_ids - 1}, the model's vocabulary"
+            f" has {parts.engine.vocab_size}"
+        )

@@ -1,0 +1,202 @@
+"""One answer under way: ids of the language model in, text and sound out, in bounded steps.
+
+Text and sound are told apart by id alone. That 13 text ids are followed by 26 audio ids is
+something the model learned, not something this code relies on: any order comes out right.
+"""
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.glm4voice.decoder import DecoderState, SpeechDecoder
+from pipelines.glm4voice.engine import Finish, Generation
+from pipelines.glm4voice.text_tokenizer import TextStream, TextTokenizer
+from pipelines.realtime.model import NO_SOUND, Step, StopReason, ToolCall
+
+# Audio tokens (12.5 a second) per decoder call, as the official demo has it; the last repeats.
+BLOCK_SCHEDULE = (25, 50, 100, 150, 200)
+
+_STOP_REASONS = {
+    Finish.STOP: StopReason.END,
+    Finish.LENGTH: StopReason.MAX_TOKENS,
+    Finish.CONTEXT_FULL: StopReason.CONTEXT_FULL,
+    Finish.CANCELLED: StopReason.CANCELLED,
+}
+_CALL = re.compile(r"\s*(\S+)[ \t]*\n(.*)", re.DOTALL)
+
+
+class CallText:
+    """Keeps a tool call out of the text that is shown.
+
+    The model writes a call as `name`, newline, JSON, without sound. So text is held back while all
+    of it since the last sound could still be the start of a call of a known tool.
+    """
+
+    def __init__(self, tool_names: Iterable[str]) -> None:
+        self._openings = tuple(f"{name}\n" for name in tool_names)
+        self._run = ""  # text since the last sound
+        self._n_shown = 0
+
+    def push(self, text: str) -> str:
+        """Take text; return what is free to be shown."""
+        self._run += text
+        start = self._run.lstrip()
+        if any(start.startswith(one) or one.startswith(start) for one in self._openings):
+            return ""
+        return self._show()
+
+    def sound(self) -> str:
+        """There is sound: what came before it was speech, and is returned."""
+        text = self._show()
+        self._run, self._n_shown = "", 0
+        return text
+
+    def call(self) -> ToolCall | None:
+        """The text since the last sound as a call, known tool or not; None if it is no call."""
+        found = _CALL.fullmatch(self._run)
+        return ToolCall(name=found[1], arguments=found[2].strip()) if found else None
+
+    def _show(self) -> str:
+        text, self._n_shown = self._run[self._n_shown :], len(self._run)
+        return text
+
+
+class ReplyParser:
+    """Sorts generated ids into text, speech codes and strays, and counts them."""
+
+    def __init__(self, tokenizer: TextTokenizer, tool_names: Iterable[str] = ()) -> None:
+        self._tokenizer = tokenizer
+        self._stream = TextStream(tokenizer)
+        self._call_text = CallText(tool_names)
+        self.codes: list[int] = []  # speech codes nobody has taken yet
+        self.n_text = 0
+        self.n_audio = 0
+        self.n_stray = 0  # control ids in the midst of a reply: neither shown nor spoken
+
+    def push(self, token: int) -> str:
+        """Take one id; return the whole characters that are now free to be shown."""
+        if self._tokenizer.is_audio(token):
+            self.n_audio += 1
+            self.codes.append(token - self._tokenizer.audio_offset)
+            return self._call_text.sound()
+        if self._tokenizer.is_text(token):
+            self.n_text += 1
+            return self._call_text.push(self._stream.push(token))
+        self.n_stray += 1
+        return ""
+
+    def call(self) -> ToolCall | None:
+        """What was written since the last sound, read as a tool call."""
+        return self._call_text.call()
+
+    def flush(self) -> str:
+        """The text still held back, at the end of a reply that made no call."""
+        return self._call_text.push(self._stream.flush()) + self._call_text.sound()
+
+    def take_codes(self, n_codes: int) -> list[int]:
+        """Remove and return the oldest speech codes."""
+        taken, self.codes = self.codes[:n_codes], self.codes[n_codes:]
+        return taken
+
+
+class GlmReply:
+    """A `Reply`: a step is one language-model token, a part of a prompt, or one block of sound.
+
+    A block is decoded as soon as it is full, and whatever ends the reply, what is left is decoded
+    and the decoder's held-back tail flushed; only `cancel` drops sound.
+    """
+
+    def __init__(
+        self,
+        generation: Generation | None,
+        parser: ReplyParser,
+        decoder: SpeechDecoder,
+        *,
+        ids: list[int],
+        n_prompt_tokens: int,
+        call_id: int,
+    ) -> None:
+        """Begin a reply.
+
+        `generation` is None if the prompt did not fit: the reply then ends with CONTEXT_FULL in its
+        first step. Generated ids are added to `ids`. `call_id` is the stop id that asks for a tool.
+        """
+        self.stop_reason: StopReason | None = None
+        self.tool_call: ToolCall | None = None
+        self.n_prompt_tokens = n_prompt_tokens
+        self._generation = generation
+        self._parser = parser
+        self._decoder = decoder
+        self._state: DecoderState | None = None
+        self._ids = ids
+        self._call_id = call_id
+        self._n_blocks = 0
+
+    @property
+    def n_stray_tokens(self) -> int:
+        """Control ids the model put into the midst of this reply."""
+        return self._parser.n_stray
+
+    def step(self) -> Step:
+        """Do one unit of work. Must not be called once `stop_reason` is set."""
+        assert self.stop_reason is None, "the reply is over"
+        if len(self._parser.codes) >= self._block_size:
+            return Step(pcm=self._decode_block())
+        if self._generation is not None and self._generation.finish is None:
+            return self._think(self._generation)
+        return self._finish()
+
+    def cancel(self) -> None:
+        """Stop here, keep the ids generated so far, free the rest. Idempotent."""
+        if self._generation is not None:
+            self._generation.cancel()
+        self._free()
+        if self.stop_reason is None:
+            self.stop_reason = StopReason.CANCELLED
+
+    @property
+    def _block_size(self) -> int:
+        return BLOCK_SCHEDULE[min(self._n_blocks, len(BLOCK_SCHEDULE) - 1)]
+
+    def _think(self, generation: Generation) -> Step:
+        token = generation.step()
+        if token is None:
+            return Step()
+        self._ids.append(token)
+        n_text, n_audio = self._parser.n_text, self._parser.n_audio
+        return Step(
+            text=self._parser.push(token),
+            n_text_tokens=self._parser.n_text - n_text,
+            n_audio_tokens=self._parser.n_audio - n_audio,
+        )
+
+    def _decode_block(self) -> NDArray[np.float32]:
+        codes = self._parser.take_codes(self._block_size)
+        self._n_blocks += 1
+        return self._decode(codes, final=False)
+
+    def _finish(self) -> Step:
+        """Flush sound and text, and say why the reply ended."""
+        pcm = self._decode(self._parser.take_codes(self._block_size), final=True)
+        reason = StopReason.CONTEXT_FULL
+        if self._generation is not None and self._generation.finish is not None:
+            reason = _STOP_REASONS[self._generation.finish]
+            if self._generation.stop_id == self._call_id:
+                self.tool_call = self._parser.call()
+        text = "" if self.tool_call else self._parser.flush()
+        self._free()
+        self.stop_reason = StopReason.TOOL_CALL if self.tool_call else reason
+        return Step(text=text, pcm=pcm)
+
+    def _decode(self, codes: list[int], *, final: bool) -> NDArray[np.float32]:
+        if self._parser.n_audio == 0:
+            return NO_SOUND
+        if self._state is None:
+            self._state = self._decoder.start()
+        return self._decoder.decode(codes, self._state, final=final)
+
+    def _free(self) -> None:
+        self._state = None
+        self._parser.codes.clear()

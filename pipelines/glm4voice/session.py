@@ -1,0 +1,220 @@
+"""One conversation with the chain: its history, its cache, the caller's unfinished turn."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from pipelines.glm4voice.decoder import SpeechDecoder
+from pipelines.glm4voice.engine import ContextFull, Engine, EngineSession, Generation
+from pipelines.glm4voice.history import History, Item
+from pipelines.glm4voice.prompt import PromptBuilder, system_text
+from pipelines.glm4voice.reply import GlmReply, ReplyParser
+from pipelines.glm4voice.sampling import Sampler
+from pipelines.glm4voice.speech_tokenizer import SpeechTokenizer
+from pipelines.glm4voice.text_tokenizer import TextTokenizer
+from pipelines.realtime.model import NO_SOUND, Role, Sampling, Tool
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The loaded models and what was read from them; shared by all conversations, read-only."""
+
+    speech_tokenizer: SpeechTokenizer
+    text_tokenizer: TextTokenizer
+    engine: Engine
+    decoder: SpeechDecoder
+    prompt: PromptBuilder
+    stop_ids: frozenset[int]
+    call_id: int  # the one of the stop ids that asks for a tool
+    max_turn_samples: int  # of one caller's turn
+
+
+class AudioBuffer:
+    """The sound of an open turn; the newest `n_max` samples of it."""
+
+    def __init__(self, n_max: int) -> None:
+        self._n_max = n_max
+        self._pieces: deque[NDArray[np.float32]] = deque()
+        self._n_samples = 0
+        self.n_dropped = 0
+
+    def append(self, pcm: NDArray[np.float32]) -> None:
+        """Add sound, shape [T]; what is then too old is dropped and counted."""
+        self._pieces.append(pcm)
+        self._n_samples += pcm.size
+        while self._n_samples > self._n_max:
+            n_cut = min(self._n_samples - self._n_max, self._pieces[0].size)
+            self._pieces[0] = self._pieces[0][n_cut:]
+            if not self._pieces[0].size:
+                self._pieces.popleft()
+            self._n_samples -= n_cut
+            self.n_dropped += n_cut
+
+    def take(self) -> NDArray[np.float32]:
+        """Empty the buffer and return what it held."""
+        pcm = np.concatenate(self._pieces) if self._pieces else NO_SOUND
+        self.clear()
+        return pcm
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._pieces.clear()
+        self._n_samples = 0
+        self.n_dropped = 0
+
+
+class GlmSession:
+    """A `SpeechSession`. A prompt is the ids of all items; the cache keeps what is unchanged."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._history = History()
+        self._context: EngineSession = parts.engine.open()
+        self._audio = AudioBuffer(parts.max_turn_samples)
+        self._reply: GlmReply | None = None
+        self._reply_item: Item | None = None
+        self._tools: tuple[Tool, ...] = ()
+        self._system_ids = parts.prompt.system_turn(system_text())
+
+    def configure(self, *, instructions: str, tools: Sequence[Tool]) -> None:
+        """Set the system text and tools, from the next reply on.
+
+        Raises ValueError, and changes nothing, if a tool's parameters are not a JSON object.
+        """
+        text = system_text(instructions, tools)
+        self._tools = tuple(tools)
+        self._system_ids = self._parts.prompt.system_turn(text)
+
+    def append_audio(self, pcm: NDArray[np.float32]) -> None:
+        """Add caller audio, shape [T], 16 kHz; beyond the longest turn the oldest is dropped."""
+        if pcm.ndim != 1:
+            raise ValueError(f"caller audio must have shape [T], got {pcm.shape}")
+        if pcm.size:
+            self._audio.append(np.asarray(pcm, dtype=np.float32))
+
+    def clear_audio(self) -> None:
+        """Forget the open user turn."""
+        self._audio.clear()
+
+    def commit_audio(self, item_id: str) -> int:
+        """Make the open turn an item; return its number of speech tokens.
+
+        Without any audio nothing is added and 0 returned. Raises ValueError if the id is taken.
+        """
+        n_dropped, pcm = self._audio.n_dropped, self._audio.take()
+        if n_dropped:
+            log.warning("turn_too_long", n_dropped_samples=n_dropped)
+        if not pcm.size:
+            return 0
+        codes = self._parts.speech_tokenizer.encode(pcm)
+        self._history.add(item_id, self._parts.prompt.audio_turn(codes))
+        return len(codes)
+
+    def add_text(self, item_id: str, role: Role, text: str) -> None:
+        """Add a text item; `text` is data. Raises ValueError if the id is taken."""
+        prompt = self._parts.prompt
+        turn = {
+            Role.SYSTEM: prompt.system_turn,
+            Role.USER: prompt.text_turn,
+            Role.ASSISTANT: prompt.answer_text,
+        }[role]
+        self._history.add(item_id, turn(text))
+
+    def add_tool_output(self, item_id: str, output: str) -> None:
+        """Add the result of a tool call; `output` is data. Raises ValueError if the id is taken."""
+        self._history.add(item_id, self._parts.prompt.tool_output(output))
+
+    def start_reply(
+        self, item_id: str, sampling: Sampling, *, instructions: str | None = None
+    ) -> GlmReply:
+        """Begin an answer, kept as `item_id`; nothing is computed before its first step.
+
+        Raises RuntimeError while another reply is under way, ValueError for impossible sampling
+        settings or a taken id.
+        """
+        if self._reply is not None and self._reply.stop_reason is None:
+            raise RuntimeError("a reply of this session is under way")
+        if sampling.max_tokens < 1:
+            raise ValueError(f"max_tokens must be at least 1, got {sampling.max_tokens}")
+        sampler = Sampler(
+            temperature=sampling.temperature, top_p=sampling.top_p, seed=sampling.seed
+        )
+        prompt = self._prompt(instructions)
+        self._reply_item = self._history.add_reply(item_id)
+        self._reply = GlmReply(
+            self._continue(prompt, sampler, sampling.max_tokens),
+            ReplyParser(self._parts.text_tokenizer, [tool.name for tool in self._tools]),
+            self._parts.decoder,
+            ids=self._reply_item.ids,
+            n_prompt_tokens=len(prompt),
+            call_id=self._parts.call_id,
+        )
+        return self._reply
+
+    def truncate(self, item_id: str, audio_end_ms: int) -> int:
+        """Cut a reply to what was heard; a reply still under way is cancelled first.
+
+        Returns the number of audio tokens kept. Raises KeyError or ValueError, see the contract.
+        """
+        self._cancel_if(self._history.find(item_id))
+        is_audio = self._parts.text_tokenizer.is_audio
+        return self._history.truncate(item_id, audio_end_ms, is_audio)
+
+    def delete(self, item_id: str) -> None:
+        """Remove an item; a reply still under way is cancelled. Raises KeyError if unknown."""
+        self._cancel_if(self._history.find(item_id))
+        self._history.delete(item_id)
+
+    def close(self) -> None:
+        """Free everything; a reply under way is cancelled. Idempotent."""
+        if self._reply is not None:
+            self._reply.cancel()
+        self._reply = self._reply_item = None
+        self._audio.clear()
+        self._history = History()
+        self._context.close()
+
+    def _prompt(self, instructions: str | None) -> list[int]:
+        """The ids a reply continues: system text, items, a request for this reply, its header."""
+        prompt = self._parts.prompt
+        ids = [*prompt.start, *self._system_ids]
+        for item in self._history:
+            if not item.is_reply:
+                ids += item.ids
+            elif item.ids:  # of a reply nobody heard, not even its header stays
+                ids += prompt.answer(item.ids)
+        if instructions:
+            ids += prompt.text_turn(instructions)
+        return ids + prompt.answer_header
+
+    def _continue(
+        self, prompt: Sequence[int], sampler: Sampler, max_tokens: int
+    ) -> Generation | None:
+        """Bring the context to `prompt`, computing nothing yet; None if it does not fit."""
+        n_common = common_prefix(self._context.ids, prompt)
+        self._context.rewind(n_common)
+        try:
+            self._context.append(prompt[n_common:])
+        except ContextFull:
+            log.warning("context_full", n_prompt_tokens=len(prompt))
+            return None
+        return self._context.generate(sampler, max_tokens=max_tokens, stop_ids=self._parts.stop_ids)
+
+    def _cancel_if(self, item: Item) -> None:
+        """Cancel the reply under way if `item` is what it writes to."""
+        if item is self._reply_item and self._reply is not None:
+            self._reply.cancel()
+
+
+def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many leading ids two sequences share."""
+    for place, (one, other) in enumerate(zip(first, second, strict=False)):
+        if one != other:
+            return place
+    return min(len(first), len(second))
