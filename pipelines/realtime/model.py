@@ -106,7 +106,11 @@ class SpeechSession(Protocol):
         ...
 
     def append_audio(self, pcm: NDArray[np.float32]) -> None:
-        """Add caller audio, shape [T], at `input_sample_rate`, to the open user turn."""
+        """Add caller audio, shape [T], at `input_sample_rate`, to the open user turn.
+
+        A model bounds how long a turn can be: beyond that the oldest sound is dropped. Sound may
+        come, and turns and texts be added, while a reply is under way: they stand after it.
+        """
         ...
 
     def clear_audio(self) -> None:

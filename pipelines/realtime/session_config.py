@@ -1,6 +1,6 @@
 """The settings in force in a session: defaults, changes by the client, how they are shown."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from pipelines.realtime.model import Sampling
@@ -21,10 +21,11 @@ MODEL_NAME: Final = "glm-4-voice"
 DEFAULT_VOICE: Final = "default"
 _SAMPLING: Final = Sampling()
 
-_STOCK_FORMAT: Final = Pcm16Format()
-_STOCK_DETECTION: Final = TurnDetection(type="server_vad")
-
 WireFormat = Pcm16Format | MulawFormat
+
+
+def _stock_detection() -> TurnDetection:
+    return TurnDetection(type="server_vad")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +40,9 @@ class SessionConfig:
     max_output_tokens: int | Literal["inf"] = "inf"
     tools: tuple[FunctionTool, ...] = ()
     tool_choice: Literal["auto", "none"] = "auto"
-    input_format: WireFormat = _STOCK_FORMAT
-    output_format: WireFormat = _STOCK_FORMAT
-    turn_detection: TurnDetection | None = _STOCK_DETECTION
+    input_format: WireFormat = field(default_factory=Pcm16Format)
+    output_format: WireFormat = field(default_factory=Pcm16Format)
+    turn_detection: TurnDetection | None = field(default_factory=_stock_detection)
 
     def updated(self, session: Session) -> "SessionConfig":
         """Take over the fields that were sent; null sets a field back to its default."""

@@ -1,0 +1,455 @@
+"""One session of the Realtime protocol over one `SpeechSession`. Runs on the engine thread, no I/O.
+
+Messages go in by `handle`, events come out by the `emit` given. A mistake of the client becomes an
+`error` event and leaves the session as it was; any other exception is the session's end.
+"""
+
+import contextlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import singledispatchmethod
+from typing import Any, Final
+
+from openai.types.realtime import (
+    ConversationItemAdded,
+    ConversationItemDeletedEvent,
+    ConversationItemDeleteEvent,
+    ConversationItemDone,
+    ConversationItemRetrieveEvent,
+    ConversationItemTruncatedEvent,
+    ConversationItemTruncateEvent,
+    InputAudioBufferAppendEvent,
+    InputAudioBufferClearedEvent,
+    InputAudioBufferClearEvent,
+    InputAudioBufferCommitEvent,
+    InputAudioBufferCommittedEvent,
+    InputAudioBufferSpeechStartedEvent,
+    InputAudioBufferSpeechStoppedEvent,
+    RealtimeConversationItemAssistantMessage,
+    RealtimeConversationItemFunctionCallOutput,
+    ResponseCancelEvent,
+)
+from openai.types.realtime.realtime_server_event import ConversationItemRetrieved
+
+from pipelines.audio import Pcm
+from pipelines.realtime.audio_format import SoundDecoder
+from pipelines.realtime.history import History, Item, spoken_content, user_speech
+from pipelines.realtime.model import Role, SpeechModel, Tool
+from pipelines.realtime.protocol import (
+    ClientEvent,
+    ClientMistake,
+    ItemCreate,
+    Message,
+    NewItem,
+    dump,
+    new_id,
+    parse,
+    server_error,
+)
+from pipelines.realtime.response_stream import CancelReason, Emit, ResponseStream
+from pipelines.realtime.server_vad import SpeechStarted, SpeechStopped, TurnDetector, TurnSignal
+from pipelines.realtime.session_config import SessionConfig
+from pipelines.realtime.wire_types import (
+    FunctionTool,
+    ResponseCreate,
+    ResponseParams,
+    SessionEvent,
+    SessionUpdate,
+)
+
+MAX_APPEND: Final = 512 * 1024  # characters of base64: 8 s at the highest rate
+MAX_TEXT: Final = 32_000  # characters of one item
+MIN_COMMIT_MS: Final = 100
+_PAST_END_MS: Final = 100  # a player's last frame may be padded
+
+
+@dataclass(slots=True)
+class Totals:
+    """What a session did, for its line in the log."""
+
+    n_responses: int = 0
+    n_cancelled: int = 0
+    n_audio_tokens: int = 0
+    n_mistakes: int = 0
+
+
+class Conversation:
+    """The state of one client's session. Create, use and close on the engine thread."""
+
+    def __init__(self, model: SpeechModel, send: Callable[[str], None]) -> None:
+        self.id = new_id("sess")
+        self.totals = Totals()
+        self._emit: Emit = lambda event: send(dump(event))
+        self._model = model
+        self._config = SessionConfig()
+        self._configured: tuple[str, tuple[FunctionTool, ...]] = ("", ())
+        self._history = History()
+        self._session = model.open_session()
+        self._response: ResponseStream | None = None
+        self._turn_samples = 0  # of the open turn
+        self._decoder = self._new_decoder()
+        self._detector = self._new_detector()
+        self._turn_item_id = new_id("item")  # of the turn that the detector has found
+        self._show_session("session.created")
+
+    # ---- what the scheduler calls
+
+    @property
+    def is_replying(self) -> bool:
+        """Whether `step` has work to do."""
+        return self._response is not None
+
+    def handle(self, message: str | bytes) -> None:
+        """Do what one message asks."""
+        try:
+            event = parse(message)
+            try:
+                self._do(event)
+            except ClientMistake as mistake:
+                mistake.event_id = event.event_id
+                raise
+        except ClientMistake as mistake:
+            self.totals.n_mistakes += 1
+            self._emit(mistake.event())
+
+    def step(self) -> None:
+        """Advance the reply under way by one bounded piece of work."""
+        assert self._response is not None, "no reply is under way"
+        self._response.step()
+        if self._response.is_done:
+            self._retire()
+
+    def end(self, code: str, message: str) -> None:
+        """Tell the client why the server ends the session, and fail the reply under way."""
+        if self._response is not None:
+            self._response.fail(message)
+        self._emit(server_error(code, message))
+
+    def close(self) -> None:
+        """Free what the session holds."""
+        response, self._response = self._response, None
+        if response is not None:
+            self.totals.n_cancelled += 1
+            self.totals.n_audio_tokens += response.tokens.n_audio
+        self._session.close()
+
+    # ---- what clients ask
+
+    @singledispatchmethod
+    def _do(self, event: ClientEvent) -> None:
+        raise AssertionError(f"no handler for {type(event).__name__}")
+
+    @_do.register
+    def _update(self, event: SessionUpdate) -> None:
+        before, self._config = self._config, self._config.updated(event.session)
+        if self._config.input_format != before.input_format:
+            self._decoder = self._new_decoder()
+        if self._config.turn_detection != before.turn_detection:
+            self._detector = self._new_detector()
+        self._show_session("session.updated")
+
+    @_do.register
+    def _append(self, event: InputAudioBufferAppendEvent) -> None:
+        if len(event.audio) > MAX_APPEND:
+            raise ClientMistake(
+                f"'audio' is longer than {MAX_APPEND} characters; send it in smaller pieces",
+                code="audio_too_long",
+                param="audio",
+            )
+        pcm = self._decoder.decode(event.audio)
+        if self._detector is None:
+            self._hear_turn(pcm)
+            return
+        for signal in self._detector.feed(pcm):
+            self._hear(signal)
+
+    @_do.register
+    def _commit(self, event: InputAudioBufferCommitEvent) -> None:
+        if self._detector is not None:
+            self._take_over_turn(self._detector)
+        turn_ms = self._turn_samples * 1000 // self._model.input_sample_rate
+        if turn_ms < MIN_COMMIT_MS:
+            raise ClientMistake(
+                f"The input audio buffer holds {turn_ms} ms of sound;"
+                f" at least {MIN_COMMIT_MS} ms are needed",
+                code="input_audio_buffer_commit_empty",
+            )
+        self._history.check_new(None)
+        self._commit_turn(new_id("item"))
+
+    @_do.register
+    def _clear(self, event: InputAudioBufferClearEvent) -> None:
+        self._session.clear_audio()
+        self._turn_samples = 0
+        if self._detector is not None:
+            self._detector.reset()
+        self._emit(
+            InputAudioBufferClearedEvent(
+                type="input_audio_buffer.cleared", event_id=new_id("event")
+            )
+        )
+
+    @_do.register
+    def _create_item(self, event: ItemCreate) -> None:
+        item = event.item
+        self._history.check_new(item.id)
+        if event.previous_item_id not in (None, self._history.last_id or "root"):
+            raise ClientMistake(
+                "Items can only be added at the end of the conversation", param="previous_item_id"
+            )
+        item.id = item_id = item.id or new_id("item")
+        self._tell_model(item_id, item)
+        item.status, item.object = "completed", "realtime.item"
+        self._show_item(item_id, Item(wire=item))
+
+    @_do.register
+    def _retrieve(self, event: ConversationItemRetrieveEvent) -> None:
+        item = self._history.find(event.item_id, code="item_retrieve_invalid_item_id")
+        self._emit(
+            ConversationItemRetrieved(
+                type="conversation.item.retrieved", event_id=new_id("event"), item=item.wire
+            )
+        )
+
+    @_do.register
+    def _truncate(self, event: ConversationItemTruncateEvent) -> None:
+        item = self._history.find(event.item_id, code="item_truncate_invalid_item_id")
+        if not item.is_spoken_reply:
+            raise ClientMistake("Only spoken replies can be truncated", param="item_id")
+        if event.content_index != 0:
+            raise ClientMistake("'content_index' must be 0", param="content_index")
+        if event.audio_end_ms < 0:
+            raise ClientMistake("'audio_end_ms' must not be negative", param="audio_end_ms")
+        self._settle(event.item_id)
+        if event.audio_end_ms > item.audio_ms + _PAST_END_MS:
+            raise ClientMistake(
+                f"The sound of this item is only {item.audio_ms} ms long", param="audio_end_ms"
+            )
+        item.n_audio_tokens = self._session.truncate(event.item_id, event.audio_end_ms)
+        item.audio_ms = min(item.audio_ms, event.audio_end_ms)
+        if isinstance(item.wire, RealtimeConversationItemAssistantMessage):
+            item.wire.content = spoken_content("")  # which words were heard is not known
+        self._emit(
+            ConversationItemTruncatedEvent(
+                type="conversation.item.truncated",
+                event_id=new_id("event"),
+                item_id=event.item_id,
+                content_index=0,
+                audio_end_ms=event.audio_end_ms,
+            )
+        )
+
+    @_do.register
+    def _delete(self, event: ConversationItemDeleteEvent) -> None:
+        item = self._history.find(event.item_id, code="item_delete_invalid_item_id")
+        self._settle(event.item_id)
+        if item.in_model:
+            self._session.delete(event.item_id)
+        self._history.remove(event.item_id)
+        self._emit(
+            ConversationItemDeletedEvent(
+                type="conversation.item.deleted",
+                event_id=new_id("event"),
+                item_id=event.item_id,
+            )
+        )
+
+    @_do.register
+    def _respond(self, event: ResponseCreate) -> None:
+        if self._response is not None:
+            raise ClientMistake(
+                f"The conversation already has an active response: {self._response.id}",
+                code="conversation_already_has_active_response",
+            )
+        self._history.check_new(None)
+        self._start_response(event.response)
+
+    @_do.register
+    def _cancel(self, event: ResponseCancelEvent) -> None:
+        active = self._response.id if self._response else None
+        if active is None or event.response_id not in (None, active):
+            raise ClientMistake(
+                "Cancellation failed: no active response found", code="response_cancel_not_active"
+            )
+        self._cancel_response("client_cancelled")
+
+    # ---- turns
+
+    def _hear(self, signal: TurnSignal) -> None:
+        if isinstance(signal, SpeechStarted):
+            self._turn_started(signal)
+        elif isinstance(signal, SpeechStopped):
+            self._turn_stopped(signal)
+        else:
+            self._hear_turn(signal)
+
+    def _turn_started(self, signal: SpeechStarted) -> None:
+        self._turn_item_id = new_id("item")
+        self._emit(
+            InputAudioBufferSpeechStartedEvent(
+                type="input_audio_buffer.speech_started",
+                event_id=new_id("event"),
+                audio_start_ms=signal.audio_start_ms,
+                item_id=self._turn_item_id,
+            )
+        )
+        detection = self._config.turn_detection
+        if detection is not None and detection.interrupt_response:
+            self._cancel_response("turn_detected")
+
+    def _turn_stopped(self, signal: SpeechStopped) -> None:
+        self._emit(
+            InputAudioBufferSpeechStoppedEvent(
+                type="input_audio_buffer.speech_stopped",
+                event_id=new_id("event"),
+                audio_end_ms=signal.audio_end_ms,
+                item_id=self._turn_item_id,
+            )
+        )
+        self._history.check_new(None)
+        self._commit_turn(self._turn_item_id)
+        detection = self._config.turn_detection
+        if detection is not None and detection.create_response and self._response is None:
+            self._start_response(None)
+
+    def _take_over_turn(self, detector: TurnDetector) -> None:
+        """The client ends the turn itself: what the detector holds back belongs to it."""
+        if detector.speaking:
+            detector.reset()
+        else:
+            self._hear_turn(detector.take_prefix())
+
+    def _hear_turn(self, pcm: Pcm) -> None:
+        """Sound of the open turn: the model gets it at once."""
+        self._turn_samples += len(pcm)
+        self._session.append_audio(pcm)
+
+    def _commit_turn(self, item_id: str) -> None:
+        n_tokens = self._session.commit_audio(item_id)
+        self._turn_samples = 0
+        self._emit(
+            InputAudioBufferCommittedEvent(
+                type="input_audio_buffer.committed",
+                event_id=new_id("event"),
+                item_id=item_id,
+                previous_item_id=self._history.last_id,
+            )
+        )
+        self._show_item(item_id, Item(wire=user_speech(item_id), n_audio_tokens=n_tokens))
+
+    # ---- replies
+
+    def _start_response(self, params: ResponseParams | None) -> None:
+        config = self._config.for_response(params)
+        self._configure(config)
+        item_id = new_id("item")
+        reply = self._session.start_reply(
+            item_id, config.sampling, instructions=params.instructions if params else None
+        )
+        self.totals.n_responses += 1
+        self._response = ResponseStream(
+            reply,
+            item_id=item_id,
+            config=config,
+            metadata=params.metadata if params else None,
+            model_rate=self._model.output_sample_rate,
+            history=self._history,
+            emit=self._emit,
+        )
+
+    def _configure(self, config: SessionConfig) -> None:
+        tools = config.tools if config.tool_choice == "auto" else ()
+        if self._configured != (config.instructions, tools):
+            self._configured = (config.instructions, tools)
+            self._session.configure(
+                instructions=config.instructions, tools=[_model_tool(tool) for tool in tools]
+            )
+
+    def _settle(self, item_id: str) -> None:
+        """A reply that is to be cut while it is made must stop being made."""
+        if self._response is not None and self._response.item_id == item_id:
+            self._cancel_response("client_cancelled")
+
+    def _cancel_response(self, reason: CancelReason) -> None:
+        if self._response is not None:
+            self.totals.n_cancelled += 1
+            self._response.cancel(reason)
+            self._retire()
+
+    def _retire(self) -> None:
+        assert self._response is not None
+        response, self._response = self._response, None
+        self.totals.n_audio_tokens += response.tokens.n_audio
+        if not response.has_output:
+            with contextlib.suppress(KeyError):  # an empty reply is no item of the conversation
+                self._session.delete(response.item_id)
+
+    # ---- items and settings
+
+    def _tell_model(self, item_id: str, item: NewItem) -> None:
+        if isinstance(item, RealtimeConversationItemFunctionCallOutput):
+            if not self._history.has_call(item.call_id):
+                raise ClientMistake("There is no tool call with this id", param="item.call_id")
+            if len(item.output) > MAX_TEXT:
+                raise ClientMistake(
+                    f"'output' is longer than {MAX_TEXT} characters", param="item.output"
+                )
+            self._session.add_tool_output(item_id, item.output)
+        else:
+            self._session.add_text(item_id, Role(item.role), _text_of(item))
+
+    def _show_item(self, item_id: str, item: Item) -> None:
+        previous = self._history.add(item_id, item)
+        for kind, name in (
+            (ConversationItemAdded, "conversation.item.added"),
+            (ConversationItemDone, "conversation.item.done"),
+        ):
+            self._emit(
+                kind(
+                    type=name,
+                    event_id=new_id("event"),
+                    previous_item_id=previous,
+                    item=item.wire,
+                )
+            )
+
+    def _show_session(self, kind: str) -> None:
+        self._emit(
+            SessionEvent(type=kind, event_id=new_id("event"), session=self._config.shown(self.id))
+        )
+
+    def _new_decoder(self) -> SoundDecoder:
+        return SoundDecoder(self._config.input_format, self._model.input_sample_rate)
+
+    def _new_detector(self) -> TurnDetector | None:
+        detection = self._config.turn_detection
+        return TurnDetector(detection, self._model.input_sample_rate) if detection else None
+
+
+def _model_tool(tool: FunctionTool) -> Tool:
+    parameters = tool.parameters or {"type": "object", "properties": {}}
+    return Tool(
+        name=tool.name,
+        description=tool.description or "",
+        parameters=json.dumps(parameters, ensure_ascii=False),
+    )
+
+
+def _text_of(message: Message) -> str:
+    """The words of a message. Raises ClientMistake if it has anything else in it, or too many."""
+    wanted = "output_text" if message.role == "assistant" else "input_text"
+    if not message.content:
+        raise ClientMistake("A message needs content", param="item.content")
+    parts: list[Any] = list(message.content)  # three types with the same two fields
+    for index, part in enumerate(parts):
+        if part.type != wanted or part.text is None:
+            raise ClientMistake(
+                f"Content of a message with role '{message.role}' must be '{wanted}' with a text;"
+                " sound is taken by input_audio_buffer.append",
+                param=f"item.content.{index}",
+            )
+    text = "\n".join(part.text for part in parts)
+    if len(text) > MAX_TEXT:
+        raise ClientMistake(f"Text is longer than {MAX_TEXT} characters", param="item.content")
+    return text

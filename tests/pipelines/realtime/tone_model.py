@@ -1,0 +1,137 @@
+"""A `SpeechModel` that answers with a tone: where a test must know every token, or break one."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.realtime.model import Role, Sampling, Step, StopReason, Tool, ToolCall
+
+RATE = 22_050
+TOKEN_SAMPLES = RATE * 80 // 1000
+WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+
+
+class ModelBroken(Exception):
+    """What a test makes the model raise."""
+
+
+@dataclass
+class ToneReply:
+    """A word, then 80 ms of tone, in turn, `n_words` times; `gate` can hold each step back."""
+
+    session: "ToneSession"
+    item_id: str
+    n_words: int
+    tool_call_due: ToolCall | None = None
+    stop_reason: StopReason | None = None
+    tool_call: ToolCall | None = None
+    n_prompt_tokens: int = 7
+    n_steps: int = 0
+
+    def step(self) -> Step:
+        assert self.stop_reason is None
+        model = self.session.model
+        model.on_step(self)
+        self.n_steps += 1
+        if self.tool_call_due is not None:
+            self.stop_reason, self.tool_call = StopReason.TOOL_CALL, self.tool_call_due
+            return Step(n_text_tokens=3)
+        n_done = (self.n_steps + 1) // 2
+        if self.n_steps % 2:
+            return Step(text=f"{WORDS[(n_done - 1) % len(WORDS)]} ", n_text_tokens=1)
+        kept = self.session.replies[self.item_id] = n_done
+        if kept == self.n_words:
+            self.stop_reason = self.session.model.stop_reason
+        return Step(pcm=tone(kept), n_audio_tokens=1)
+
+    def cancel(self) -> None:
+        if self.stop_reason is None:
+            self.stop_reason = StopReason.CANCELLED
+
+
+def tone(n_th: int) -> NDArray[np.float32]:
+    """The n-th 80 ms of a tone of 440 Hz, [T]."""
+    samples = np.arange((n_th - 1) * TOKEN_SAMPLES, n_th * TOKEN_SAMPLES)
+    return (0.3 * np.sin(2 * np.pi * 440 / RATE * samples)).astype(np.float32)
+
+
+@dataclass
+class ToneSession:
+    """Writes down what it is told."""
+
+    model: "ToneModel"
+    journal: list[tuple[object, ...]] = field(default_factory=list)
+    heard: list[NDArray[np.float32]] = field(default_factory=list)
+    replies: dict[str, int] = field(default_factory=dict)
+    tools: Sequence[Tool] = ()
+    sampling: Sampling | None = None
+    is_closed: bool = False
+
+    def configure(self, *, instructions: str, tools: Sequence[Tool]) -> None:
+        self.tools = tools
+        self.journal.append(("configure", instructions, [tool.name for tool in tools]))
+
+    def append_audio(self, pcm: NDArray[np.float32]) -> None:
+        assert threading.current_thread().name == "engine"
+        self.heard.append(pcm)
+
+    def clear_audio(self) -> None:
+        self.heard.clear()
+        self.journal.append(("clear",))
+
+    def commit_audio(self, item_id: str) -> int:
+        n_tokens = sum(map(len, self.heard)) // 1280
+        self.journal.append(("commit", n_tokens))
+        self.heard.clear()
+        return n_tokens
+
+    def add_text(self, item_id: str, role: Role, text: str) -> None:
+        if text == "break":
+            raise ModelBroken
+        self.journal.append(("text", role, text))
+
+    def add_tool_output(self, item_id: str, output: str) -> None:
+        self.tools = ()
+        self.journal.append(("tool_output", output))
+
+    def start_reply(
+        self, item_id: str, sampling: Sampling, *, instructions: str | None = None
+    ) -> ToneReply:
+        self.sampling = sampling
+        self.journal.append(("reply", instructions))
+        self.replies[item_id] = 0
+        call = (
+            ToolCall(name=self.tools[0].name, arguments='{"city": "Oslo"}') if self.tools else None
+        )
+        return ToneReply(self, item_id, self.model.n_words, tool_call_due=call)
+
+    def truncate(self, item_id: str, audio_end_ms: int) -> int:
+        self.replies[item_id] = min(self.replies[item_id], audio_end_ms // 80)
+        self.journal.append(("truncate", audio_end_ms))
+        return self.replies[item_id]
+
+    def delete(self, item_id: str) -> None:
+        self.journal.append(("delete",))
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class ToneModel:
+    """Opens `ToneSession`s and keeps them for the test to look at."""
+
+    input_sample_rate = 16_000
+    output_sample_rate = RATE
+
+    def __init__(self, n_words: int = 10, stop_reason: StopReason = StopReason.END) -> None:
+        self.n_words = n_words
+        self.stop_reason = stop_reason
+        self.sessions: list[ToneSession] = []
+        self.on_step: Callable[[ToneReply], None] = lambda reply: None
+
+    def open_session(self) -> ToneSession:
+        self.sessions.append(ToneSession(self))
+        return self.sessions[-1]
