@@ -1,0 +1,98 @@
+"""Process `gpu`: loads the GLM-4-Voice chain and serves it over the Realtime protocol.
+
+Its port opens when the chain is loaded, so `/healthz` answers 200 from its first answer on. On
+SIGTERM or SIGINT it admits nobody and waits for the calls under way; a second signal ends them.
+"""
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+
+from config.logging import configure
+from config.settings import GpuSettings, SettingsError, read_settings
+from pipelines.glm4voice.chain import load_chain
+from pipelines.glm4voice.checkpoint import CheckpointError
+from pipelines.glm4voice.embedded import load_embedded_chain
+from pipelines.realtime.model import SpeechModel
+from pipelines.realtime.server import RealtimeServer
+
+DRAIN_LIMIT_MS: Final = 600_000  # a call that lasts longer is ended
+
+log = structlog.get_logger()
+
+
+def load(settings: GpuSettings) -> SpeechModel:
+    """The chain of the three folders, or the embedded one. Raises CheckpointError."""
+    folders = (settings.tokenizer_dir, settings.language_model_dir, settings.decoder_dir)
+    tokenizer_dir, language_model_dir, decoder_dir = folders
+    if tokenizer_dir is None or language_model_dir is None or decoder_dir is None:
+        log.warning("embedded_checkpoint", note="replies are noise; set the model folders")
+        return load_embedded_chain(n_threads=settings.threads)
+    return load_chain(
+        tokenizer_dir=tokenizer_dir,
+        language_model_dir=language_model_dir,
+        decoder_dir=decoder_dir,
+        device=settings.device,
+        dtype=settings.dtype,
+        n_threads=settings.threads,
+    )
+
+
+async def serve(model: SpeechModel, settings: GpuSettings, *, drain_limit_ms: int) -> None:
+    """Serve until a signal; then let the sessions end. Raises OSError if the port is taken."""
+    token = settings.gpu_token.get_secret_value() if settings.gpu_token else None
+    async with (
+        RealtimeServer(
+            model,
+            host=settings.gpu_host,
+            port=settings.gpu_port,
+            token=token,
+            max_sessions=settings.max_sessions,
+        ) as server,
+        asyncio.TaskGroup() as tasks,
+    ):
+        first, second = asyncio.Event(), asyncio.Event()
+        _on_signals(lambda: (second if first.is_set() else first).set())
+        log.info("gpu_ready", host=settings.gpu_host, port=server.port)
+        await first.wait()
+        log.info("gpu_draining", sessions=server.n_sessions)
+        draining = tasks.create_task(server.drain(drain_limit_ms))
+        impatience = tasks.create_task(second.wait())
+        await asyncio.wait((draining, impatience), return_when=asyncio.FIRST_COMPLETED)
+        draining.cancel()
+        impatience.cancel()
+    log.info("gpu_stopped")
+
+
+def _on_signals(handler: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, handler)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The process; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bot.gpu", description=__doc__)
+    parser.add_argument("--drain-limit-ms", type=int, default=DRAIN_LIMIT_MS, metavar="MS")
+    chosen = parser.parse_args(arguments)
+    try:
+        settings = read_settings(GpuSettings)
+        configure(level=settings.log_level, fmt=settings.log_format, pii=settings.log_pii)
+        model = load(settings)
+        asyncio.run(serve(model, settings, drain_limit_ms=chosen.drain_limit_ms))
+    except (SettingsError, CheckpointError) as exc:
+        print(exc, file=sys.stderr)
+        return 1
+    except OSError as exc:
+        print(f"cannot listen on {settings.gpu_host}:{settings.gpu_port}: {exc}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
