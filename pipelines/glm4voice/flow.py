@@ -69,14 +69,13 @@ class FlowMatching(nn.Module):
         """
         speaker_frames = speaker[:, :, None].expand(-1, -1, mu.shape[2])
         conditions = torch.cat([mu, speaker_frames, given], dim=1)
-        conditions = torch.cat([conditions, torch.zeros_like(conditions)])
+        estimate = self._estimator(torch.cat([conditions, torch.zeros_like(conditions)]))
         moments, lengths = euler_schedule(n_steps)
         shifts = self._shifts(moments.to(mu.device))
 
         x = noise.float()
         for k, length in enumerate(lengths.tolist()):
-            rows = x.to(mu.dtype).expand(2, -1, -1)
-            flow = self._estimate(torch.cat([rows, conditions], dim=1), shifts[k]).float()
+            flow = estimate(x.to(mu.dtype), shifts[k]).float()
             if watch is not None:
                 watch(k, x, flow)
             x = x + length * ((1.0 + self.guidance) * flow[:1] - self.guidance * flow[1:])
@@ -87,10 +86,17 @@ class FlowMatching(nn.Module):
             return [self.estimator.shifts(moment)[0] for moment in moments.split(1)]
         return self.estimator.shifts(moments)
 
-    def _estimate(self, inputs: Tensor, shifts: Shifts) -> Tensor:
-        if self.official_rounding:
-            return torch.cat([self.estimator(row, shifts) for row in inputs.split(1)])
-        return self.estimator(inputs, shifts)
+    def _estimator(self, conditions: Tensor) -> Callable[[Tensor, Shifts], Tensor]:
+        """A function of the state [1, M, T] and a moment to the flow [2, M, T]."""
+        if not self.official_rounding:
+            prepared = self.estimator.prepare(conditions)
+            return lambda x, shifts: self.estimator(x, prepared, shifts)
+
+        def estimate_rows(x: Tensor, shifts: Shifts) -> Tensor:
+            rows = [torch.cat([x, row], dim=1) for row in conditions.split(1)]
+            return torch.cat([self.estimator.forward_whole(row, shifts) for row in rows])
+
+        return estimate_rows
 
 
 class FlowDecoder(nn.Module):
@@ -100,7 +106,9 @@ class FlowDecoder(nn.Module):
         super().__init__()
         dims = config.flow
         self._config = config
-        self.input_embedding = nn.Embedding(dims.vocab_size, dims.input_size)
+        # not initialised: drawing it on the meta device would import torch's compiler, a second
+        table = torch.empty(dims.vocab_size, dims.input_size)
+        self.input_embedding = nn.Embedding.from_pretrained(table)
         self.spk_embed_affine_layer = nn.Linear(dims.spk_embed_dim, dims.output_size)
         self.encoder = BlockConformerEncoder(dims.encoder)
         self.encoder_proj = nn.Linear(dims.encoder.output_size, dims.output_size)

@@ -20,6 +20,7 @@ _TIME_SCALE = 1000
 _WIDEN = 4  # of the feed forward, and of the time features against the first width
 
 Shifts = tuple[Tensor, ...]  # what one moment adds in each residual block, [1, C, 1] each
+Prepared = tuple[Tensor, Tensor]  # shares of the first block's two convolutions, [B, C, T] each
 
 
 class ConditionalDecoder(nn.Module):
@@ -63,12 +64,28 @@ class ConditionalDecoder(nn.Module):
         by_level = [cast(_Level, level).shift(features) for level in levels]
         return [tuple(shift[k : k + 1] for shift in by_level) for k in range(len(moments))]
 
-    def forward(self, inputs: Tensor, shifts: Shifts) -> Tensor:
-        """`inputs` [B, in_channels, T] to their flow [B, out_channels, T] at one moment."""
+    def prepare(self, conditions: Tensor) -> Prepared:
+        """What all moments share of the first block: `conditions` [B, in_channels - M, T]."""
+        return self._first.resnet.prepare(conditions)
+
+    def forward(self, x: Tensor, prepared: Prepared, shifts: Shifts) -> Tensor:
+        """The flow [B, M, T] of one state [1, M, T] under each of the prepared conditions."""
+        return self._beyond(self._first.resnet.enter(x, prepared, shifts[0]), shifts[1:])
+
+    def forward_whole(self, inputs: Tensor, shifts: Shifts) -> Tensor:
+        """As `forward`, of state and conditions side by side, [B, in_channels, T]."""
+        return self._beyond(self._first.resnet(inputs, shifts[0]), shifts[1:])
+
+    @property
+    def _first(self) -> "_Level":
+        return cast(_Level, self.down_blocks[0])
+
+    def _beyond(self, frames: Tensor, shifts: Shifts) -> Tensor:
+        """From what the first residual block makes, [B, C, T], to the flow [B, M, T]."""
         remaining = iter(shifts)
-        frames, skips = inputs, []
-        for level in cast(Iterable[_Level], self.down_blocks):
-            frames = level(frames, next(remaining))
+        skips = []
+        for i, level in enumerate(cast(Iterable[_Level], self.down_blocks)):
+            frames = level(frames, next(remaining)) if i else level.transformed(frames)
             skips.append(frames)
             frames = level.resampled(frames)
         for level in cast(Iterable[_Level], self.mid_blocks):
@@ -92,14 +109,22 @@ class _Level(nn.ModuleList):
 
     def forward(self, frames: Tensor, shift: Tensor) -> Tensor:
         """[B, n_in, T] to [B, n_out, T]."""
-        frames = self[0](frames, shift).transpose(1, 2)
+        return self.transformed(self.resnet(frames, shift))
+
+    @property
+    def resnet(self) -> "_ResnetBlock":
+        return cast(_ResnetBlock, self[0])
+
+    def transformed(self, frames: Tensor) -> Tensor:
+        """The part behind the residual block, [B, n_out, T] to [B, n_out, T]."""
+        frames = frames.transpose(1, 2)
         for transformer in self[1].children():
             frames = transformer(frames)
         return frames.transpose(1, 2)
 
     def shift(self, features: Tensor) -> Tensor:
         """Time features [K, D] to what the residual block adds, [K, n_out, 1]."""
-        return cast(_ResnetBlock, self[0]).mlp(features)[:, :, None]
+        return self.resnet.mlp(features)[:, :, None]
 
     def resampled(self, frames: Tensor) -> Tensor:
         return self[2](frames)
@@ -126,6 +151,14 @@ class _ConvBlock(nn.Module):
         super().__init__()
         self.block = nn.Sequential(_conv(n_in, n_out), nn.GroupNorm(_GROUPS, n_out), nn.Mish())
 
+    @property
+    def conv(self) -> nn.Conv1d:
+        return cast(nn.Conv1d, self.block[0])
+
+    def normed(self, frames: Tensor) -> Tensor:
+        """The part behind the convolution."""
+        return self.block[2](self.block[1](frames))
+
     def forward(self, frames: Tensor) -> Tensor:
         return self.block(frames)
 
@@ -142,6 +175,23 @@ class _ResnetBlock(nn.Module):
 
     def forward(self, frames: Tensor, shift: Tensor) -> Tensor:
         return self.block2(self.block1(frames) + shift) + self.res_conv(frames)
+
+    def prepare(self, conditions: Tensor) -> Prepared:
+        """The share of the last input channels in both convolutions, biases included."""
+        n_given = conditions.shape[1]
+        conv, shortcut = self.block1.conv, self.res_conv
+        return (
+            functional.conv1d(conditions, conv.weight[:, -n_given:], conv.bias, padding=1),
+            functional.conv1d(conditions, shortcut.weight[:, -n_given:], shortcut.bias),
+        )
+
+    def enter(self, x: Tensor, prepared: Prepared, shift: Tensor) -> Tensor:
+        """As `forward`, of the first input channels and what `prepare` made of the others."""
+        n_new = x.shape[1]
+        convolved = functional.conv1d(x, self.block1.conv.weight[:, :n_new], padding=1)
+        shortcut = functional.conv1d(x, self.res_conv.weight[:, :n_new])
+        hidden = self.block1.normed(convolved + prepared[0])
+        return self.block2(hidden + shift) + (shortcut + prepared[1])
 
 
 class _Transformer(nn.Module):
