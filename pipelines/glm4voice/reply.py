@@ -116,6 +116,7 @@ class GlmReply:
         *,
         ids: list[int],
         n_prompt_tokens: int,
+        n_cached_tokens: int,
         call_id: int,
     ) -> None:
         """Begin a reply.
@@ -126,6 +127,7 @@ class GlmReply:
         self.stop_reason: StopReason | None = None
         self.tool_call: ToolCall | None = None
         self.n_prompt_tokens = n_prompt_tokens
+        self.n_cached_tokens = n_cached_tokens  # of the prompt, that needed no computing
         self._generation = generation
         self._parser = parser
         self._decoder = decoder

@@ -147,12 +147,14 @@ class GlmSession:
         )
         prompt = self._prompt(instructions)
         self._reply_item = self._history.add_reply(item_id)
+        generation = self._continue(prompt, sampler, sampling.max_tokens)
         self._reply = GlmReply(
-            self._continue(prompt, sampler, sampling.max_tokens),
+            generation,
             ReplyParser(self._parts.text_tokenizer, [tool.name for tool in self._tools]),
             self._parts.decoder,
             ids=self._reply_item.ids,
             n_prompt_tokens=len(prompt),
+            n_cached_tokens=self._context.n_cached,
             call_id=self._parts.call_id,
         )
         return self._reply

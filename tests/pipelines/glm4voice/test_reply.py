@@ -1,0 +1,232 @@
+"""Replies: what the model says comes out whole, in any order and however it ends."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipelines.glm4voice.chain import GlmChain
+from pipelines.glm4voice.reply import CallText, GlmReply, ReplyParser
+from pipelines.glm4voice.session import GlmSession
+from pipelines.glm4voice.text_tokenizer import TextTokenizer
+from pipelines.realtime.model import Role, Sampling, StopReason, Tool, ToolCall
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+TOKENIZER = TextTokenizer.load(GOLDEN / "lm")
+GREEDY = Sampling(temperature=0.0)
+END = "<|user|>"
+TOOL = Tool(name="get_weather", description="", parameters="{}")
+CALL = "get_weather\n"
+
+Scripted = Callable[..., GlmChain]
+
+
+def finish(reply: GlmReply) -> tuple[str, NDArray[np.float32]]:
+    texts, sounds = [], []
+    while reply.stop_reason is None:
+        step = reply.step()
+        texts.append(step.text)
+        sounds.append(step.pcm)
+    return "".join(texts), np.concatenate(sounds)
+
+
+def asked(chain: GlmChain, *tools: Tool) -> GlmSession:
+    session = chain.open_session()
+    session.configure(instructions="", tools=tools)
+    session.add_text("question", Role.USER, "Hello")
+    return session
+
+
+def audio(*codes: int) -> list[int]:
+    return [TOKENIZER.audio_offset + code for code in codes]
+
+
+# --- sorting ids
+
+
+def test_a_character_split_by_sound_comes_out_whole() -> None:
+    """Bytes of one character on both sides of an audio run are shown as that character, once."""
+    parser = ReplyParser(TOKENIZER)
+    pieces = {TOKENIZER.decode_bytes(token): token for token in range(TOKENIZER.n_ranks)}
+    first, second, third = (pieces[bytes([byte])] for byte in "你".encode())
+
+    texts = [parser.push(token) for token in (first, *audio(5), second, third)]
+
+    assert texts == ["", "", "", "你"]
+    assert parser.codes == [5]
+
+
+def test_a_broken_character_does_not_swallow_what_follows() -> None:
+    """Bytes that are no UTF-8 become one replacement character, at the latest at the end."""
+    parser = ReplyParser(TOKENIZER)
+    pieces = {TOKENIZER.decode_bytes(token): token for token in range(TOKENIZER.n_ranks)}
+
+    shown = parser.push(pieces[b"\xe4"]) + parser.push(pieces[b"a"])
+    shown += parser.push(pieces[b"\xe4"]) + parser.flush()
+
+    assert shown == "�a�"
+
+
+def test_stray_control_ids_are_counted_and_nothing_else() -> None:
+    """A control id in a reply is neither shown nor spoken."""
+    parser = ReplyParser(TOKENIZER)
+
+    shown = parser.push(TOKENIZER.special("<|begin_of_audio|>"))
+    shown += parser.push(TOKENIZER.audio_offset + TOKENIZER.n_audio)
+
+    assert (shown, parser.codes, parser.n_stray) == ("", [], 2)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "shown"),
+    [
+        (["get_", "weather", "\n", "{}"], ["", "", "", ""]),
+        (["get_", "lost"], ["", "get_lost"]),
+        (["Hello", " get_weather\n"], ["Hello", " get_weather\n"]),
+        (["\n", "get_weather\n{"], ["", ""]),
+    ],
+)
+def test_only_what_may_be_a_call_is_held_back(pieces: list[str], shown: list[str]) -> None:
+    """Text is held back exactly while it could be the start of a call of a known tool."""
+    call_text = CallText(["get_weather"])
+
+    assert [call_text.push(piece) for piece in pieces] == shown
+
+
+def test_sound_frees_what_was_held_back() -> None:
+    """A tool's name that is spoken is speech."""
+    call_text = CallText(["get_weather"])
+    call_text.push("get_")
+
+    assert call_text.sound() == "get_"
+
+
+# --- whole replies through the chain
+
+
+def test_the_first_text_leaves_at_once(scripted_chain: Scripted) -> None:
+    """The first step that computes a token brings its text."""
+    reply = asked(scripted_chain([" Yes", 1, 2, END])).start_reply("a", GREEDY)
+
+    step = reply.step()
+
+    assert step.text == " Yes"
+    assert (step.n_text_tokens, step.n_audio_tokens) == (1, 0)
+
+
+@pytest.mark.parametrize("n_audio", [1, 24, 25, 26, 75, 80])
+def test_all_sound_of_a_reply_comes_out(scripted_chain: Scripted, n_audio: int) -> None:
+    """Whatever its length, a reply sounds as the decoder's blocks of 25, 50 and the rest do."""
+    chain = scripted_chain([" Yes", *range(n_audio), END])
+
+    text, pcm = finish(reply := asked(chain).start_reply("a", GREEDY))
+
+    decoder = chain._parts.decoder
+    state, codes, expected = decoder.start(), list(range(n_audio)), []
+    for size in (25, 50):
+        if len(codes) >= size:
+            expected.append(decoder.decode(codes[:size], state, final=False))
+            codes = codes[size:]
+    expected.append(decoder.decode(codes, state, final=True))
+    assert np.array_equal(pcm, np.concatenate(expected))
+    assert (text, reply.stop_reason) == (" Yes", StopReason.END)
+
+
+def test_every_end_flushes_the_tail(scripted_chain: Scripted) -> None:
+    """Cut by the token limit or by the context, a reply sounds as long as one that ended there."""
+    script = [" Yes", *range(60), END]
+    chain = scripted_chain([" Yes", *range(30), END])
+    _, ended = finish(asked(chain).start_reply("a", GREEDY))
+
+    chain = scripted_chain(script)
+    limited = asked(chain).start_reply("a", Sampling(temperature=0.0, max_tokens=31))
+    _, by_limit = finish(limited)
+    chain = scripted_chain(script, n_positions=limited.n_prompt_tokens + 31)
+    full = asked(chain).start_reply("a", GREEDY)
+    _, by_context = finish(full)
+
+    assert limited.stop_reason is StopReason.MAX_TOKENS
+    assert full.stop_reason is StopReason.CONTEXT_FULL
+    assert np.array_equal(by_limit, ended)
+    assert np.array_equal(by_context, ended)
+
+
+def test_a_prompt_that_does_not_fit_ends_the_reply(scripted_chain: Scripted) -> None:
+    """A conversation longer than the context gives a reply that ends in its first step."""
+    session = asked(scripted_chain([" Yes", END], n_positions=64))
+
+    reply = session.start_reply("a", GREEDY)
+    text, pcm = finish(reply)
+
+    assert (text, pcm.size, reply.stop_reason) == ("", 0, StopReason.CONTEXT_FULL)
+
+
+def test_a_tool_call_is_parsed_and_not_shown(scripted_chain: Scripted) -> None:
+    """Speech before a call is shown and spoken; the call's text is only in `tool_call`."""
+    chain = scripted_chain([" Wait", *range(30), CALL, '{"city": "Rome"}', "<|observation|>"])
+
+    reply = asked(chain, TOOL).start_reply("a", GREEDY)
+    text, pcm = finish(reply)
+
+    assert reply.stop_reason is StopReason.TOOL_CALL
+    assert reply.tool_call == ToolCall(name="get_weather", arguments='{"city": "Rome"}')
+    assert text == " Wait"
+    assert pcm.size > 30 * 0.06 * chain.output_sample_rate
+
+
+def test_a_call_of_an_unknown_tool_is_still_a_call(scripted_chain: Scripted) -> None:
+    """The model decides what it calls; whether there is such a tool is the caller's business."""
+    reply = asked(scripted_chain([CALL, "{}", "<|observation|>"])).start_reply("a", GREEDY)
+
+    finish(reply)
+
+    assert reply.tool_call == ToolCall(name="get_weather", arguments="{}")
+
+
+def test_an_observation_without_a_call_is_an_end(scripted_chain: Scripted) -> None:
+    """Text that is no call stays text, even if the model then waits for a tool."""
+    reply = asked(scripted_chain([" Yes", "<|observation|>"]), TOOL).start_reply("a", GREEDY)
+
+    text, _ = finish(reply)
+
+    assert (text, reply.stop_reason, reply.tool_call) == (" Yes", StopReason.END, None)
+
+
+def test_a_call_that_ends_as_speech_is_shown(scripted_chain: Scripted) -> None:
+    """What looked like a call but was none is not lost."""
+    reply = asked(scripted_chain([CALL, "{}", END]), TOOL).start_reply("a", GREEDY)
+
+    text, _ = finish(reply)
+
+    assert (text, reply.stop_reason) == (CALL + "{}", StopReason.END)
+
+
+def test_a_stray_control_token_does_not_end_a_reply(scripted_chain: Scripted) -> None:
+    """Only stop ids end a reply; other control ids are counted on the way."""
+    reply = asked(scripted_chain([" Yes", "<|begin_of_image|>", ",", 3, END])).start_reply(
+        "a", GREEDY
+    )
+
+    text, pcm = finish(reply)
+
+    assert (text, reply.n_stray_tokens) == (" Yes,", 1)
+    assert pcm.size > 0
+
+
+def test_a_cancelled_reply_says_no_more(scripted_chain: Scripted) -> None:
+    """Cancelling ends the reply at once; cancelling again, or after an end, changes nothing."""
+    session = asked(scripted_chain([" Yes", *range(60), END]))
+    reply = session.start_reply("a", GREEDY)
+    for _ in range(5):
+        reply.step()
+
+    reply.cancel()
+    reply.cancel()
+    ended = session.start_reply("b", GREEDY)
+    finish(ended)
+    ended.cancel()
+
+    assert reply.stop_reason is StopReason.CANCELLED
+    assert ended.stop_reason is StopReason.END
