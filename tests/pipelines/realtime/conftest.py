@@ -6,8 +6,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
+from pipelines.glm4voice.embedded import load_embedded_chain
 from pipelines.realtime.client import RealtimeConnection, connect
 from pipelines.realtime.model import SpeechModel
 from pipelines.realtime.server import RealtimeServer
@@ -74,3 +76,9 @@ def babble(duration_ms: int, rate: int = 24_000, seed: int = 0) -> NDArray[np.fl
     noise = np.random.default_rng(seed).standard_normal(n_samples)
     syllables = np.sin(np.pi * 4 * np.arange(n_samples) / rate) ** 2
     return (0.1 * noise * syllables).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def chain() -> SpeechModel:
+    """The real chain on its embedded checkpoint."""
+    return load_embedded_chain(n_threads=1)
