@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pipelines.audio import PCM16_SCALE, Pcm
 
 _BIAS: Final = 33  # of the 14-bit code
-_CLIP: Final = 8159
+_CLIP: Final = 8158  # with the bias, the last of the highest segment
 
 
 def _decoded() -> NDArray[np.float32]:

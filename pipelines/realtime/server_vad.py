@@ -78,9 +78,12 @@ class TurnDetector:
 
     def reset(self) -> None:
         """Forget sound and turn; keep the noise floor and the clock."""
+        self._rest = NO_SOUND
+        self._turn_over()
+
+    def _turn_over(self) -> None:
         self._prefix.clear()
         self._loud.clear()
-        self._rest = NO_SOUND
         self._n_quiet = 0
         self.speaking = False
 
@@ -91,7 +94,7 @@ class TurnDetector:
             signals.append(frame)
             self._n_quiet = 0 if loud else self._n_quiet + 1
             if self._n_quiet >= self._stop_frames:
-                self.reset()
+                self._turn_over()
                 signals.append(SpeechStopped(self._n_frames * FRAME_MS))
             return
         self._prefix.append(frame)
@@ -99,7 +102,7 @@ class TurnDetector:
         if sum(self._loud) >= _START_FRAMES:
             held = np.concatenate(tuple(self._prefix))
             start = self._n_frames - len(self._prefix)
-            self.reset()
+            self._turn_over()
             self.speaking = True
             signals += [SpeechStarted(start * FRAME_MS), held]
 
