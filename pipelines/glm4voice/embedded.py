@@ -60,7 +60,12 @@ def write_embedded_checkpoint(folder: Path, seed: int = 0) -> None:
 
 
 def load_embedded_chain(*, seed: int = 0, n_threads: int | None = 1) -> GlmChain:
-    """The chain of an embedded checkpoint, written to a folder that is removed again."""
+    """The chain of an embedded checkpoint, written to a folder that is removed again.
+
+    Tensors this small are computed fastest by one thread; `n_threads` None leaves torch's alone.
+    """
+    if n_threads is not None:
+        torch.set_num_threads(n_threads)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_embedded_checkpoint(folder, seed)
@@ -68,7 +73,6 @@ def load_embedded_chain(*, seed: int = 0, n_threads: int | None = 1) -> GlmChain
             tokenizer_dir=folder / TOKENIZER_NAME,
             language_model_dir=folder / LANGUAGE_MODEL_NAME,
             decoder_dir=folder / DECODER_NAME,
-            n_threads=n_threads,
         )
 
 
@@ -205,6 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args(arguments)
+    torch.set_num_threads(1)  # more would only wait for each other
     write_embedded_checkpoint(chosen.folder, chosen.seed)
 
 

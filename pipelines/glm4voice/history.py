@@ -54,20 +54,21 @@ class History:
     def truncate(self, item_id: str, audio_end_ms: int, is_audio: Callable[[int], bool]) -> int:
         """Cut a reply after the last audio token that was heard to its end; return how many stay.
 
-        Text runs ahead of sound, so text before that token stays, text after it goes; a reply
-        heard to its end, or without sound, stays whole. Raises KeyError for an unknown item,
-        ValueError if it is not a reply.
+        Text runs ahead of sound, so text before that token stays, text after it goes. A reply
+        heard to its end stays whole; one of which nothing was heard loses its text too. Raises
+        KeyError for an unknown item, ValueError if it is not a reply.
         """
         item = self.find(item_id)
         if not item.is_reply:
             raise ValueError(f"item {item_id!r} is not a reply")
         audio_places = [place for place, token in enumerate(item.ids) if is_audio(token)]
         n_heard = max(0, audio_end_ms) // TOKEN_MS
-        if n_heard >= len(audio_places):
-            return len(audio_places)
-        # in place: a session may hold this list
-        del item.ids[audio_places[n_heard - 1] + 1 if n_heard else 0 :]
-        return n_heard
+        if n_heard == 0:
+            item.ids.clear()  # in place: a session may hold this list
+            return 0
+        if n_heard < len(audio_places):
+            del item.ids[audio_places[n_heard - 1] + 1 :]
+        return min(n_heard, len(audio_places))
 
     def _add(self, item: Item) -> Item:
         if any(one.item_id == item.item_id for one in self._items):
