@@ -112,6 +112,7 @@ class Call:
         return self._record(end)
 
     async def _place(self, caller: Caller, time_limit_ms: int) -> CallEnd:
+        self._line.log("call_placed", call_sid=self._call_sid)
         asked_s = time.perf_counter()
         document = await self._fetch(self._numbers.voice_url, {})
         self._webhook_ms = 1000 * (time.perf_counter() - asked_s)

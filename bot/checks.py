@@ -1,0 +1,130 @@
+"""Whether a simulated call went as its scenario expects: one sentence per expectation."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bot.scenarios import After, Ends, Expect, Heard, Quiet, Span
+from bot.turns import turns_of
+from telephony.emulator import CallRecord
+from telephony.emulator.hearing import loud_frames
+from telephony.g711 import FRAME_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One expectation: its name, whether it held, and what was found, as a sentence."""
+
+    name: str
+    passed: bool
+    sentence: str
+
+
+def check_call(
+    expect: Expect, record: CallRecord, labels: Mapping[str, int], failure: str | None
+) -> tuple[Check, ...]:
+    """Compare a call with what was expected of it. `failure` is a step that could not be done."""
+    checks = [Check("steps", failure is None, failure or "every step was carried out")]
+    checks += _times(expect, record)
+    checks += [_heard(item, record, labels) for item in expect.heard]
+    checks += [_quiet(item, record, labels) for item in expect.quiet]
+    checks += [_cleared(item, record, labels) for item in expect.cleared]
+    counts = {
+        "replies": (expect.replies, len(record.bot_stretches)),
+        "clears": (expect.clears, sum(stream.clears for stream in record.streams)),
+        "underruns": (expect.underruns, record.underruns),
+    }
+    checks += [_count(name, span, n) for name, (span, n) in counts.items() if span is not None]
+    checks += _ends(expect.ends, record, labels)
+    return tuple(checks)
+
+
+def _times(expect: Expect, record: CallRecord) -> Iterator[Check]:
+    if expect.greeting_within_ms is not None:
+        limit_ms, first = expect.greeting_within_ms, next(iter(record.bot_stretches), None)
+        found = f"after {first.start_ms} ms" if first else "never"
+        passed = first is not None and first.start_ms <= limit_ms
+        yield Check("greeting", passed, f"the bot was first heard {found}; limit {limit_ms} ms")
+    if expect.reply_latency_ms is not None:
+        turns = turns_of(record.caller_stretches, record.bot_stretches)
+        latencies = [turn.latency_ms for turn in turns if turn.latency_ms is not None]
+        limit_ms = expect.reply_latency_ms
+        found = ", ".join(str(ms) for ms in latencies) or "none"
+        passed = bool(latencies) and max(latencies) <= limit_ms
+        yield Check("reply_latency", passed, f"reply latencies {found} ms; limit {limit_ms} ms")
+
+
+def _heard(item: Heard, record: CallRecord, labels: Mapping[str, int]) -> Check:
+    name = f"heard_after_{item.after}"
+    since_ms = labels.get(item.after)
+    if since_ms is None:
+        return _no_label(name, item)
+    loud = loud_frames(record.recording.heard_mulaw)[
+        since_ms // FRAME_MS : (since_ms + item.within_ms) // FRAME_MS
+    ]
+    new = _without_running_sound(loud)
+    sound_ms = int(new.sum()) * FRAME_MS
+    found = f"{sound_ms} ms of new sound within {item.within_ms} ms after {item.after}"
+    return Check(name, sound_ms >= item.at_least_ms, f"{found}; at least {item.at_least_ms} ms")
+
+
+def _quiet(item: Quiet, record: CallRecord, labels: Mapping[str, int]) -> Check:
+    name = f"quiet_after_{item.after}"
+    since_ms = labels.get(item.after)
+    if since_ms is None:
+        return _no_label(name, item)
+    first = (since_ms + item.within_ms) // FRAME_MS
+    n_loud = int(
+        loud_frames(record.recording.heard_mulaw)[first : first + item.for_ms // FRAME_MS].sum()
+    )
+    found = f"{n_loud * FRAME_MS} ms of sound in the {item.for_ms} ms that began"
+    return Check(name, n_loud == 0, f"{found} {item.within_ms} ms after {item.after}; none allowed")
+
+
+def _cleared(item: After, record: CallRecord, labels: Mapping[str, int]) -> Check:
+    name = f"cleared_after_{item.after}"
+    since_ms = labels.get(item.after)
+    if since_ms is None:
+        return _no_label(name, item)
+    clears = [e.at_ms - since_ms for e in record.events if e.name == "clear_received"]
+    first_ms = next((ms for ms in clears if ms >= 0), None)
+    found = "no clear came" if first_ms is None else f"clear came {first_ms} ms"
+    passed = first_ms is not None and first_ms <= item.within_ms
+    return Check(name, passed, f"{found} after {item.after}; limit {item.within_ms} ms")
+
+
+def _count(name: str, span: Span, n: int) -> Check:
+    passed = n >= span.min and (span.max is None or n <= span.max)
+    most = "" if span.max is None else f", at most {span.max}"
+    return Check(name, passed, f"{n} {name}; at least {span.min}{most}")
+
+
+def _ends(ends: Ends, record: CallRecord, labels: Mapping[str, int]) -> Iterator[Check]:
+    by, reason = record.end.by.value, record.end.reason
+    wanted = ends.by if ends.reason is None else f"{ends.by} ({ends.reason})"
+    passed = by == ends.by and ends.reason in (None, reason)
+    yield Check("ended_by", passed, f"the call was ended by {by} ({reason}); expected {wanted}")
+    if ends.path is not None:
+        path = list(record.twiml_path)
+        found = " ".join(path) or "nothing"
+        wanted = " ".join(ends.path)
+        yield Check("twiml_path", path == ends.path, f"TwiML ran {found}; expected {wanted}")
+    if ends.after is not None and ends.within_ms is not None:
+        since_ms = labels.get(ends.after)
+        took_ms = None if since_ms is None else record.duration_ms - since_ms
+        passed = took_ms is not None and took_ms <= ends.within_ms
+        found = "never" if took_ms is None else f"{took_ms} ms"
+        limit = f"limit {ends.within_ms} ms"
+        yield Check("ended_in_time", passed, f"the call ended {found} after {ends.after}; {limit}")
+
+
+def _no_label(name: str, item: After) -> Check:
+    return Check(name, False, f"the step labelled {item.after} was never reached")
+
+
+def _without_running_sound(loud: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Drop the sound that was already under way at the start: only what begins anew is new."""
+    quiet = np.flatnonzero(~loud)
+    return loud[quiet[0] :] if len(quiet) else loud[:0]

@@ -1,0 +1,260 @@
+"""Scenarios: what a simulated caller does in a call, and what is expected of the bot.
+
+A scenario is a YAML file in prompts/scenarios/, read strictly: unknown keys and wrong values are
+refused with file, line and key. A step is a mapping with one action; a step may be given a label
+(`as: lost`), which is the moment its action began and to which expectations refer.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from config.strict_yaml import PromptFileError, read_model
+
+Text = Annotated[str, Field(min_length=1, max_length=500)]
+Number = Annotated[str, Field(pattern=r"^\+[1-9]\d{1,14}$")]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
+Label = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+Ms = Annotated[int, Field(ge=0, le=600_000)]
+
+ANSWERED = "answered"  # the label that every call has: the moment it was picked up
+ACTIONS = (
+    "say",
+    "barge_in",
+    "wait_for_reply",
+    "wait_for_end",
+    "dtmf",
+    "silence",
+    "noise",
+    "fault",
+    "repeat",
+    "hang_up",
+)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Say(_Strict):
+    """Speech: a text through the synthesizer, or a WAV file beside the scenario."""
+
+    text: Text | None = None
+    wav: Annotated[str, Field(pattern=r"^[A-Za-z0-9_./-]+\.wav$")] | None = None
+    voice: Annotated[str, Field(pattern=r"^[a-z0-9-]+(\+[a-zA-Z0-9]+)?$")] | None = None
+    rate_wpm: Annotated[int, Field(ge=80, le=450)] = 175
+    pitch: Annotated[int, Field(ge=0, le=99)] = 50
+    level_dbfs: Annotated[float, Field(ge=-50, le=-12)] = -20.0
+    wait: bool = True  # false: the next step begins while this is being said
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.text is None) == (self.wav is None):
+            raise ValueError("needs either text or wav")
+        return self
+
+
+class BargeIn(Say):
+    """Speech over the bot, once it has been heard for `after_ms` of a reply."""
+
+    after_ms: Ms
+    timeout_ms: Ms = 10_000
+
+
+class WaitForReply(_Strict):
+    """Listen until the bot answers what was done last (or greets)."""
+
+    until: Literal["start", "end"] = "end"
+    quiet_ms: Annotated[int, Field(ge=300, le=10_000)] = 800  # this much quiet ends a reply
+    timeout_ms: Ms = 10_000
+    longest_ms: Ms = 30_000
+
+
+class WaitForEnd(_Strict):
+    """Stay on the line until the call ends."""
+
+    timeout_ms: Ms = 20_000
+
+
+class Dtmf(_Strict):
+    """Press keys one after another."""
+
+    keys: Annotated[str, Field(pattern=r"^[0-9*#]{1,40}$")]
+    gap_ms: Annotated[int, Field(ge=20, le=10_000)] = 200
+
+
+class Silence(_Strict):
+    """Say nothing."""
+
+    duration_ms: Ms
+
+
+class Noise(_Strict):
+    """Background noise for a time."""
+
+    duration_ms: Ms
+    level_dbfs: Annotated[float, Field(ge=-70, le=-12)] = -45.0
+
+
+FaultKind = Literal[
+    "host_lost",
+    "socket_cut",
+    "network_close",
+    "reading_paused",
+    "frames_lost",
+    "binary_message",
+    "not_json",
+    "not_object",
+    "bad_base64",
+    "unknown_event",
+    "unknown_mark",
+    "huge_message",
+    "wrong_format",
+]
+
+
+class Fault(_Strict):
+    """Something breaks: the network, a message, or the GPU host (only in a stack of our own)."""
+
+    kind: FaultKind
+    duration_ms: Ms = 1_000  # of reading_paused and frames_lost
+
+
+class Repeat(_Strict):
+    """The same steps again and again until the call has lasted `until_ms`."""
+
+    until_ms: Ms
+    steps: list["Step"] = Field(min_length=1, max_length=50)
+
+
+class HangUp(_Strict):
+    """Put the telephone down."""
+
+
+class Step(_Strict):
+    """One action, optionally labelled."""
+
+    say: Say | None = None
+    barge_in: BargeIn | None = None
+    wait_for_reply: WaitForReply | None = None
+    wait_for_end: WaitForEnd | None = None
+    dtmf: Dtmf | None = None
+    silence: Silence | None = None
+    noise: Noise | None = None
+    fault: Fault | None = None
+    repeat: Repeat | None = None
+    hang_up: HangUp | None = None
+    label: Label | None = Field(default=None, alias="as")
+
+    @model_validator(mode="after")
+    def _one_action(self) -> Self:
+        given = [action for action in ACTIONS if getattr(self, action) is not None]
+        if len(given) != 1:
+            raise ValueError(f"needs exactly one of {', '.join(ACTIONS)}")
+        return self
+
+    @property
+    def action(self) -> str:
+        """The name of the action."""
+        return next(action for action in ACTIONS if getattr(self, action) is not None)
+
+
+class After(_Strict):
+    """Something is expected within a time after a label."""
+
+    after: Label = ANSWERED
+    within_ms: Ms
+
+
+class Heard(After):
+    """New sound of the bot, at least `at_least_ms` long."""
+
+    at_least_ms: Ms = 100
+
+
+class Quiet(After):
+    """No sound of the bot, from `within_ms` after the label on, for `for_ms`."""
+
+    for_ms: Ms = 300
+
+
+class Span(_Strict):
+    """A number between two bounds."""
+
+    min: Annotated[int, Field(ge=0)] = 0
+    max: Annotated[int, Field(ge=0)] | None = None
+
+
+class Ends(_Strict):
+    """How the call is expected to end."""
+
+    by: Literal["caller", "bot", "network"]
+    reason: Annotated[str, Field(max_length=40)] | None = None
+    path: list[str] | None = None  # the TwiML verbs that were carried out
+    after: Label | None = None
+    within_ms: Ms | None = None
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if (self.after is None) != (self.within_ms is None):
+            raise ValueError("needs after and within_ms together")
+        return self
+
+
+class Expect(_Strict):
+    """What must hold for the scenario to pass. What is not stated is not checked."""
+
+    greeting_within_ms: Ms | None = None
+    reply_latency_ms: Ms | None = None  # of every reply, from the end of the caller's speech
+    replies: Span | None = None  # stretches of bot sound, the greeting included
+    clears: Span | None = None
+    heard: list[Heard] = []
+    quiet: list[Quiet] = []
+    cleared: list[After] = []
+    underruns: Span | None = None
+    ends: Ends
+
+
+class Scenario(_Strict):
+    """One call."""
+
+    name: Name
+    title: Text
+    caller: Number
+    called: Number
+    voice: str = "en-us"
+    time_limit_ms: Annotated[int, Field(ge=1_000, le=600_000)] = 60_000
+    steps: list[Step] = Field(min_length=1, max_length=100)
+    expect: Expect
+
+    @model_validator(mode="after")
+    def _labels_exist(self) -> Self:
+        known = {ANSWERED} | {step.label for step in _all_steps(self.steps) if step.label}
+        expect = self.expect
+        used = [item.after for item in (*expect.heard, *expect.quiet, *expect.cleared)]
+        used += [expect.ends.after] if expect.ends.after else []
+        unknown = [label for label in used if label not in known]
+        if unknown:
+            raise ValueError(f"no step has the label {unknown[0]!r}")
+        return self
+
+    @property
+    def kills_host(self) -> bool:
+        """Whether it ends the GPU host's process: then no other call may share the stack."""
+        return any(s.fault and s.fault.kind == "host_lost" for s in _all_steps(self.steps))
+
+
+def read_scenario(path: Path) -> Scenario:
+    """Read a scenario file. Raises PromptFileError, also when file and scenario name differ."""
+    scenario = read_model(path, Scenario)
+    if scenario.name != path.stem:
+        raise PromptFileError(
+            f"{path}: key name: is {scenario.name!r}, but the file is called {path.stem!r}"
+        )
+    return scenario
+
+
+def _all_steps(steps: list[Step]) -> list[Step]:
+    inner: list[Any] = [_all_steps(step.repeat.steps) for step in steps if step.repeat]
+    return steps + [step for nested in inner for step in nested]

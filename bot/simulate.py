@@ -1,0 +1,204 @@
+"""The command `python -m bot.simulate`: plays scenarios through the phone network and reports.
+
+Without --target it starts a bot of its own (bot.stack). Each call leaves a WAV, a picture and its
+events in the output folder; the run leaves a JUnit file. Exit status: 0 all passed, 1 not, 2 usage.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from bot.checks import check_call
+from bot.report import Outcome, summary, write_call, write_junit
+from bot.scenarios import Say, Scenario, read_scenario
+from bot.scripted_caller import ScriptedCaller, make_sounds
+from bot.stack import Stack, StackFailed
+from bot.transcript import Transcript
+from config.settings import SettingsError, WebSettings, read_settings
+from config.strict_yaml import PromptFileError
+from telephony.emulator import PhoneNetwork
+from telephony.emulator.sound import SoundFileError
+from telephony.espeak import SpeechSynthesisError
+
+PASSED, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+VOICE_PATH = "/twilio/voice"
+STAGGER_MS = 100  # between the first moments of many calls
+_MOST_SHOWN = 10  # calls whose words are printed
+
+
+class UsageError(Exception):
+    """What was asked for cannot be done; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One call to be placed."""
+
+    name: str
+    scenario: Scenario
+    sounds: dict[Say, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Bot:
+    """Whom to call, with which token, and how to take its GPU host away."""
+
+    url: str
+    auth_token: str
+    lose_host: Callable[[], Awaitable[None]] | None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the result is the exit status."""
+    options = _parser().parse_args(arguments)
+    console = Console()
+    try:
+        jobs = _jobs(options.files, options.calls)
+        target = _target(options.target, jobs)
+        options.out.mkdir(parents=True, exist_ok=True)
+        outcomes = asyncio.run(_simulate(jobs, target, options.out, console))
+    except (PromptFileError, SettingsError, SoundFileError, SpeechSynthesisError) as exc:
+        print(exc, file=sys.stderr)
+        return USAGE
+    except (UsageError, OSError) as exc:
+        print(f"bot.simulate: {exc}", file=sys.stderr)
+        return USAGE
+    except StackFailed as exc:
+        print(f"bot.simulate: {exc}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    _report(outcomes, options.out, console)
+    return PASSED if all(outcome.passed for outcome in outcomes) else FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bot.simulate",
+        description="Play call scenarios through a phone network made of code, and report.",
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="scenario (YAML)")
+    parser.add_argument(
+        "--target", metavar="URL", help="a running bot to call; without it, one is started"
+    )
+    parser.add_argument("--out", type=Path, default=Path("calls"), metavar="DIR")
+    parser.add_argument(
+        "-n", dest="calls", type=int, default=1, metavar="CALLS", help="calls at once, per scenario"
+    )
+    return parser
+
+
+def _jobs(files: Sequence[Path], n_calls: int) -> list[Job]:
+    """All calls to be placed. Raises PromptFileError and the errors of sounds."""
+    if not 1 <= n_calls <= 500:
+        raise UsageError(f"-n must be 1 to 500, not {n_calls}")
+    jobs = []
+    for path in files:
+        scenario = read_scenario(path)
+        sounds = make_sounds(scenario, path.parent)
+        names = [scenario.name]
+        if n_calls > 1:
+            names = [f"{scenario.name}-{i:02d}" for i in range(1, n_calls + 1)]
+        jobs += [Job(name, scenario, sounds) for name in names]
+    if len({job.name for job in jobs}) < len(jobs):
+        raise UsageError("a scenario is given twice; use -n for several calls")
+    return jobs
+
+
+def _target(url: str | None, jobs: Sequence[Job]) -> Bot | None:
+    """The bot to be called, if it runs already. Its token is the one of our own settings."""
+    if url is None:
+        return None
+    for job in jobs:
+        if job.scenario.kills_host:
+            raise UsageError(
+                f"{job.name} takes the GPU host away, which --target does not allow;"
+                " leave --target out to run it against a bot of its own"
+            )
+    token = read_settings(WebSettings).twilio_auth_token
+    return Bot(url.rstrip("/"), token.get_secret_value() if token else "", None)
+
+
+async def _simulate(
+    jobs: Sequence[Job], target: Bot | None, out: Path, console: Console
+) -> list[Outcome]:
+    """Place all calls. Cancelling hangs up and ends what was started."""
+    has_words = target is None
+    with Transcript(console, n_calls=len(jobs), has_words=has_words) as transcript:
+        if target is not None:
+            return await _call_all(target, jobs, transcript)
+        outcomes = []
+        for batch in _batches(jobs):
+            transcript.status("starting the bot")
+            async with AsyncExitStack() as stack:
+                own = Stack(out, max_calls=len(batch), on_log=transcript.on_log)
+                running = await stack.enter_async_context(own)
+                bot = Bot(running.url, running.auth_token, running.lose_host)
+                kind = [job for job in batch if not job.scenario.kills_host]
+                outcomes += await _call_all(bot, kind, transcript)
+                unkind = [job for job in batch if job.scenario.kills_host]
+                outcomes += await _call_all(bot, unkind, transcript)
+        return outcomes
+
+
+def _batches(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Calls that can share a bot: all that leave it whole, and one that does not as the last."""
+    kind = [job for job in jobs if not job.scenario.kills_host]
+    unkind = [job for job in jobs if job.scenario.kills_host]
+    first = [[*kind, *unkind[:1]]]
+    return first + [[job] for job in unkind[1:]]
+
+
+async def _call_all(bot: Bot, jobs: Sequence[Job], transcript: Transcript) -> list[Outcome]:
+    if not jobs:
+        return []
+    async with PhoneNetwork(auth_token=bot.auth_token) as network, asyncio.TaskGroup() as calls:
+        tasks = [
+            calls.create_task(_call(network, bot, job, transcript, index))
+            for index, job in enumerate(jobs)
+        ]
+    return [task.result() for task in tasks]
+
+
+async def _call(
+    network: PhoneNetwork, bot: Bot, job: Job, transcript: Transcript, index: int
+) -> Outcome:
+    await asyncio.sleep(index * STAGGER_MS / 1000)
+    scenario = job.scenario
+    view = transcript.call(job.name, shown=index < _MOST_SHOWN)
+    caller = ScriptedCaller(scenario, job.sounds, lose_host=bot.lose_host, on_speech=view.on_speech)
+    record = await network.place_call(
+        bot.url + VOICE_PATH,
+        from_number=scenario.caller,
+        to_number=scenario.called,
+        caller=caller,
+        time_limit_ms=scenario.time_limit_ms,
+        on_event=view.on_event,
+    )
+    checks = await asyncio.to_thread(
+        check_call, scenario.expect, record, caller.labels, caller.failure
+    )
+    return Outcome(name=job.name, scenario=scenario, checks=checks, record=record)
+
+
+def _report(outcomes: Sequence[Outcome], out: Path, console: Console) -> None:
+    with console.status("drawing the calls"):
+        for outcome in outcomes:
+            write_call(out, outcome)
+    write_junit(out / "junit.xml", outcomes)
+    console.print()
+    console.print(summary(outcomes))
+    for outcome in outcomes:
+        for sentence in outcome.failures:
+            console.print(f"[red]{outcome.name}[/]: {sentence}", soft_wrap=True)
+    console.print(f"[dim]sound, pictures and events are in {out}/[/]", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
