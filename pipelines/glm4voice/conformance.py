@@ -8,8 +8,12 @@ row is printed for each expected tensor; the exit status is 0 if all were checke
 
 import argparse
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+import torch
 
 from pipelines.glm4voice import conformance_decoder, conformance_lm, conformance_tokenizer
 from pipelines.glm4voice.checkpoint import CheckpointError
@@ -32,11 +36,22 @@ def check(directory: Path) -> Iterator[Row]:
     manifest = Manifest(directory)
     yield from manifest.hash_rows()
     covered: set[str] = set()
-    for file in manifest.files:
-        for row in _check_file(directory, manifest, file):
-            covered.add(row.name)
-            yield row
+    with _threads(manifest.n_threads):
+        for file in manifest.files:
+            for row in _check_file(directory, manifest, file):
+                covered.add(row.name)
+                yield row
     yield from _left_over(manifest, covered)
+
+
+@contextmanager
+def _threads(n_threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, n_threads))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _check_file(directory: Path, manifest: Manifest, file: str) -> Iterator[Row]:
@@ -50,6 +65,10 @@ def _check_file(directory: Path, manifest: Manifest, file: str) -> Iterator[Row]
         unlisted = manifest.stored(file).keys() - set(manifest.names(file))
     except CheckpointError as exc:
         yield Row(file, None, "", False, str(exc))
+        return
+    except Exception as exc:  # the edge of the command: a strange set must not hide other rows
+        traceback.print_exception(exc)
+        yield Row(file, None, "", False, f"{type(exc).__name__}: {exc}")
         return
     for name in sorted(unlisted):
         yield Row(name, None, "", False, "in the file, but not in the manifest")

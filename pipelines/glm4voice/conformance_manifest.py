@@ -118,6 +118,14 @@ class Manifest:
         """What each sound of inputs/ is, or how to make it."""
         return config_value(self._content, "inputs", dict, path=self.path)
 
+    @property
+    def n_threads(self) -> int:
+        """How many threads the set was computed with: sums round by how they are shared out."""
+        made_with = config_value(
+            {"made_with": {}, **self._content}, "made_with", dict, path=self.path
+        )
+        return config_value({"threads": 1, **made_with}, "threads", int, path=self.path)
+
     def names(self, file: str | None = None) -> list[str]:
         """Names of the expected tensors, of one file or of all."""
         return [name for name in self._entries if file in (None, self._file_of[name])]
@@ -139,6 +147,8 @@ class Manifest:
 
     def tensor(self, name: str) -> Tensor:
         """An expected tensor. Raises CheckpointError if it is not there as the manifest says."""
+        if name not in self:
+            raise CheckpointError(f"{self.path}: no tensor {name!r}")
         file = self._file_of[name]
         tensor = self.stored(file).get(name)
         if tensor is None:

@@ -182,6 +182,27 @@ class TestCoverage:
         assert failures["speech.tokens"].note == "not checked"
         assert not any(name.startswith(("lm.", "tok.")) for name in failures)
 
+    def test_strange_set(
+        self, make: Callable[..., Set], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A set that makes a check stumble fails there, and the rest is still checked."""
+        changed = make(TOKENIZER, LM)
+        changed.change_expected(
+            TOKENIZER,
+            lambda tensors: tensors.update(
+                {"speech.prefix_tokens": torch.ones(2, dtype=torch.int32)}
+            ),
+        )
+        content = changed.content()
+        content["files"][TOKENIZER]["speech.prefix_tokens"]["shape"] = [2]
+        changed.write(content)
+
+        failures = changed.failures()
+        assert failures[TOKENIZER].note.startswith("IndexError")
+        assert failures["speech.prefix_tokens"].note == "not checked"
+        assert not any(name.startswith(("lm.", "tok.")) for name in failures)
+        assert "Traceback" in capsys.readouterr().err
+
     def test_missing_sound(self, make: Callable[..., Set]) -> None:
         """A sound that is neither there nor made from another is named."""
         changed = make(TOKENIZER)
