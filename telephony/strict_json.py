@@ -31,6 +31,7 @@ Word = Literal[
     "not_json",
     "not_object",
     "unknown_event",
+    "no_start",
     "missing_key",
     "wrong_type",
     "bad_number",

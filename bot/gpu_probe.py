@@ -1,0 +1,58 @@
+"""Whether the GPU host can be reached: asked every second, so that nobody has to wait to know."""
+
+import asyncio
+from collections.abc import Callable
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+import structlog
+
+__all__ = ["GpuProbe", "health_url"]
+
+log = structlog.get_logger()
+
+INTERVAL_MS = 1_000
+TIMEOUT_MS = 1_000
+_HTTP_SCHEMES = {"ws": "http", "wss": "https"}
+
+
+def health_url(host_url: str) -> str:
+    """The health page of a Realtime endpoint: same host and port."""
+    parts = urlsplit(host_url)
+    return urlunsplit((_HTTP_SCHEMES[parts.scheme], parts.netloc, "/healthz", "", ""))
+
+
+class GpuProbe:
+    """Knows whether the host answered last time. False until it has."""
+
+    def __init__(
+        self,
+        host_url: str,
+        *,
+        on_answer: Callable[[bool], None] = lambda _reachable: None,
+        interval_ms: int = INTERVAL_MS,
+    ) -> None:
+        self.is_reachable = False
+        self._url = health_url(host_url)
+        self._on_answer = on_answer
+        self._interval_s = interval_ms / 1000
+
+    async def run(self) -> None:
+        """Ask until cancelled."""
+        timeout = httpx.Timeout(TIMEOUT_MS / 1000)
+        async with httpx.AsyncClient(timeout=timeout, trust_env=False) as http:
+            while True:
+                self._set(await self._ask(http))
+                await asyncio.sleep(self._interval_s)
+
+    async def _ask(self, http: httpx.AsyncClient) -> bool:
+        try:
+            return (await http.get(self._url)).is_success
+        except httpx.HTTPError:
+            return False
+
+    def _set(self, reachable: bool) -> None:
+        if reachable != self.is_reachable:
+            log.info("gpu_host_reachable" if reachable else "gpu_host_out_of_reach")
+        self.is_reachable = reachable
+        self._on_answer(reachable)

@@ -1,0 +1,264 @@
+"""The media socket: who may open one, the handshake, and the edge around the call behind it.
+
+Nothing here knows sound. A socket passes the signature check before it is accepted, then has five
+seconds to show, in its start message, a token that was issued for its call.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import structlog
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from bot.live_calls import LiveCalls, Running
+from bot.metrics import Metrics
+from bot.stream_tokens import StreamTokens
+from bot.twilio_requests import RequestRefused, TwilioRequests
+from bot.twilio_webhooks import TOKEN_PARAMETER, Announced
+from config.personas import render_instructions
+from pipelines.call.plan import CallPlan, CallResult, EndReason
+from telephony.media_stream import MediaStreamError, Start, parse_from_twilio
+
+__all__ = ["START_TIMEOUT_MS", "CallSettings", "MediaSocket", "RunCall"]
+
+log = structlog.get_logger()
+
+START_TIMEOUT_MS = 5_000
+MAX_MESSAGES_BEFORE_START = 10
+
+TRY_AGAIN_LATER_STATUS = 503
+UNSUPPORTED_CODE = 1003
+BAD_MESSAGE_CODE = 1007
+POLICY_CODE = 1008
+INTERNAL_CODE = 1011
+# Closes that the websocket layer decides on by itself, before a message reaches us.
+LAYER_FAULTS = {1002: "bad_frame", 1007: "bad_text", 1009: "too_large"}
+
+RunCall = Callable[..., Coroutine[Any, Any, CallResult]]  # pipelines.call.call.run_call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallSettings:
+    """What is the same for every call of the process."""
+
+    host_url: str
+    host_token: str | None
+    apologies: Mapping[str, bytes]  # mu-law, by persona name
+    recording_dir: Path | None = None
+    start_timeout_ms: int = START_TIMEOUT_MS
+
+
+class _NotLetIn(Exception):
+    """The handshake failed: `reason` for our counters, `code` for the close frame."""
+
+    def __init__(self, reason: str, code: int = POLICY_CODE) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.code = code
+
+
+class MediaSocket:
+    """The ASGI application behind /twilio/media. One instance serves all sockets."""
+
+    def __init__(
+        self,
+        *,
+        requests: TwilioRequests,
+        calls: LiveCalls,
+        tokens: StreamTokens[Announced],
+        metrics: Metrics,
+        settings: CallSettings,
+        run_call: RunCall,
+    ) -> None:
+        self._requests = requests
+        self._calls = calls
+        self._tokens = tokens
+        self._metrics = metrics
+        self._settings = settings
+        self._run_call = run_call
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one socket to its end. Cancelling ends the call as failed."""
+        close_codes: list[int] = []
+
+        async def receive_and_note() -> Message:
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                close_codes.append(message.get("code") or 1005)
+            return message
+
+        websocket = WebSocket(scope, receive_and_note, send)
+        if not await self._may_open(websocket):
+            return
+        with ExitStack() as pending:
+            pending.enter_context(self._calls.pending_socket())
+            let_in = await self._let_in(websocket)
+            if let_in is None:
+                return
+            start, announced = let_in
+            with self._calls.running(start.call_sid) as call:
+                pending.close()  # without a gap: a drain sees the call all the time
+                await self._serve(websocket, start, announced, call, close_codes)
+
+    # --- before the call
+
+    async def _may_open(self, websocket: WebSocket) -> bool:
+        try:
+            self._requests.check_upgrade(websocket)
+        except RequestRefused as refusal:
+            self._count_refusal(refusal.reason)
+            await websocket.close()  # not yet accepted: this answers 403
+            return False
+        if self._calls.n_pending_sockets >= self._calls.max_pending_sockets:
+            self._count_refusal("too_many_pending")
+            await websocket.send_denial_response(Response(status_code=TRY_AGAIN_LATER_STATUS))
+            return False
+        return True
+
+    async def _let_in(self, websocket: WebSocket) -> tuple[Start, Announced] | None:
+        try:
+            await websocket.accept()
+            return await self._handshake(websocket)
+        except _NotLetIn as refusal:
+            self._count_refusal(refusal.reason)
+            await _close(websocket, refusal.code)
+        except WebSocketDisconnect as exc:
+            word = LAYER_FAULTS.get(exc.code)
+            if word:
+                self._metrics.protocol_error(word)
+            self._count_refusal("protocol" if word else "left_before_start")
+        return None
+
+    async def _handshake(self, websocket: WebSocket) -> tuple[Start, Announced]:
+        try:
+            async with asyncio.timeout(self._settings.start_timeout_ms / 1000):
+                start = await _read_start(websocket)
+        except TimeoutError:
+            raise _NotLetIn("start_timeout") from None
+        except MediaStreamError as exc:
+            self._metrics.protocol_error(exc.word)
+            code = UNSUPPORTED_CODE if exc.word == "binary" else BAD_MESSAGE_CODE
+            raise _NotLetIn("protocol", code) from None
+        token = start.parameters.get(TOKEN_PARAMETER, "")
+        announced = self._tokens.redeem(start.call_sid, token, time.monotonic() * 1000)
+        if announced is None:
+            raise _NotLetIn("token")
+        return start, announced
+
+    def _count_refusal(self, reason: str) -> None:
+        self._metrics.socket_refused(reason)
+        log.warning("media_socket_refused", reason=reason)
+
+    # --- the call
+
+    async def _serve(
+        self,
+        websocket: WebSocket,
+        start: Start,
+        announced: Announced,
+        call: Running,
+        close_codes: list[int],
+    ) -> None:
+        with structlog.contextvars.bound_contextvars(call_id=start.call_sid):
+            started_s = time.perf_counter()
+            result = CallResult(reason=EndReason.FAILED, n_turns=0, duration_ms=0)
+            try:
+                result = await self._run(websocket, self._plan(start, announced))
+            except Exception as exc:
+                # The edge of a call: whatever went wrong in it stays in it.
+                log.exception("call_failed", error=type(exc).__name__)
+                await _close(websocket, INTERNAL_CODE)
+            finally:
+                duration_ms = round(1000 * (time.perf_counter() - started_s))
+                result = self._with_layer_fault(result, close_codes)
+                call.reason = result.reason
+                self._report(replace(result, duration_ms=duration_ms), announced)
+
+    async def _run(self, websocket: WebSocket, plan: CallPlan) -> CallResult:
+        return await self._run_call(
+            websocket, plan, observer=self._metrics, drain=self._calls.drain
+        )
+
+    def _plan(self, start: Start, announced: Announced) -> CallPlan:
+        persona = announced.persona
+        apology = self._settings.apologies[persona.name]
+        folder = self._settings.recording_dir
+        name = f"{start.call_sid}-{announced.attempt}.wav"
+        return CallPlan(
+            call_sid=start.call_sid,
+            stream_sid=start.stream_sid,
+            host_url=self._settings.host_url,
+            host_token=self._settings.host_token,
+            instructions=render_instructions(persona),
+            language=persona.language,
+            voice=persona.voice,
+            temperature=persona.temperature,
+            max_reply_tokens=persona.limits.max_reply_tokens,
+            greeting=persona.greeting,
+            silence_after_ms=persona.silence.after_ms,
+            silence_prompts=tuple(persona.silence.prompts),
+            goodbye=persona.goodbye,
+            max_call_ms=persona.limits.max_call_ms,
+            apology_mulaw=apology,
+            drain_apology_mulaw=apology,
+            recording_path=folder / name if folder else None,
+        )
+
+    def _with_layer_fault(self, result: CallResult, close_codes: list[int]) -> CallResult:
+        """A message that the websocket layer refused looks like a hang-up to the call."""
+        word = next((LAYER_FAULTS[code] for code in close_codes if code in LAYER_FAULTS), None)
+        if word is None or result.reason is not EndReason.CALLER_HUNG_UP:
+            return result
+        self._metrics.protocol_error(word)
+        return replace(result, reason=EndReason.PROTOCOL_ERROR, detail=word)
+
+    def _report(self, result: CallResult, announced: Announced) -> None:
+        self._metrics.call_ended(result)
+        log.info(
+            "call_done",
+            persona=announced.persona.name,
+            attempt=announced.attempt,
+            reason=result.reason.value,
+            detail=result.detail,
+            duration_ms=result.duration_ms,
+            turns=result.n_turns,
+            interruptions=result.n_interruptions,
+            heard_ms=result.heard_ms,
+            underruns=result.n_underruns,
+            starved=result.n_starved,
+            media_late=result.n_media_late,
+            concealed_ms=result.concealed_ms,
+            pii_caller=announced.caller,
+            pii_called=announced.called,
+        )
+
+
+async def _read_start(websocket: WebSocket) -> Start:
+    """The start message, after at most a few others.
+
+    Raises MediaStreamError, or WebSocketDisconnect if the socket goes first.
+    """
+    for _ in range(MAX_MESSAGES_BEFORE_START):
+        message = await websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code") or 1005)
+        text = message.get("text")
+        if text is None:
+            raise MediaStreamError("binary")
+        parsed = parse_from_twilio(text)
+        if isinstance(parsed, Start):
+            return parsed
+    raise MediaStreamError("no_start")
+
+
+async def _close(websocket: WebSocket, code: int) -> None:
+    """Close, if the other side has not done so already."""
+    with suppress(WebSocketDisconnect, RuntimeError, OSError):
+        await websocket.close(code)

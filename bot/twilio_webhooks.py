@@ -1,0 +1,215 @@
+"""What Twilio asks and what it is told: how to answer a call, and what follows its stream.
+
+A call whose stream fails is tried once more; the number of the attempt travels in the URLs that we
+give to Twilio and that Twilio signs.
+"""
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+import structlog
+from fastapi import Request, Response
+from starlette.requests import ClientDisconnect
+
+from bot.live_calls import LiveCalls
+from bot.metrics import Metrics
+from bot.stream_tokens import StreamTokens
+from bot.twilio_requests import RequestRefused, TwilioRequests, media_url
+from config.personas import Persona, Routes
+from pipelines.call.plan import EndReason
+from telephony import twiml
+
+__all__ = [
+    "MEDIA_PATH",
+    "STREAM_ENDED_PATH",
+    "TOKEN_PARAMETER",
+    "VOICE_PATH",
+    "Announced",
+    "Step",
+    "Webhooks",
+    "next_step",
+]
+
+log = structlog.get_logger()
+
+VOICE_PATH = "/twilio/voice"
+STREAM_ENDED_PATH = "/twilio/stream-ended"
+MEDIA_PATH = "/twilio/media"
+TOKEN_PARAMETER = "token"
+MAX_RETRIES = 1
+END_TIMEOUT_MS = 4_000  # a stream's end and the webhook about it may cross; Twilio waits 15 s
+CALL_SID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announced:
+    """What was decided about a call when its webhook came in."""
+
+    call_sid: str
+    persona: Persona
+    attempt: int
+    caller: str
+    called: str
+
+
+class Step(Enum):
+    """What follows a stream."""
+
+    HANG_UP = "hang_up"
+    RETRY = "retry"
+    APOLOGISE_AND_RETRY = "apologise_and_retry"
+    APOLOGISE_AND_HANG_UP = "apologise_and_hang_up"
+
+
+def next_step(reason: EndReason | None, *, may_retry: bool) -> Step:
+    """What follows a stream that ended for `reason`; None if it never began or broke off.
+
+    A lost host and a drained process have been apologised for in the stream itself. A stream that
+    made no sense would make none again.
+    """
+    match reason:
+        case EndReason.HOST_LOST:
+            return Step.RETRY if may_retry else Step.HANG_UP
+        case None | EndReason.FAILED:
+            return Step.APOLOGISE_AND_RETRY if may_retry else Step.APOLOGISE_AND_HANG_UP
+        case EndReason.PROTOCOL_ERROR:
+            return Step.APOLOGISE_AND_HANG_UP
+    return Step.HANG_UP
+
+
+class Webhooks:
+    """The two webhooks of the line. Answers at once; nothing here outlives a request."""
+
+    def __init__(
+        self,
+        *,
+        requests: TwilioRequests,
+        calls: LiveCalls,
+        tokens: StreamTokens[Announced],
+        routes: Routes,
+        metrics: Metrics,
+    ) -> None:
+        self._requests = requests
+        self._calls = calls
+        self._tokens = tokens
+        self._routes = routes
+        self._metrics = metrics
+
+    async def voice(self, request: Request) -> Response:
+        """POST /twilio/voice: connect the call to our media socket, or turn it away."""
+        try:
+            fields = await self._fields(request)
+        except RequestRefused as refusal:
+            return self._refuse(request, refusal)
+        call_sid, attempt = fields["CallSid"], _attempt(request)
+        persona = self._routes.persona_for(fields.get("To", ""))
+        turned_away = self._why_not(call_sid)
+        if turned_away:
+            return self._turn_away(turned_away, persona, fields, attempt)
+        announced = Announced(
+            call_sid=call_sid,
+            persona=persona,
+            attempt=attempt,
+            caller=fields.get("From", ""),
+            called=fields.get("To", ""),
+        )
+        return _answer(
+            twiml.connect_stream(
+                media_url(self._requests.public_url) + MEDIA_PATH,
+                {TOKEN_PARAMETER: self._tokens.issue(call_sid, announced, _now_ms())},
+                then_url=self._url(STREAM_ENDED_PATH, attempt),
+            )
+        )
+
+    async def stream_ended(self, request: Request) -> Response:
+        """POST /twilio/stream-ended: the stream is over; say what follows."""
+        try:
+            fields = await self._fields(request)
+        except RequestRefused as refusal:
+            return self._refuse(request, refusal)
+        call_sid, attempt = fields["CallSid"], _attempt(request)
+        reason = await self._calls.end_of(call_sid, timeout_ms=END_TIMEOUT_MS)
+        over = fields.get("CallStatus") == "completed"
+        may_retry = attempt < MAX_RETRIES and not self._calls.is_draining
+        step = Step.HANG_UP if over else next_step(reason, may_retry=may_retry)
+        log.info(
+            "stream_ended",
+            call_id=call_sid,
+            reason=reason.value if reason else None,
+            attempt=attempt,
+            step=step.value,
+        )
+        persona = self._routes.persona_for(fields.get("To", ""))
+        return _answer(self._document(step, persona, attempt))
+
+    async def _fields(self, request: Request) -> Mapping[str, str]:
+        try:
+            fields = await self._requests.read_fields(request)
+        except ClientDisconnect:
+            raise RequestRefused("left", 400) from None
+        if not CALL_SID.fullmatch(fields.get("CallSid", "")):
+            raise RequestRefused("no_call_sid", 400)
+        return fields
+
+    def _refuse(self, request: Request, refusal: RequestRefused) -> Response:
+        self._metrics.webhook_refused(refusal.reason)
+        log.warning(
+            "webhook_refused",
+            path=request.scope["path"],
+            reason=refusal.reason,
+            status=refusal.status,
+        )
+        return Response(status_code=refusal.status)
+
+    def _why_not(self, call_sid: str) -> str | None:
+        if self._calls.is_draining:
+            return "draining"
+        n_waiting = self._tokens.n_waiting(_now_ms(), besides=call_sid)
+        return None if self._calls.has_room(n_waiting) else "full"
+
+    def _turn_away(
+        self, reason: str, persona: Persona, fields: Mapping[str, str], attempt: int
+    ) -> Response:
+        self._metrics.call_turned_away(reason)
+        log.warning("call_turned_away", call_id=fields["CallSid"], reason=reason)
+        # Only a call that has not been answered can be given a busy tone.
+        if attempt or fields.get("CallStatus") == "in-progress":
+            return _answer(twiml.apologise_and_hang_up(persona.apology, persona.language))
+        return _answer(twiml.reject_busy())
+
+    def _document(self, step: Step, persona: Persona, attempt: int) -> str:
+        again = self._url(VOICE_PATH, attempt + 1)
+        match step:
+            case Step.HANG_UP:
+                return twiml.hang_up()
+            case Step.RETRY:
+                return twiml.redirect(again)
+            case Step.APOLOGISE_AND_RETRY:
+                return twiml.apologise_and_redirect(
+                    persona.apology, persona.language, then_url=again
+                )
+            case Step.APOLOGISE_AND_HANG_UP:
+                return twiml.apologise_and_hang_up(persona.apology, persona.language)
+
+    def _url(self, path: str, attempt: int) -> str:
+        query = f"?attempt={attempt}" if attempt else ""
+        return self._requests.public_url + path + query
+
+
+def _answer(document: str) -> Response:
+    return Response(document, media_type=twiml.CONTENT_TYPE)
+
+
+def _attempt(request: Request) -> int:
+    """The attempt in a URL of ours; what is not one counts as the last."""
+    given = request.query_params.get("attempt", "0")
+    if given.isascii() and given.isdigit() and len(given) <= 2:
+        return min(int(given), MAX_RETRIES)
+    return MAX_RETRIES
+
+
+def _now_ms() -> float:
+    return time.monotonic() * 1000

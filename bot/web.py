@@ -1,0 +1,78 @@
+"""The process `web`: Twilio's webhooks, the media socket, health and metrics; composition only.
+
+Run it as `python -m bot.web`; its settings are those of config.settings.WebSettings.
+"""
+
+import asyncio
+import socket
+import sys
+
+import structlog
+import uvloop
+from pipelines.call.call import run_call, warm_up
+
+from bot.apologies import render_apologies
+from bot.serving import end_signals, serve
+from bot.web_app import build
+from config.logging import configure
+from config.personas import Routes, read_routes
+from config.settings import SettingsError, WebSettings, read_settings
+from config.strict_yaml import PromptFileError
+
+__all__ = ["main"]
+
+log = structlog.get_logger()
+
+UNUSABLE = 2  # exit code: the settings or the prompts have to be mended first
+
+
+def main() -> int:
+    """Run the process; the exit code is 0 after a drain."""
+    try:
+        settings = read_settings(WebSettings)
+        routes = read_routes(settings.routes_file, settings.personas_dir)
+        listener = _listen(settings)
+    except (SettingsError, PromptFileError, OSError) as exc:
+        print(exc, file=sys.stderr)
+        return UNUSABLE
+    configure(level=settings.log_level, fmt=settings.log_format, pii=settings.log_pii)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(settings, routes, listener))
+    return 0
+
+
+async def _run(settings: WebSettings, routes: Routes, listener: socket.socket) -> None:
+    apologies = await asyncio.to_thread(_prepare, routes)
+    if settings.recording_dir:
+        settings.recording_dir.mkdir(parents=True, exist_ok=True)
+    web = build(settings, routes, apologies, run_call=run_call)
+    log.info("web_started", port=listener.getsockname()[1], public_url=settings.public_url)
+    with end_signals() as asked_to_end:
+        await serve(
+            web.app,
+            listener,
+            asked_to_end,
+            before_exit=lambda: web.drain(settings.drain_limit_ms),
+        )
+    log.info("web_stopped")
+
+
+def _prepare(routes: Routes) -> dict[str, bytes]:
+    """All that takes time and would otherwise fall on the first caller."""
+    warm_up()
+    return render_apologies(routes.personas)
+
+
+def _listen(settings: WebSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as exc:
+        raise OSError(
+            f"VOICEBOT_HOST, VOICEBOT_PORT: cannot listen on {settings.host} port {settings.port}:"
+            f" {exc.strerror}; example: VOICEBOT_PORT=8081"
+        ) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,208 @@
+"""The real web application on a real port, and the signed requests that Twilio would make."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import httpx
+from starlette.websockets import WebSocket
+from twilio.request_validator import RequestValidator
+from websockets.asyncio.client import ClientConnection, connect
+
+from bot.serving import serve
+from bot.web_app import Web, build
+from config.personas import read_routes
+from config.settings import WebSettings
+from pipelines.call.plan import CallObserver, CallPlan, CallResult, EndReason
+from telephony.media_stream import Connected, Start
+
+ROOT = Path(__file__).resolve().parents[2]
+ROUTES = read_routes(ROOT / "config" / "routes.yaml", ROOT / "prompts" / "personas")
+TOKEN = "0123456789abcdef0123456789abcdef"
+CALL_SID = "CA00000000000000000000000000000001"
+FIELDS = {
+    "CallSid": CALL_SID,
+    "AccountSid": "AC1",
+    "From": "+15550199",
+    "To": "+15550100",
+    "CallStatus": "ringing",
+    "Direction": "inbound",
+}
+
+
+@dataclass
+class StandInCall:
+    """A call without sound: notes its plan, and lasts until the caller goes or the drain comes."""
+
+    plans: list[CallPlan] = field(default_factory=list)
+    reason: EndReason = EndReason.CALLER_HUNG_UP
+    error: Exception | None = None
+
+    async def __call__(
+        self, websocket: WebSocket, plan: CallPlan, *, observer: CallObserver, drain: asyncio.Event
+    ) -> CallResult:
+        self.plans.append(plan)
+        observer.count("stand_in")
+        if self.error is not None:
+            raise self.error
+        if self.reason is not EndReason.CALLER_HUNG_UP:
+            await websocket.close()
+            return CallResult(reason=self.reason, n_turns=0, duration_ms=0)
+        reading = asyncio.ensure_future(self._read(websocket))
+        draining = asyncio.ensure_future(drain.wait())
+        await asyncio.wait({reading, draining}, return_when=asyncio.FIRST_COMPLETED)
+        if reading.done():
+            draining.cancel()
+            return CallResult(reason=EndReason.CALLER_HUNG_UP, n_turns=1, duration_ms=0)
+        reading.cancel()
+        await websocket.close()
+        return CallResult(reason=EndReason.DRAINED, n_turns=1, duration_ms=0)
+
+    async def _read(self, websocket: WebSocket) -> None:
+        while (await websocket.receive())["type"] != "websocket.disconnect":
+            pass
+
+
+@dataclass
+class TestLine:
+    """A running application and a client of it."""
+
+    __test__ = False
+
+    web: Web
+    url: str
+    http: httpx.AsyncClient
+    call: StandInCall
+    asked_to_end: asyncio.Event
+
+    @property
+    def media_url(self) -> str:
+        return "ws" + self.url.removeprefix("http") + "/twilio/media"
+
+    async def post(
+        self,
+        path: str,
+        fields: Mapping[str, str] = FIELDS,
+        *,
+        token: str = TOKEN,
+        algorithm: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        """A webhook as Twilio sends it, signed by the official SDK."""
+        signature = RequestValidator(token).compute_signature(
+            self.web_url + path, fields, algorithm
+        )
+        signed = {"X-Twilio-Signature": signature, **(headers or {})}
+        return await self.http.post(self.url + path, data=fields, headers=signed)
+
+    @property
+    def web_url(self) -> str:
+        """The URL that Twilio knows."""
+        return self.public_url or self.url
+
+    public_url: str = ""
+
+    async def announce(self, call_sid: str = CALL_SID, path: str = "/twilio/voice") -> str:
+        """Have a call announced; return its stream token."""
+        answer = await self.post(path, {**FIELDS, "CallSid": call_sid})
+        return stream_token(answer.text)
+
+    @asynccontextmanager
+    async def socket(
+        self, *, token: str = TOKEN, url: str = "", **options: Any
+    ) -> AsyncIterator[ClientConnection]:
+        """A media socket as Twilio opens it, signed by the official SDK; without proxies."""
+        signature = RequestValidator(token).compute_signature(url or self.media_url, {})
+        headers = {"X-Twilio-Signature": signature}
+        async with connect(
+            self.media_url, additional_headers=headers, proxy=None, **options
+        ) as websocket:
+            yield websocket
+
+    @asynccontextmanager
+    async def running_call(self, call_sid: str = CALL_SID) -> AsyncIterator[ClientConnection]:
+        """A call that has been let in."""
+        token, n_before = await self.announce(call_sid), len(self.call.plans)
+        async with self.socket() as websocket:
+            await begin(websocket, token, call_sid)
+            await until(lambda: len(self.call.plans) > n_before)
+            yield websocket
+
+    def metric(self, name: str, **labels: str) -> float:
+        """A sample of the registry, 0 if it was never counted."""
+        return self.web.metrics.registry.get_sample_value(f"voicebot_{name}", labels) or 0.0
+
+
+async def begin(
+    websocket: ClientConnection, token: str, call_sid: str = CALL_SID, **changes: Any
+) -> None:
+    """The first two messages of a stream."""
+    start = Start(
+        stream_sid="MZ1", call_sid=call_sid, account_sid="AC1", parameters={"token": token}
+    )
+    message = json.loads(start.dump())
+    message["start"].update(changes)
+    await websocket.send(Connected().dump())
+    await websocket.send(json.dumps(message))
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+    """Return once the condition holds."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110  # what is waited for has no event of its own
+            await asyncio.sleep(0.005)
+
+
+def verbs(document: str) -> list[str]:
+    return [verb.tag for verb in ElementTree.fromstring(document)]
+
+
+def stream_token(document: str) -> str:
+    parameter = ElementTree.fromstring(document).find("Connect/Stream/Parameter[@name='token']")
+    assert parameter is not None
+    return parameter.attrib["value"]
+
+
+def redirect_of(document: str) -> str:
+    redirect = ElementTree.fromstring(document).find("Redirect")
+    assert redirect is not None
+    return redirect.text or ""
+
+
+@asynccontextmanager
+async def running_line(*, start_timeout_ms: int = 5_000, **changes: Any) -> AsyncIterator[TestLine]:
+    """The application under uvicorn on a free port, as the process runs it."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    public_url = changes.pop("public_url", "")
+    settings = WebSettings(
+        _env_file=None,
+        **{
+            "public_url": public_url or url,
+            "twilio_auth_token": TOKEN,
+            "gpu_url": "ws://127.0.0.1:9/v1/realtime",
+            **changes,
+        },
+    )
+    call = StandInCall()
+    apologies = {persona.name: bytes(160) for persona in ROUTES.personas}
+    web = build(settings, ROUTES, apologies, run_call=call, start_timeout_ms=start_timeout_ms)
+    asked_to_end, done = asyncio.Event(), asyncio.Event()
+
+    async def before_exit() -> None:
+        if not done.is_set():  # else the test is over and nobody waits for a drain
+            await web.drain(settings.drain_limit_ms)
+
+    async with httpx.AsyncClient(trust_env=False) as http, asyncio.TaskGroup() as tasks:
+        tasks.create_task(serve(web.app, listener, asked_to_end, before_exit=before_exit))
+        try:
+            yield TestLine(web, url, http, call, asked_to_end, public_url)
+        finally:
+            done.set()
+            asked_to_end.set()
