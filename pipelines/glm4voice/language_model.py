@@ -63,24 +63,22 @@ def read_config(path: Path) -> GlmConfig:
             raise CheckpointError(
                 f"{path}: key {name!r} is {found[name]!r}; only {value!r} is supported"
             )
-    n_heads = _positive(found, "num_attention_heads", path)
-    grouped = found.get("multi_query_attention", False)
+    n_heads, n_groups, head_dim = _head_sizes(found, path)
     return GlmConfig(
         vocab_size=_positive(found, "padded_vocab_size", path),
         hidden_size=_positive(found, "hidden_size", path),
         intermediate_size=_positive(found, "ffn_hidden_size", path),
         num_hidden_layers=_positive(found, "num_layers", path),
         num_attention_heads=n_heads,
-        num_key_value_heads=(
-            _positive(found, "multi_query_group_num", path) if grouped else n_heads
-        ),
-        head_dim=_positive(found, "kv_channels", path),
+        num_key_value_heads=n_groups,
+        head_dim=head_dim,
         max_position_embeddings=_positive(found, "seq_length", path),
         rms_norm_eps=config_value(found, "layernorm_epsilon", float, path=path),
         attention_bias=bool(found.get("add_qkv_bias", False)),
         rope_parameters={
             "rope_type": "default",
-            "rope_theta": ROPE_BASE * float(found.get("rope_ratio", 1)),
+            "rope_theta": ROPE_BASE
+            * config_value({"rope_ratio": 1, **found}, "rope_ratio", float, path=path),
             "partial_rotary_factor": ROTARY_SHARE,
         },
         tie_word_embeddings=False,
@@ -94,6 +92,24 @@ def _positive(found: Mapping[str, Any], name: str, path: Path) -> int:
     if value <= 0:
         raise CheckpointError(f"{path}: key {name!r}: expected a positive number, found {value}")
     return value
+
+
+def _head_sizes(found: Mapping[str, Any], path: Path) -> tuple[int, int, int]:
+    """Query heads, key-value heads, and the width of each, checked against one another."""
+    n_heads, head_dim = (
+        _positive(found, key, path) for key in ("num_attention_heads", "kv_channels")
+    )
+    n_groups = n_heads
+    if found.get("multi_query_attention", False):
+        n_groups = _positive(found, "multi_query_group_num", path)
+    if n_heads % n_groups:
+        raise CheckpointError(
+            f"{path}: num_attention_heads {n_heads} is not a multiple of multi_query_group_num"
+            f" {n_groups}"
+        )
+    if head_dim % 4:
+        raise CheckpointError(f"{path}: kv_channels {head_dim} is not a multiple of 4")
+    return n_heads, n_groups, head_dim
 
 
 def _id_list(found: Mapping[str, Any], name: str, path: Path) -> list[int]:

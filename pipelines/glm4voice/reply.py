@@ -8,12 +8,15 @@ import re
 from collections.abc import Iterable
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from pipelines.glm4voice.decoder import DecoderState, SpeechDecoder
 from pipelines.glm4voice.engine import Finish, Generation
 from pipelines.glm4voice.text_tokenizer import TextStream, TextTokenizer
 from pipelines.realtime.model import NO_SOUND, Step, StopReason, ToolCall
+
+log = structlog.get_logger()
 
 # Audio tokens (12.5 a second) per decoder call, as the official demo has it; the last repeats.
 BLOCK_SCHEDULE = (25, 50, 100, 150, 200)
@@ -188,6 +191,8 @@ class GlmReply:
             if self._generation.stop_id == self._call_id:
                 self.tool_call = self._parser.call()
         text = "" if self.tool_call else self._parser.flush()
+        if self._parser.n_stray:
+            log.warning("stray_control_tokens", n_tokens=self._parser.n_stray)
         self._free()
         self.stop_reason = StopReason.TOOL_CALL if self.tool_call else reason
         return Step(text=text, pcm=pcm)

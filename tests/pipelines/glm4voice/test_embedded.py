@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import load_file
 
 from pipelines.glm4voice.chain import GlmChain, load_chain
-from pipelines.glm4voice.checkpoint import CheckpointError
 from pipelines.glm4voice.embedded import main, write_embedded_checkpoint
 from pipelines.glm4voice.embedded_vocabulary import SENTENCE_SLOTS
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
@@ -32,7 +31,7 @@ def replies(chain: GlmChain, sampling: list[Sampling]) -> Iterator[list[int]]:
 def test_replies_have_the_form_of_speech(embedded_chain: GlmChain, embedded_dir: Path) -> None:
     """Text and sound at 13 to 26, no other ids, an end after a few seconds, at any temperature."""
     tokenizer = TextTokenizer.load(embedded_dir / "lm")
-    settings = [Sampling(temperature=t, seed=seed) for t in (0.2, 1.0) for seed in range(9)]
+    settings = [Sampling(temperature=t, seed=seed) for t in (0.2, 1.0) for seed in range(6)]
 
     said = list(replies(embedded_chain, settings))
 
@@ -114,20 +113,3 @@ def test_the_command_writes_what_the_chain_loads(tmp_path: Path) -> None:
 
     assert (chain.input_sample_rate, chain.output_sample_rate) == (16_000, 22_050)
     assert next(replies(chain, [Sampling(seed=1)]))
-
-
-def test_folders_that_do_not_fit_are_refused(embedded_dir: Path, golden: Path) -> None:
-    """A language model with more speech codes than its neighbours is refused by name."""
-    with pytest.raises(ValueError, match="dtype"):
-        load_chain(
-            tokenizer_dir=embedded_dir / "tokenizer",
-            language_model_dir=embedded_dir / "lm",
-            decoder_dir=embedded_dir / "decoder",
-            dtype="int4",
-        )
-    with pytest.raises(CheckpointError, match="nowhere"):
-        load_chain(
-            tokenizer_dir=embedded_dir / "tokenizer",
-            language_model_dir=golden / "nowhere",
-            decoder_dir=embedded_dir / "decoder",
-        )

@@ -66,16 +66,16 @@ def test_a_nucleus_larger_than_the_candidates_is_complete() -> None:
 
 
 def test_draws_follow_the_probabilities() -> None:
-    """20,000 draws come within a hundredth of the distribution they are drawn from."""
+    """6,000 draws come within two hundredths of the distribution they are drawn from."""
     logits = random_logits(2, 12, 1.5)
     sampler = Sampler(temperature=0.8, top_p=0.9, seed=7)
 
     counts = torch.bincount(
-        torch.tensor([sampler.draw(logits) for _ in range(20_000)]), minlength=12
+        torch.tensor([sampler.draw(logits) for _ in range(6_000)]), minlength=12
     )
 
     expected = sample_probabilities(logits, temperature=0.8, top_k=0, top_p=0.9)
-    assert torch.allclose(counts / 20_000, expected, atol=0.01)
+    assert torch.allclose(counts / 6_000, expected, atol=0.02)
 
 
 def test_no_temperature_takes_the_most_likely() -> None:

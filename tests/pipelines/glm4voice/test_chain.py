@@ -1,0 +1,63 @@
+"""Loading the chain: three folders that fit each other, or one message that says why not."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipelines.glm4voice.chain import GlmChain, load_chain
+from pipelines.glm4voice.checkpoint import CheckpointError
+from pipelines.glm4voice.embedded_language_model import Walk, write_walking_model
+from pipelines.glm4voice.embedded_vocabulary import build_vocabulary
+
+
+def load(embedded_dir: Path, *, language_model_dir: Path, dtype: str = "float32") -> GlmChain:
+    return load_chain(
+        tokenizer_dir=embedded_dir / "tokenizer",
+        language_model_dir=language_model_dir,
+        decoder_dir=embedded_dir / "decoder",
+        dtype=dtype,
+    )
+
+
+def write_model(folder: Path, *, n_audio: int) -> None:
+    """A language model for another number of speech codes than the embedded 512."""
+    vocabulary = build_vocabulary([], n_audio=n_audio)
+    walk = Walk([0] * vocabulary.n_tokens, [[0]])
+    generator = torch.Generator().manual_seed(0)
+    write_walking_model(folder, vocabulary, walk, n_positions=64, generator=generator)
+
+
+def test_the_golden_folders_make_a_chain(golden: Path) -> None:
+    """The reference checkpoints of all three models fit each other."""
+    chain = load_chain(
+        tokenizer_dir=golden / "tokenizer",
+        language_model_dir=golden / "lm",
+        decoder_dir=golden / "decoder",
+    )
+
+    assert (chain.input_sample_rate, chain.output_sample_rate) == (16_000, 22_050)
+    assert chain.max_context_tokens == 1024
+
+
+@pytest.mark.parametrize(("n_audio", "message"), [(500, "tokens for 500"), (600, "speaks 512")])
+def test_folders_that_do_not_fit_are_refused(
+    embedded_dir: Path, tmp_path: Path, n_audio: int, message: str
+) -> None:
+    """A model that cannot take, or makes too many, speech codes is refused with both numbers."""
+    write_model(tmp_path, n_audio=n_audio)
+
+    with pytest.raises(CheckpointError, match=message):
+        load(embedded_dir, language_model_dir=tmp_path)
+
+
+def test_an_unknown_number_format_is_refused(embedded_dir: Path) -> None:
+    """A dtype there is not is refused before anything is loaded."""
+    with pytest.raises(ValueError, match="int4"):
+        load(embedded_dir, language_model_dir=embedded_dir / "lm", dtype="int4")
+
+
+def test_a_missing_folder_is_named(embedded_dir: Path, tmp_path: Path) -> None:
+    """The message of a folder that is not there names it."""
+    with pytest.raises(CheckpointError, match="nowhere"):
+        load(embedded_dir, language_model_dir=tmp_path / "nowhere")
