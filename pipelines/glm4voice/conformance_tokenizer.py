@@ -18,7 +18,7 @@ from pipelines.glm4voice.speech_tokenizer_config import CONV_STRIDE
 
 EXPECTED = "expected/tokenizer.safetensors"
 
-_TILED = re.compile(r"(\w+)\.wav tiled (\d+) times, first int\((\d+(?:\.\d+)?)\*(\d+)\) samples")
+_TILED = r"(\w+)\.wav tiled (\d+) times, first .*?int\((\d+(?:\.\d+)?)\*(\d+)\) samples"
 _NO_TOKEN = -1
 
 
@@ -157,8 +157,9 @@ class _Clips:
         path = self._inputs / f"{clip}.wav"
         if path.exists():
             return _read_wav(path)
-        recipe = self._manifest.inputs.get(clip, "")
-        found = _TILED.search(recipe)
+        found = re.search(_TILED, self._manifest.inputs.get(clip, ""))
+        if found is None and f"{clip}.tokens" in self._manifest:
+            found = re.search(f'"{clip}" = {_TILED}', self._manifest.how(f"{clip}.tokens"))
         if found is None:
             raise CheckpointError(f"{path}: no such file, and the manifest tells no way to make it")
         source, times, seconds, rate = found.groups()

@@ -210,6 +210,15 @@ class TestCoverage:
 
         assert "vowel.wav: no such file" in changed.failures()[TOKENIZER].note
 
+    def test_recipe_beside_the_tensor(self, make: Callable[..., Set]) -> None:
+        """A sound that is not stored is made by the recipe at its tensor, if there is no other."""
+        changed = make(TOKENIZER)
+        content = changed.content()
+        del content["inputs"]["long"]
+        changed.write(content)
+
+        assert changed.failures() == {}
+
 
 class TestOtherSets:
     @pytest.mark.parametrize("n_shards", [1, 3])
