@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-N_CANDIDATES = 1024  # a nucleus larger than this is found by a full sort
+CANDIDATES = (64, 1024)  # how many are looked at; a nucleus larger than all is found by a sort
 GREEDY_BELOW = 1e-3  # a temperature under this would overflow the scaled logits
 
 
@@ -31,11 +31,13 @@ def nucleus(logits: Tensor, *, temperature: float, top_p: float) -> Nucleus:
     logits: [V]. temperature > 0.
     """
     scaled = logits.float() / temperature
-    n_candidates = min(N_CANDIDATES, scaled.numel())
     total = scaled.logsumexp(dim=-1)
-    values, ids = scaled.topk(n_candidates)
-    probabilities = (values - total).exp()
-    if n_candidates < scaled.numel() and float(probabilities.sum()) < top_p:
+    for n_candidates in CANDIDATES:
+        values, ids = scaled.topk(min(n_candidates, scaled.numel()))
+        probabilities = (values - total).exp()
+        if n_candidates >= scaled.numel() or float(probabilities.sum()) >= top_p:
+            break
+    else:
         values, ids = scaled.sort(descending=True)
         probabilities = (values - total).exp()
     # A token stays while the mass before it is short of top_p; the first one always does.
