@@ -211,16 +211,18 @@ class MediaSocket:
             recording_path=folder / name if folder else None,
         )
 
-    def _with_layer_fault(self, result: CallResult, close_codes: list[int]) -> CallResult:
+    @staticmethod
+    def _with_layer_fault(result: CallResult, close_codes: list[int]) -> CallResult:
         """A message that the websocket layer refused looks like a hang-up to the call."""
         word = next((LAYER_FAULTS[code] for code in close_codes if code in LAYER_FAULTS), None)
         if word is None or result.reason is not EndReason.CALLER_HUNG_UP:
             return result
-        self._metrics.protocol_error(word)
         return replace(result, reason=EndReason.PROTOCOL_ERROR, detail=word)
 
     def _report(self, result: CallResult, announced: Announced) -> None:
         self._metrics.call_ended(result)
+        if result.reason is EndReason.PROTOCOL_ERROR:
+            self._metrics.protocol_error(result.detail)
         log.info(
             "call_done",
             persona=announced.persona.name,
