@@ -1,0 +1,155 @@
+"""The model's replies as the service follows them: asked for, made, heard, cut. No I/O."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from openai.types.realtime import RealtimeResponse
+
+from pipelines.audio import MODEL_OUTPUT_RATE, PCM16_BYTES
+
+MAX_OWED: Final = 8  # replies asked for while another is made; the oldest are dropped
+MAX_UNHEARD: Final = 16
+
+_BYTES_PER_S: Final = MODEL_OUTPUT_RATE * PCM16_BYTES
+
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Why a reply is wanted."""
+
+    instructions: str | None = None  # for this reply alone: to say a given text
+    caller_text: str = ""  # what it answers, where that was written
+    speech_ended_s: float | None = None  # monotonic, where it answers speech
+
+
+@dataclass(slots=True)
+class Reply:
+    """From being asked for to being heard. `item_id` names its sound all over the pipeline."""
+
+    number: int  # from 1
+    request: Request
+    response_id: str | None = None
+    item_id: str | None = None  # None until something of it has come
+    first_sound_s: float | None = None  # monotonic, when it came here
+    made_bytes: int = 0
+    text: list[str] = field(default_factory=list)
+    done: bool = False
+    cancelled: bool = False
+
+    @property
+    def made_ms(self) -> int:
+        """Length of its sound so far."""
+        return self.made_bytes * 1000 // _BYTES_PER_S
+
+    def could_be_heard_ms(self, now_s: float) -> int:
+        """The most that can have been heard of it, had it played from its first sound on."""
+        if self.first_sound_s is None:
+            return 0
+        return min(round((now_s - self.first_sound_s) * 1000), self.made_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A reply that was not heard to its end, and how far it was."""
+
+    reply: Reply
+    heard_ms: int
+
+
+class Replies:
+    """All replies of one conversation that still matter. Makes the events that steer the host.
+
+    Each request carries its number, which the host echoes: so what still comes of a cancelled
+    reply is told from its successor.
+    """
+
+    def __init__(self, send: Callable[[Event], None]) -> None:
+        self.current: Reply | None = None  # being made
+        self._send = send
+        self._n_asked = 0
+        self._unheard: deque[Reply] = deque(maxlen=MAX_UNHEARD)
+        self._owed: deque[Request] = deque(maxlen=MAX_OWED)
+
+    @property
+    def any_unheard(self) -> bool:
+        """Whether a reply is being made, or has been made and not yet heard."""
+        return bool(self._unheard)
+
+    def ask(self, request: Request) -> Reply | None:
+        """Ask for a reply; None if one is under way, and this one owed."""
+        if self.current is not None:
+            self._owed.append(request)
+            return None
+        self._n_asked += 1
+        self.current = Reply(number=self._n_asked, request=request)
+        self._unheard.append(self.current)
+        response: Event = {"metadata": {"number": str(self._n_asked)}}
+        if request.instructions is not None:
+            response["instructions"] = request.instructions
+        self._send({"type": "response.create", "response": response})
+        return self.current
+
+    def ask_owed(self) -> Reply | None:
+        """Ask for the next reply that is owed, if there is one and its turn has come."""
+        if self.current is not None or not self._owed:
+            return None
+        return self.ask(self._owed.popleft())
+
+    def cuts(self, now_s: float, heard_ms: Callable[[str], int] | None) -> list[Cut]:
+        """What an interruption at this moment leaves unheard."""
+        cuts = []
+        for reply in self._unheard:
+            heard = 0
+            if reply.item_id is not None:
+                heard = heard_ms(reply.item_id) if heard_ms else reply.could_be_heard_ms(now_s)
+            if not reply.done or heard < reply.made_ms:
+                cuts.append(Cut(reply, min(heard, reply.made_ms)))
+        return cuts
+
+    def interrupt(self, cuts: list[Cut]) -> Reply | None:
+        """Stop the reply under way and forget what was not heard; return the one stopped."""
+        self._owed.clear()
+        self._unheard.clear()
+        if self.current is not None:
+            cancel: Event = {"type": "response.cancel"}
+            if self.current.response_id is not None:
+                cancel["response_id"] = self.current.response_id
+            self._send(cancel)
+        for cut in cuts:
+            if cut.reply.item_id is not None:
+                self._send(
+                    {
+                        "type": "conversation.item.truncate",
+                        "item_id": cut.reply.item_id,
+                        "content_index": 0,
+                        "audio_end_ms": cut.heard_ms,
+                    }
+                )
+        return self.close(cancelled=True)
+
+    def created(self, response: RealtimeResponse) -> None:
+        """The host has begun with a reply."""
+        number = (response.metadata or {}).get("number")
+        if self.current is not None and number == str(self.current.number):
+            self.current.response_id = response.id
+
+    def of(self, response_id: str | None) -> Reply | None:
+        """The reply under way, if it is the one an event is about."""
+        if self.current is None or self.current.response_id != response_id:
+            return None
+        return self.current
+
+    def close(self, *, cancelled: bool) -> Reply | None:
+        """The reply under way will not grow any more."""
+        reply, self.current = self.current, None
+        if reply is not None:
+            reply.done, reply.cancelled = True, cancelled
+        return reply
+
+    def heard(self) -> None:
+        """All that was made has been heard."""
+        self._unheard = deque((r for r in self._unheard if not r.done), MAX_UNHEARD)

@@ -1,0 +1,534 @@
+"""GLM-4-Voice as a Pipecat service: a speech-to-speech LLMService on a GPU host's Realtime socket.
+
+It stands alone: any Pipecat pipeline can use it, with any transport.
+
+    llm = GLMVoiceRealtimeLLMService(
+        url="ws://gpu-host:8765/v1/realtime",
+        token=token,
+        settings=GLMVoiceRealtimeLLMService.Settings(system_instruction="You answer the phone."),
+    )
+    user, assistant = LLMContextAggregatorPair(
+        LLMContext(tools=[get_opening_hours]),
+        user_params=LLMUserAggregatorParams(
+            vad_analyzer=SileroVADAnalyzer(), user_turn_strategies=strategies
+        ),
+    )
+    pipeline = Pipeline([transport.input(), user, llm, transport.output(), assistant])
+    worker = PipelineWorker(pipeline)
+    await worker.queue_frame(TTSSpeakFrame("Good morning, how can I help you?"))
+"""
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import structlog
+from openai.types.realtime import (
+    ConversationItem,
+    RealtimeResponse,
+    RealtimeServerEvent,
+)
+from pipecat.frames.frames import (
+    BotStoppedSpeakingFrame,
+    CancelFrame,
+    EndFrame,
+    Frame,
+    FunctionCallCancelFrame,
+    FunctionCallFromLLM,
+    FunctionCallResultFrame,
+    InputAudioRawFrame,
+    InputDTMFFrame,
+    InputTextRawFrame,
+    InterruptionFrame,
+    LLMContextFrame,
+    LLMFullResponseEndFrame,
+    LLMFullResponseStartFrame,
+    LLMMessagesAppendFrame,
+    LLMServiceMetadataFrame,
+    LLMSetToolsFrame,
+    LLMTextFrame,
+    SpeechControlParamsFrame,
+    StartFrame,
+    TTSAudioRawFrame,
+    TTSSpeakFrame,
+    TTSStartedFrame,
+    TTSStoppedFrame,
+    TTSTextFrame,
+    UserStartedSpeakingFrame,
+    UserStoppedSpeakingFrame,
+    VADUserStoppedSpeakingFrame,
+)
+from pipecat.processors.aggregators.llm_context import LLMContext, LLMContextMessage
+from pipecat.processors.frame_processor import FrameDirection
+from pipecat.services.llm_service import LLMService
+from pipecat.services.settings import LLMSettings
+from pipecat.utils.errors import ErrorCategory
+from pipecat.utils.text.base_text_aggregator import TextType
+
+from pipelines.audio import (
+    MODEL_INPUT_RATE,
+    MODEL_OUTPUT_RATE,
+    StreamingResampler,
+    float_to_pcm16,
+    pcm16_to_float,
+)
+from pipelines.call.adapter import GLMVoiceLLMAdapter, is_news, token_usage, tool_arguments
+from pipelines.call.caller_turn import CallerTurn
+from pipelines.call.host_session import Event, HostSession, error_word
+from pipelines.call.reply import Cut, Replies, Reply, Request
+from pipelines.call.settings import UPDATABLE, GLMVoiceLLMSettings, complete, session_update
+from pipelines.realtime.errors import AtCapacity, HostLost, RealtimeError, Unauthorized
+
+PREROLL_MARGIN_MS: Final = 300
+DEFAULT_PREROLL_MS: Final = 500  # until the VAD says how long it takes to start
+MAX_KEYS: Final = 64
+
+SAY: Final = "Say exactly this, word for word, and nothing else: {text}"
+KEYS: Final = "I pressed these keys on my telephone: {keys}"
+
+_HARMLESS_ERRORS: Final = frozenset({"response_cancel_not_active"})
+
+_CATEGORIES: Final = {
+    Unauthorized: ErrorCategory.AUTHENTICATION,
+    AtCapacity: ErrorCategory.RATE_LIMIT,
+}
+
+log = structlog.get_logger()
+
+
+class GLMVoiceRealtimeLLMService(LLMService[GLMVoiceLLMAdapter]):
+    """Speech in, speech out. Turns are local: VAD and end-of-turn analysis in the user aggregator.
+
+    In: InputAudioRawFrame is sent on while the user's turn is open, with the pre-roll before it;
+    the end of the turn asks for a reply. An interruption cancels the reply and cuts the
+    conversation to what was heard. TTSSpeakFrame is said word for word, as far as a language model
+    does; InputTextRawFrame, InputDTMFFrame and messages appended to the context are text turns.
+    Out: TTSAudioRawFrame at 22,050 Hz with `context_id`, the text as LLMTextFrame and TTSTextFrame.
+
+    Event handlers available:
+
+    - on_reply_started(service, reply): asked for; nothing of it has come yet
+    - on_reply_done(service, reply): made or cancelled, not necessarily heard
+    - on_reply_cut(service, reply, heard_ms): interrupted before it was heard to its end
+    - on_host_lost(service, word): the service is of no use any more; `word` is static
+    """
+
+    Settings = GLMVoiceLLMSettings
+    _settings: GLMVoiceLLMSettings
+    adapter_class = GLMVoiceLLMAdapter
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        token: str | None = None,
+        settings: GLMVoiceLLMSettings | None = None,
+        open_timeout_ms: int = 2000,
+        reply_timeout_ms: int = 8000,
+        user_audio_preroll_secs: float | None = None,
+        dtmf_timeout_secs: float = 1.5,
+        heard_ms: Callable[[str], int] | None = None,
+        forward_user_audio: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        """Nothing is connected before StartFrame.
+
+        Args:
+            url: The host's Realtime endpoint, ws:// or wss://.
+            token: Bearer token.
+            settings: What differs from the host's defaults.
+            open_timeout_ms: A host that takes longer to greet is lost.
+            reply_timeout_ms: A host that owes the next sound of a reply for longer is lost.
+            user_audio_preroll_secs: Sound kept from before a turn. Default: the VAD's start_secs
+                and 0.3 s.
+            dtmf_timeout_secs: Keys pressed within this time of each other are one entry; "#" ends
+                one at once.
+            heard_ms: Tells how much of an utterance (`context_id`) was heard. Default: as much as
+                could have been since its first sound.
+            forward_user_audio: Whether InputAudioRawFrame goes on downstream. Nothing there needs
+                it unless a recorder sits behind the output.
+            **kwargs: For LLMService.
+        """
+        super().__init__(settings=complete(settings), **kwargs)
+        self._host = HostSession(url, token=token, open_timeout_ms=open_timeout_ms)
+        self._host_task: asyncio.Task[None] | None = None
+        self._gone = False  # lost or left: nothing more is sent
+        self._reply_timeout_s = reply_timeout_ms / 1000
+        self._reply_timer: asyncio.TimerHandle | None = None
+        self._auto_preroll = user_audio_preroll_secs is None
+        preroll_ms = DEFAULT_PREROLL_MS
+        if user_audio_preroll_secs is not None:
+            preroll_ms = round(user_audio_preroll_secs * 1000)
+        self._turn = CallerTurn(self._send, preroll_ms=preroll_ms)
+        self._resampler: StreamingResampler | None = None
+        self._speech_ended_s: float | None = None  # monotonic
+        self._dtmf_timeout_s = dtmf_timeout_secs
+        self._keys = ""
+        self._keys_task: asyncio.Task[None] | None = None
+        self._heard_ms = heard_ms
+        self._forward_user_audio = forward_user_audio
+        self._context = LLMContext()
+        self._begun = False  # a context has come
+        self._n_messages = 0  # of the context, as far as looked at
+        self._open_calls: set[str] = set()
+        self._replies = Replies(self._send)
+        self._idle = asyncio.Event()  # no reply is being made
+        self._idle.set()
+        self._register_event_handler("on_reply_started", sync=True)
+        self._register_event_handler("on_reply_done", sync=True)
+        self._register_event_handler("on_reply_cut", sync=True)
+        self._register_event_handler("on_host_lost")
+
+    # --- life
+
+    def can_generate_metrics(self) -> bool:
+        """Time to first byte and to first audible sound, processing time and token usage."""
+        return True
+
+    def service_metadata_frame(self) -> LLMServiceMetadataFrame:
+        """A realtime service whose turns are detected locally."""
+        return LLMServiceMetadataFrame(service_name=self.name, is_realtime_service=True)
+
+    async def start(self, frame: StartFrame) -> None:
+        """Connect in the background; what is asked for meanwhile waits."""
+        await super().start(frame)
+        await self._update_session()
+        self._host_task = self.create_task(self._run_host(), "host")
+
+    async def stop(self, frame: EndFrame) -> None:
+        """Let the reply under way be made to its end, then leave the host."""
+        await super().stop(frame)
+        try:
+            async with asyncio.timeout(self._reply_timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            log.info("reply_abandoned")
+        await self._leave()
+
+    async def cancel(self, frame: CancelFrame) -> None:
+        """Leave the host at once."""
+        await super().cancel(frame)
+        await self._leave()
+
+    async def cleanup(self) -> None:
+        """Leave the host, if that has not happened."""
+        await super().cleanup()  # type: ignore[no-untyped-call]
+        await self._leave()
+
+    async def _leave(self) -> None:
+        self._gone = True
+        self._stop_reply_timer()
+        for task in (self._host_task, self._keys_task):
+            if task is not None:
+                await self.cancel_task(task)
+        self._host_task = self._keys_task = None
+
+    async def _run_host(self) -> None:
+        try:
+            await self._host.run(self._on_event)
+        except RealtimeError as exc:
+            await self._lose(exc)
+
+    async def _lose(self, error: RealtimeError) -> None:
+        if self._gone:
+            return
+        self._gone = True
+        self._stop_reply_timer()
+        await self.push_error(
+            f"GPU host lost: {error}",
+            exception=error,
+            category=_CATEGORIES.get(type(error), ErrorCategory.CONNECTIVITY),
+            force_treat_as_permanent=True,
+        )
+        await self._finish_reply(self._replies.close(cancelled=True))
+        await self._call_event_handler("on_host_lost", error_word(error))
+
+    def _send(self, event: Event) -> None:
+        if not self._gone:
+            self._host.send(event)
+
+    # --- frames
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Handle a frame and pass it on."""
+        if isinstance(frame, InputAudioRawFrame):  # 50 a second: straight through
+            self._turn.hear(self._at_input_rate(frame))
+            if self._forward_user_audio:
+                await self.push_frame(frame, direction)
+            return
+        await super().process_frame(frame, direction)
+        if isinstance(frame, InterruptionFrame):
+            cuts = self._cuts()
+            await self.push_frame(frame, direction)  # first: silence does not wait for the host
+            await self._interrupt(cuts)
+        elif isinstance(frame, TTSSpeakFrame):
+            await self._ask(Request(instructions=SAY.format(text=frame.text)))
+        elif isinstance(frame, LLMContextFrame):
+            await self._take_context(frame.context, direction)
+        else:
+            await self._handle(frame)
+            await self.push_frame(frame, direction)
+
+    async def push_frame(
+        self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM
+    ) -> None:
+        """Push a frame; a tool's outcome is told to the host on its way."""
+        if direction is FrameDirection.DOWNSTREAM:
+            if isinstance(frame, FunctionCallResultFrame):
+                is_final = frame.properties is None or frame.properties.is_final
+                if is_final:
+                    result = json.dumps(frame.result, ensure_ascii=False, default=str)
+                    self._answer_call(frame.tool_call_id, result)
+            elif isinstance(frame, FunctionCallCancelFrame):
+                self._answer_call(frame.tool_call_id, '"cancelled"')
+        await super().push_frame(frame, direction)
+
+    async def _handle(self, frame: Frame) -> None:
+        match frame:
+            case UserStartedSpeakingFrame():
+                self._turn.open()
+            case VADUserStoppedSpeakingFrame():
+                ago_s = time.time() - frame.timestamp + frame.stop_secs
+                self._speech_ended_s = time.monotonic() - ago_s
+            case UserStoppedSpeakingFrame():
+                if self._turn.close():
+                    await self._ask(Request(speech_ended_s=self._speech_ended_s))
+            case BotStoppedSpeakingFrame():
+                self._replies.heard()
+            case InputDTMFFrame():
+                await self._take_key(frame.button.value)
+            case InputTextRawFrame():
+                await self._take_text(frame.text)
+            case SpeechControlParamsFrame():
+                if frame.vad_params is not None and self._auto_preroll:
+                    start_ms = round(frame.vad_params.start_secs * 1000)
+                    self._turn.preroll_ms = start_ms + PREROLL_MARGIN_MS
+            case LLMMessagesAppendFrame():
+                self._add_messages(frame.messages)
+                if frame.run_llm:
+                    await self._ask(Request())
+            case LLMSetToolsFrame():
+                self._context.set_tools(frame.tools)
+                self._sync_registered_tool_handlers(self._context.tools)
+                await self._update_session()
+
+    def _at_input_rate(self, frame: InputAudioRawFrame) -> bytes:
+        if frame.sample_rate == MODEL_INPUT_RATE:
+            return frame.audio
+        if self._resampler is None or self._resampler.from_rate != frame.sample_rate:
+            self._resampler = StreamingResampler(frame.sample_rate, MODEL_INPUT_RATE)
+        return float_to_pcm16(self._resampler.process(pcm16_to_float(frame.audio)))
+
+    # --- text turns, context, tools, settings
+
+    async def _take_key(self, key: str) -> None:
+        await self.silence()
+        if len(self._keys) < MAX_KEYS:
+            self._keys += key
+        if self._keys_task is not None:
+            await self.cancel_task(self._keys_task)
+        delay_s = 0.0 if key == "#" else self._dtmf_timeout_s
+        self._keys_task = self.create_task(self._enter_keys(delay_s), "keys")
+
+    async def _enter_keys(self, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+        keys, self._keys = self._keys, ""
+        self._keys_task = None
+        await self._take_text(KEYS.format(keys=" ".join(keys)))
+
+    async def _take_text(self, text: str) -> None:
+        await self.silence()
+        self._add_messages([{"role": "user", "content": text}])
+        await self._ask(Request(caller_text=text))
+
+    async def silence(self) -> None:
+        """Stop what is being said or about to be, as if the caller had spoken."""
+        if self._replies.any_unheard:
+            cuts = self._cuts()
+            await self.broadcast_interruption()  # type: ignore[no-untyped-call]
+            await self._interrupt(cuts)
+
+    async def _take_context(self, context: LLMContext, direction: FrameDirection) -> None:
+        first, self._context = not self._begun, context
+        messages = context.get_messages()
+        if first:
+            self._begun = True
+            await self._update_session()
+            params = await self._adapter.get_llm_invocation_params(context)
+            self._create_items(params["items"])
+        new = messages[min(self._n_messages, len(messages)) :]
+        self._n_messages = len(messages)
+        n_new = 0 if first else self._add_messages(m for m in new if is_news(m))
+        if first or n_new or direction is FrameDirection.UPSTREAM:
+            await self._ask(Request())
+
+    def _add_messages(self, messages: Iterable[LLMContextMessage]) -> int:
+        items = [item for message in messages if (item := self._adapter.item(message)) is not None]
+        self._create_items(items)
+        return len(items)
+
+    def _create_items(self, items: Iterable[dict[str, Any]]) -> None:
+        for item in items:
+            self._send({"type": "conversation.item.create", "item": item})
+
+    def _answer_call(self, call_id: str, output: str) -> None:
+        if call_id in self._open_calls:
+            self._open_calls.discard(call_id)
+            self._create_items(
+                [{"type": "function_call_output", "call_id": call_id, "output": output}]
+            )
+
+    async def _update_settings(self, delta: LLMSettings) -> dict[str, Any]:  # type: ignore[override]
+        changed = await super()._update_settings(delta)
+        if changed.keys() & UPDATABLE:
+            await self._update_session()
+        self._warn_unhandled_updated_settings(changed.keys() - UPDATABLE)  # type: ignore[no-untyped-call]
+        return changed
+
+    async def _update_session(self) -> None:
+        params = await self._adapter.get_llm_invocation_params(
+            self._context,
+            system_instruction=self._settings.system_instruction,
+            service_tools=self._service_tools(),
+        )
+        self._send(
+            session_update(
+                self._settings, instructions=params["instructions"], tools=params["tools"]
+            )
+        )
+
+    # --- replies
+
+    async def _ask(self, request: Request) -> None:
+        """Ask for a reply, now or when the one under way is made."""
+        if not self._gone:
+            await self._begin_reply(self._replies.ask(request))
+
+    async def _begin_reply(self, reply: Reply | None) -> None:
+        if reply is None:
+            return
+        self._idle.clear()
+        self._start_reply_timer()
+        await self.push_frame(LLMFullResponseStartFrame())
+        await self.start_processing_metrics()
+        ended_s = reply.request.speech_ended_s
+        waited_s = 0.0 if ended_s is None else time.monotonic() - ended_s
+        await self.start_ttfb_metrics(start_time=time.time() - waited_s)
+        await self._call_event_handler("on_reply_started", reply)
+
+    async def _finish_reply(self, reply: Reply | None) -> None:
+        if reply is None:
+            return
+        self._stop_reply_timer()
+        if reply.first_sound_s is not None:
+            await self.push_frame(TTSStoppedFrame(context_id=reply.item_id))
+        await self.push_frame(LLMFullResponseEndFrame())
+        self._idle.set()
+        await self._call_event_handler("on_reply_done", reply)
+
+    async def _interrupt(self, cuts: list[Cut]) -> None:
+        await self._finish_reply(self._replies.interrupt(cuts))
+        for cut in cuts:
+            await self._call_event_handler("on_reply_cut", cut.reply, cut.heard_ms)
+
+    def _cuts(self) -> list[Cut]:
+        return self._replies.cuts(time.monotonic(), self._heard_ms)
+
+    def _start_reply_timer(self) -> None:
+        self._stop_reply_timer()
+        loop = asyncio.get_running_loop()
+        self._reply_timer = loop.call_later(self._reply_timeout_s, self._reply_overdue)
+
+    def _stop_reply_timer(self) -> None:
+        if self._reply_timer is not None:
+            self._reply_timer.cancel()
+            self._reply_timer = None
+
+    def _reply_overdue(self) -> None:
+        self.create_task(self._lose(HostLost("a reply stopped coming")), "overdue")
+
+    # --- the host's events
+
+    async def _on_event(self, event: RealtimeServerEvent) -> None:
+        match event.type:
+            case "response.output_audio.delta":
+                await self._on_sound(event.response_id, event.item_id, event.delta)
+            case "response.output_audio_transcript.delta":
+                await self._on_text(event.response_id, event.item_id, event.delta)
+            case "response.created":
+                self._replies.created(event.response)
+            case "response.done":
+                await self._on_response_done(event.response)
+            case "error" if event.error.code not in _HARMLESS_ERRORS:
+                log.warning("host_error", code=event.error.code, param=event.error.param)
+                await self.push_error(
+                    f"GPU host: {event.error.code}", category=ErrorCategory.INVALID_REQUEST
+                )
+
+    async def _on_sound(self, response_id: str, item_id: str, delta: str) -> None:
+        reply = self._replies.of(response_id)
+        if reply is None:
+            return  # of a reply that was cancelled
+        reply.item_id = item_id
+        self._start_reply_timer()
+        if reply.first_sound_s is None:
+            reply.first_sound_s = time.monotonic()
+            await self.stop_ttfb_metrics()
+            await self.push_frame(TTSStartedFrame(context_id=item_id))
+        pcm16 = base64.b64decode(delta)
+        reply.made_bytes += len(pcm16)
+        frame = TTSAudioRawFrame(
+            audio=pcm16, sample_rate=MODEL_OUTPUT_RATE, num_channels=1, context_id=item_id
+        )
+        await self.process_ttfa_metrics(frame)
+        await self.push_frame(frame)
+
+    async def _on_text(self, response_id: str, item_id: str, delta: str) -> None:
+        reply = self._replies.of(response_id)
+        if reply is None or not delta:
+            return
+        reply.item_id = item_id
+        self._start_reply_timer()
+        reply.text.append(delta)
+        for_display = LLMTextFrame(delta)
+        for_display.append_to_context = False
+        await self.push_frame(for_display)
+        for_context = TTSTextFrame(delta, text_type=TextType.SENTENCE, context_id=item_id)
+        for_context.includes_inter_frame_spaces = True
+        await self.push_frame(for_context)
+
+    async def _on_response_done(self, response: RealtimeResponse) -> None:
+        if self._replies.of(response.id) is None:
+            return
+        if response.usage is not None:
+            await self.start_llm_usage_metrics(token_usage(response.usage))
+        await self.stop_processing_metrics()
+        if response.status == "failed":
+            await self.push_error("GPU host: a reply failed", category=ErrorCategory.SERVER)
+        await self._finish_reply(self._replies.close(cancelled=False))
+        await self._run_calls(response.output or [])
+        await self._begin_reply(self._replies.ask_owed())
+
+    async def _run_calls(self, items: list[ConversationItem]) -> None:
+        calls = []
+        for item in items:
+            if item.type != "function_call" or item.call_id is None:
+                continue
+            self._open_calls.add(item.call_id)
+            arguments = tool_arguments(item.arguments)
+            if arguments is None:
+                self._answer_call(item.call_id, '{"error": "arguments must be a JSON object"}')
+                await self._ask(Request())
+                continue
+            calls.append(
+                FunctionCallFromLLM(
+                    function_name=item.name,
+                    tool_call_id=item.call_id,
+                    arguments=arguments,
+                    context=self._context,
+                )
+            )
+        await self.run_function_calls(calls)

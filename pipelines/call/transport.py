@@ -1,0 +1,454 @@
+"""Pipecat's FastAPI websocket transport for a Twilio line: paced sound out, heard positions back.
+
+What differs from stock: caller audio goes into the pipeline without a queue of its own; sound goes
+out up to 200 ms ahead of play-out by one clock, and a stall is made up at once; the bot has stopped
+speaking when the caller has heard it, not when it was sent; every utterance knows how much of it
+was heard.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pipecat.frames.frames import (
+    BotStartedSpeakingFrame,
+    BotStoppedSpeakingFrame,
+    CancelFrame,
+    EndFrame,
+    Frame,
+    InputAudioRawFrame,
+    InterruptionFrame,
+    OutputAudioRawFrame,
+    OutputTransportReadyFrame,
+    StartFrame,
+    TTSAudioRawFrame,
+    TTSStoppedFrame,
+)
+from pipecat.processors.frame_processor import FrameDirection
+from pipecat.transports.websocket.fastapi import (
+    FastAPIWebsocketInputTransport,
+    FastAPIWebsocketOutputTransport,
+    FastAPIWebsocketParams,
+    FastAPIWebsocketTransport,
+)
+from starlette.websockets import WebSocket
+
+from pipelines.audio import (
+    FRAME_MS,
+    LINE_RATE,
+    MODEL_INPUT_RATE,
+    PCM16_BYTES,
+    Pcm,
+    StreamingResampler,
+    float_to_pcm16,
+    pcm16_to_float,
+)
+from pipelines.call.line import Line, TwilioLineSerializer
+from pipelines.call.plan import EndReason
+from telephony.g711 import pcm16_to_mulaw
+from telephony.media_stream import SendMark, SendMedia
+from telephony.playout import MarkEcho
+
+MARK_GRACE_MS: Final = 1000  # a mark that is so late after its sound is taken as lost
+WRITE_LIMIT_MS: Final = 10_000  # a peer that reads nothing for so long is gone
+MAX_QUEUED_MS: Final = 120_000  # of sound; more of a reply is dropped and counted
+MAX_ENTRIES: Final = 20_000  # sounds and frames; beyond it interruptible frames are dropped
+
+_PREPARED_MS: Final = 60  # encoded ahead of its time
+_BURST_MS: Final = 40  # sent together, to wake up less often
+
+
+@dataclass(slots=True)
+class _Sound:
+    """Sound that waits; `sent` counts the bytes that went into the play-out."""
+
+    utterance: str
+    pcm16: bytes
+    sample_rate: int
+    sent: int = 0
+
+    @property
+    def duration_ms(self) -> float:
+        return 1000 * len(self.pcm16) / (PCM16_BYTES * self.sample_rate)
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """No more sound of this utterance."""
+
+    utterance: str
+
+
+@dataclass(slots=True)
+class _Speech:
+    """An utterance that has been begun and whose end has not been heard."""
+
+    utterance: str
+    label: str  # of the mark behind it
+    announced: bool = False
+    ended: bool = False  # its end is in the play-out
+
+
+class _Encoder:
+    """From the model's rate to mu-law, one utterance after the other."""
+
+    def __init__(self) -> None:
+        self._resampler: StreamingResampler | None = None
+
+    def encode(self, pcm16: bytes, sample_rate: int) -> bytes:
+        if self._resampler is None or self._resampler.from_rate != sample_rate:
+            self._resampler = StreamingResampler(sample_rate, LINE_RATE)
+        return _mulaw(self._resampler.process(pcm16_to_float(pcm16)))
+
+    def flush(self) -> bytes:
+        """What the filter holds back; the next utterance starts afresh."""
+        return b"" if self._resampler is None else _mulaw(self._resampler.flush())
+
+
+def _mulaw(pcm: Pcm) -> bytes:
+    return pcm16_to_mulaw(float_to_pcm16(pcm))
+
+
+class TwilioInput(FastAPIWebsocketInputTransport):
+    """Caller audio straight into the pipeline: it comes paced, so it needs no queue."""
+
+    async def set_transport_ready(self, frame: StartFrame) -> None:
+        """Nothing to prepare: there is no queue."""
+
+    async def push_audio_frame(self, frame: InputAudioRawFrame) -> None:
+        """Push a frame of the caller downstream."""
+        await self.push_frame(frame)
+
+
+class TwilioOutput(FastAPIWebsocketOutputTransport):
+    """Paced sound and all that travels with it, in order.
+
+    Takes OutputAudioRawFrame at any of the supported rates; `context_id` names the utterance it
+    belongs to, TTSStoppedFrame ends it. Other frames pass on downstream when the sound before them
+    has been sent; sound does not pass on. An interruption drops what is queued. One task sends.
+    """
+
+    def __init__(
+        self, transport: "TwilioTransport", client: Any, params: FastAPIWebsocketParams, line: Line
+    ) -> None:
+        super().__init__(transport, client, params, name=f"{transport.name}#output")
+        self.n_dropped = 0  # sounds and frames that found the queue full
+        self.n_lost_marks = 0
+        self._events = transport
+        self._line = line
+        self._entries: deque[_Sound | _End | Frame] = deque()
+        self._queued_ms = 0.0
+        self._speeches: deque[_Speech] = deque()
+        self._heard: deque[_Speech] = deque()  # to be told of
+        self._n_speeches = 0
+        self._encoder = _Encoder()
+        self._speaking = False  # in Pipecat's sense
+        self._silent = asyncio.Event()
+        self._silent.set()
+        self._wake = asyncio.Event()
+        self._pace_task: asyncio.Task[None] | None = None
+        line.on_echo = self._on_echo
+
+    # --- Pipecat's side
+
+    async def set_transport_ready(self, frame: StartFrame) -> None:
+        """Start sending; in place of the base's media senders."""
+        self._pace_task = self.create_task(self._pace(), "pace")
+        await self.push_frame(OutputTransportReadyFrame(), FrameDirection.UPSTREAM)
+
+    async def stop(self, frame: EndFrame) -> None:
+        """Hang up once all has been heard, or should have been."""
+        self._entries.append(_End(""))
+        self._wake.set()
+        limit_ms = self._queued_ms + self._line.playout.queued_ms + 2 * MARK_GRACE_MS
+        await self.wait_silent(limit_ms)
+        await self._stop_pacing()
+        await super().stop(frame)
+
+    async def cancel(self, frame: CancelFrame) -> None:
+        """Hang up at once."""
+        await self._stop_pacing()
+        await super().cancel(frame)
+
+    async def cleanup(self) -> None:
+        """Release the task and the socket."""
+        await self._stop_pacing()
+        await super().cleanup()  # type: ignore[no-untyped-call]
+
+    async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
+        """Queue sound that comes past the pipeline (keypad tones)."""
+        self._queue_sound(frame)
+        return True
+
+    async def _handle_frame(self, frame: Frame) -> None:
+        if isinstance(frame, InterruptionFrame):
+            await self._interrupt()
+        elif self._line.holding:
+            return
+        elif isinstance(frame, OutputAudioRawFrame):
+            self._queue_sound(frame)
+        else:
+            if isinstance(frame, TTSStoppedFrame):
+                self._entries.append(_End(frame.context_id or ""))
+            self._queue_frame(frame)
+
+    # --- what others ask
+
+    def heard_ms(self, utterance: str) -> int:
+        """How much of an utterance the caller has heard by now; 0 for one never begun."""
+        try:
+            return self._line.playout.heard_ms(utterance, self._line.now_ms())
+        except KeyError:
+            return 0
+
+    async def wait_silent(self, limit_ms: float) -> bool:
+        """Wait until all that was to be said has been heard; false if that took too long."""
+        try:
+            async with asyncio.timeout(limit_ms / 1000):
+                await self._silent.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def say_last(self, mulaw: bytes) -> None:
+        """Drop everything else, say this clip, return when it was heard.
+
+        From here on nothing else is said and nothing interrupts. Cancelling leaves it playing.
+        """
+        await self._interrupt()
+        self._line.holding = True
+        now_ms = self._line.now_ms()
+        speech = self._begin("last words")
+        self._line.playout.push(mulaw, now_ms)
+        self._line.playout.end(speech.label)
+        speech.ended = True
+        self._silent.clear()
+        self._wake.set()
+        await self.wait_silent(self._line.playout.queued_ms + 2 * MARK_GRACE_MS)
+
+    # --- the queue
+
+    def _queue_sound(self, frame: OutputAudioRawFrame) -> None:
+        if self._queued_ms > MAX_QUEUED_MS or len(self._entries) > MAX_ENTRIES:
+            self.n_dropped += 1
+            return
+        utterance = frame.context_id if isinstance(frame, TTSAudioRawFrame) else None
+        sound = _Sound(utterance or "", frame.audio, frame.sample_rate)
+        self._queued_ms += sound.duration_ms
+        self._entries.append(sound)
+        self._silent.clear()
+        self._wake.set()
+
+    def _queue_frame(self, frame: Frame) -> None:
+        if len(self._entries) > MAX_ENTRIES and frame.interruptible:
+            self.n_dropped += 1
+            return
+        self._entries.append(frame)
+        self._wake.set()
+
+    async def _interrupt(self) -> None:
+        if self._line.holding:
+            return
+        if self._speeches:
+            await self._client.send(self._line.clear())
+        cut = [speech.utterance for speech in self._speeches]
+        begun = set(cut)
+        for entry in self._entries:
+            if isinstance(entry, _Sound) and entry.utterance not in begun:
+                begun.add(entry.utterance)
+                cut.append(entry.utterance)
+        kept = [e for e in self._entries if isinstance(e, Frame) and not e.interruptible]
+        self._entries = deque(kept)
+        self._queued_ms = 0.0
+        self._speeches.clear()
+        self._encoder.flush()
+        self._wake.set()
+        for utterance in cut:
+            await self._tell_ended(utterance, interrupted=True)
+        await self._tell_silent()
+
+    def _fill(self, now_ms: float) -> list[Frame]:
+        """Move sound from the queue to the play-out; return the frames whose turn has come."""
+        ready: list[Frame] = []
+        playout = self._line.playout
+        while self._entries and playout.queued_ms < _PREPARED_MS:
+            entry = self._entries[0]
+            if isinstance(entry, _Sound):
+                self._move_slice(entry, now_ms)
+                if entry.sent < len(entry.pcm16):
+                    continue
+                self._queued_ms -= entry.duration_ms
+            elif isinstance(entry, _End):
+                self._end(now_ms)
+            elif playout.queued_ms:
+                break
+            else:
+                ready.append(entry)
+            self._entries.popleft()
+        return ready
+
+    def _move_slice(self, sound: _Sound, now_ms: float) -> None:
+        speech = self._speeches[-1] if self._speeches else None
+        if speech is None or speech.ended or speech.utterance != sound.utterance:
+            self._end(now_ms)
+            self._begin(sound.utterance)
+        n_bytes = sound.sample_rate * FRAME_MS // 1000 * PCM16_BYTES
+        pcm16 = sound.pcm16[sound.sent : sound.sent + n_bytes]
+        sound.sent += n_bytes
+        self._line.playout.push(self._encoder.encode(pcm16, sound.sample_rate), now_ms)
+
+    def _begin(self, utterance: str) -> _Speech:
+        self._n_speeches += 1
+        speech = _Speech(utterance, label=f"end-{self._n_speeches}")
+        self._speeches.append(speech)
+        self._line.playout.begin(utterance)
+        return speech
+
+    def _end(self, now_ms: float) -> None:
+        if self._speeches and not self._speeches[-1].ended:
+            self._line.playout.push(self._encoder.flush(), now_ms)
+            self._line.playout.end(self._speeches[-1].label)
+            self._speeches[-1].ended = True
+
+    # --- sending
+
+    async def _pace(self) -> None:
+        while True:
+            self._wake.clear()
+            await self._send_due()
+            await self._tell_heard()
+            wait_ms = self._wait_ms()
+            try:
+                async with asyncio.timeout(None if wait_ms is None else wait_ms / 1000):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    async def _send_due(self) -> None:
+        while True:
+            now_ms = self._line.now_ms()
+            for frame in self._fill(now_ms):
+                await self.push_frame(frame)
+            messages = self._line.playout.due(now_ms)
+            if messages:
+                await self._send(messages)
+            elif not self._entries or self._line.playout.queued_ms:
+                return
+
+    async def _send(self, messages: list[SendMedia | SendMark]) -> None:
+        playout = self._line.playout
+        n_clears = playout.n_clears
+        n_media = sum(isinstance(message, SendMedia) for message in messages)
+        plays_at_ms = playout.playing_until_ms() - n_media * FRAME_MS
+        try:
+            async with asyncio.timeout(WRITE_LIMIT_MS / 1000):
+                for message in messages:
+                    if playout.n_clears != n_clears:
+                        return  # an interruption came between: this is not to be heard any more
+                    if isinstance(message, SendMedia):
+                        self._line.said(message, plays_at_ms)
+                        plays_at_ms += FRAME_MS
+                    await self._client.send(message.dump())
+        except TimeoutError:
+            self._line.end(EndReason.FAILED, "peer_reads_nothing")
+        if n_media:
+            await self._tell_started()
+
+    def _wait_ms(self) -> float | None:
+        now_ms = self._line.now_ms()
+        due_ms = self._line.playout.next_due_ms()
+        if due_ms is not None:
+            return max(due_ms + _BURST_MS - now_ms, 0) if due_ms > now_ms else 0
+        if self._speeches and self._speeches[-1].ended:
+            return max(self._lost_at_ms() - now_ms, 0)
+        return None
+
+    def _lost_at_ms(self) -> float:
+        return self._line.playout.playing_until_ms() + MARK_GRACE_MS
+
+    # --- hearing
+
+    def _on_echo(self, echo: MarkEcho) -> None:
+        if echo.heard and any(speech.label == echo.label for speech in self._speeches):
+            while self._speeches:
+                self._heard.append(self._speeches.popleft())
+                if self._heard[-1].label == echo.label:
+                    break
+            self._wake.set()
+
+    async def _tell_heard(self) -> None:
+        """Tell of what has been heard to its end, by its mark or, that failing, by the clock."""
+        sent = self._speeches and self._speeches[-1].ended and not self._entries
+        nothing_due = self._line.playout.next_due_ms() is None
+        if sent and nothing_due and self._line.now_ms() >= self._lost_at_ms():
+            self.n_lost_marks += 1
+            self._heard.extend(self._speeches)
+            self._speeches.clear()
+        while self._heard:
+            await self._tell_ended(self._heard.popleft().utterance, interrupted=False)
+        if not self._speeches and not any(isinstance(entry, _Sound) for entry in self._entries):
+            await self._tell_silent()
+
+    async def _tell_started(self) -> None:
+        for speech in self._speeches:
+            if not speech.announced:
+                speech.announced = True
+                await self._events.tell("on_utterance_started", speech.utterance)
+        if not self._speaking and self._speeches:
+            self._speaking = True
+            await self.broadcast_frame(BotStartedSpeakingFrame)
+
+    async def _tell_ended(self, utterance: str, *, interrupted: bool) -> None:
+        heard_ms = self.heard_ms(utterance)
+        await self._events.tell("on_utterance_ended", utterance, heard_ms, interrupted)
+
+    async def _tell_silent(self) -> None:
+        self._silent.set()
+        if self._speaking:
+            self._speaking = False
+            await self.broadcast_frame(BotStoppedSpeakingFrame)
+
+    async def _stop_pacing(self) -> None:
+        if self._pace_task is not None:
+            await self.cancel_task(self._pace_task)
+            self._pace_task = None
+
+
+class TwilioTransport(FastAPIWebsocketTransport):
+    """Both directions of one media stream, on a websocket that is past its `start` message.
+
+    Events besides the base's, called in place, in order:
+
+    - on_utterance_started(transport, utterance): its first sound is on the wire
+    - on_utterance_ended(transport, utterance, heard_ms, interrupted): heard to its end, or cut off
+
+    Example::
+
+        transport = TwilioTransport(websocket, Line(stream_sid))
+        pipeline = Pipeline([transport.input(), ..., transport.output()])
+    """
+
+    def __init__(self, websocket: WebSocket, line: Line) -> None:
+        params = FastAPIWebsocketParams(
+            audio_in_enabled=True,
+            audio_in_sample_rate=MODEL_INPUT_RATE,
+            audio_out_enabled=True,
+            audio_out_sample_rate=LINE_RATE,
+            serializer=TwilioLineSerializer(line),
+            allowed_origins=[],
+        )
+        super().__init__(websocket, params)
+        self.line = line
+        self._input = TwilioInput(self, self._client, params)
+        self._output: TwilioOutput = TwilioOutput(self, self._client, params, line)
+        self._register_event_handler("on_utterance_started", sync=True)
+        self._register_event_handler("on_utterance_ended", sync=True)
+
+    def output(self) -> TwilioOutput:
+        """The half that speaks."""
+        return self._output
+
+    async def tell(self, event: str, *args: object) -> None:
+        """Call the handlers of one of our events."""
+        await self._call_event_handler(event, *args)
