@@ -60,7 +60,7 @@ def no_tracebacks(caplog: pytest.LogCaptureFixture) -> bool:
 
 
 @settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     unsigned=st.lists(st.binary(max_size=300), max_size=8),
