@@ -36,22 +36,28 @@ class GpuProbe:
         self._url = health_url(host_url)
         self._on_answer = on_answer
         self._interval_s = interval_ms / 1000
+        self._http: httpx.AsyncClient | None = None  # while it runs
 
     async def run(self) -> None:
         """Ask until cancelled."""
         timeout = httpx.Timeout(TIMEOUT_MS / 1000)
-        async with httpx.AsyncClient(timeout=timeout, trust_env=False) as http:
+        async with httpx.AsyncClient(timeout=timeout, trust_env=False) as self._http:
             while True:
-                self._set(await self._ask(http))
+                await self.ask()
                 await asyncio.sleep(self._interval_s)
 
-    async def _ask(self, http: httpx.AsyncClient) -> bool:
-        try:
-            return (await http.get(self._url)).is_success
-        except httpx.HTTPError:
+    async def ask(self) -> bool:
+        """Ask now; takes a second at most. False while the probe does not run."""
+        if self._http is None or self._http.is_closed:
             return False
+        try:
+            reachable = (await self._http.get(self._url)).is_success
+        except httpx.HTTPError:
+            reachable = False
+        self._note(reachable)
+        return reachable
 
-    def _set(self, reachable: bool) -> None:
+    def _note(self, reachable: bool) -> None:
         if reachable != self.is_reachable:
             log.info("gpu_host_reachable" if reachable else "gpu_host_out_of_reach")
         self.is_reachable = reachable

@@ -6,13 +6,14 @@ The signed URL is the configured public one with the raw path and the raw query 
 behind a proxy neither scheme, host nor decoding can be trusted to be what Twilio saw.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import parse_qsl
 
 from fastapi import Request
-from starlette.requests import HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection
 
 from telephony.media_stream import MediaStreamError
 from telephony.signature import (
@@ -31,6 +32,7 @@ __all__ = ["RequestRefused", "TwilioRequests", "media_url"]
 MediaSignature = Literal["strict", "relaxed", "off"]
 
 MAX_BODY_BYTES = 64 * 1024
+BODY_TIMEOUT_MS = 5_000
 MAX_FIELDS = 500
 FORM_TYPE = "application/x-www-form-urlencoded"
 JSON_TYPE = "application/json"
@@ -125,10 +127,16 @@ def _raw_query(connection: HTTPConnection) -> str:
 
 async def _read_body(request: Request) -> bytes:
     body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY_BYTES:
-            raise RequestRefused("too_large", 413)
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_MS / 1000):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > MAX_BODY_BYTES:
+                    raise RequestRefused("too_large", 413)
+    except TimeoutError:
+        raise RequestRefused("slow", 408) from None
+    except ClientDisconnect:
+        raise RequestRefused("left", 400) from None
     return body
 
 

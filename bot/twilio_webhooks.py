@@ -12,8 +12,8 @@ from enum import Enum
 
 import structlog
 from fastapi import Request, Response
-from starlette.requests import ClientDisconnect
 
+from bot.gpu_probe import GpuProbe
 from bot.live_calls import LiveCalls
 from bot.metrics import Metrics
 from bot.stream_tokens import StreamTokens
@@ -64,15 +64,15 @@ class Step(Enum):
     APOLOGISE_AND_HANG_UP = "apologise_and_hang_up"
 
 
-def next_step(reason: EndReason | None, *, may_retry: bool) -> Step:
+def next_step(reason: EndReason | None, *, may_retry: bool, host_is_there: bool) -> Step:
     """What follows a stream that ended for `reason`; None if it never began or broke off.
 
-    A lost host and a drained process have been apologised for in the stream itself. A stream that
-    made no sense would make none again.
+    A lost host and a drained process have been apologised for in the stream itself; a lost host is
+    worth another try only if it is back. A stream that made no sense would make none again.
     """
     match reason:
         case EndReason.HOST_LOST:
-            return Step.RETRY if may_retry else Step.HANG_UP
+            return Step.RETRY if may_retry and host_is_there else Step.HANG_UP
         case None | EndReason.FAILED:
             return Step.APOLOGISE_AND_RETRY if may_retry else Step.APOLOGISE_AND_HANG_UP
         case EndReason.PROTOCOL_ERROR:
@@ -91,12 +91,14 @@ class Webhooks:
         tokens: StreamTokens[Announced],
         routes: Routes,
         metrics: Metrics,
+        probe: GpuProbe,
     ) -> None:
         self._requests = requests
         self._calls = calls
         self._tokens = tokens
         self._routes = routes
         self._metrics = metrics
+        self._probe = probe
 
     async def voice(self, request: Request) -> Response:
         """POST /twilio/voice: connect the call to our media socket, or turn it away."""
@@ -132,9 +134,7 @@ class Webhooks:
             return self._refuse(request, refusal)
         call_sid, attempt = fields["CallSid"], _attempt(request)
         reason = await self._calls.end_of(call_sid, timeout_ms=END_TIMEOUT_MS)
-        over = fields.get("CallStatus") == "completed"
-        may_retry = attempt < MAX_RETRIES and not self._calls.is_draining
-        step = Step.HANG_UP if over else next_step(reason, may_retry=may_retry)
+        step = await self._step(reason, attempt, fields.get("CallStatus", ""))
         log.info(
             "stream_ended",
             call_id=call_sid,
@@ -146,10 +146,7 @@ class Webhooks:
         return _answer(self._document(step, persona, attempt))
 
     async def _fields(self, request: Request) -> Mapping[str, str]:
-        try:
-            fields = await self._requests.read_fields(request)
-        except ClientDisconnect:
-            raise RequestRefused("left", 400) from None
+        fields = await self._requests.read_fields(request)
         if not CALL_SID.fullmatch(fields.get("CallSid", "")):
             raise RequestRefused("no_call_sid", 400)
         return fields
@@ -179,6 +176,14 @@ class Webhooks:
         if attempt or fields.get("CallStatus") == "in-progress":
             return _answer(twiml.apologise_and_hang_up(persona.apology, persona.language))
         return _answer(twiml.reject_busy())
+
+    async def _step(self, reason: EndReason | None, attempt: int, call_status: str) -> Step:
+        if call_status == "completed":
+            return Step.HANG_UP
+        may_retry = attempt < MAX_RETRIES and not self._calls.is_draining
+        host_lost = reason is EndReason.HOST_LOST
+        host_is_there = host_lost and may_retry and await self._probe.ask()
+        return next_step(reason, may_retry=may_retry, host_is_there=host_is_there)
 
     def _document(self, step: Step, persona: Persona, attempt: int) -> str:
         again = self._url(VOICE_PATH, attempt + 1)

@@ -60,7 +60,12 @@ def build(
     probe = GpuProbe(settings.gpu_url, on_answer=metrics.gpu_reachable.set)
     requests = TwilioRequests(settings.public_url, _secrets(settings), settings.media_signature)
     webhooks = Webhooks(
-        requests=requests, calls=calls, tokens=tokens, routes=routes, metrics=metrics
+        requests=requests,
+        calls=calls,
+        tokens=tokens,
+        routes=routes,
+        metrics=metrics,
+        probe=probe,
     )
     media = MediaSocket(
         requests=requests,

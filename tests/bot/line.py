@@ -176,6 +176,19 @@ def redirect_of(document: str) -> str:
 
 
 @asynccontextmanager
+async def health_page() -> AsyncIterator[tuple[str, asyncio.Server]]:
+    """A GPU host of which there is only the health page: its Realtime URL, and its server."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/realtime", server
+
+
+@asynccontextmanager
 async def running_line(*, start_timeout_ms: int = 5_000, **changes: Any) -> AsyncIterator[TestLine]:
     """The application under uvicorn on a free port, as the process runs it."""
     listener = socket.create_server(("127.0.0.1", 0))

@@ -20,6 +20,7 @@ from tests.bot.line import (
     TOKEN,
     TestLine,
     begin,
+    health_page,
     redirect_of,
     running_line,
     stream_token,
@@ -355,7 +356,7 @@ FOLLOWS = {
     EndReason.CALLER_SILENT: (["Hangup"], ["Hangup"]),
     EndReason.TIME_LIMIT: (["Hangup"], ["Hangup"]),
     EndReason.DRAINED: (["Hangup"], ["Hangup"]),
-    EndReason.HOST_LOST: (["Redirect"], ["Hangup"]),
+    EndReason.HOST_LOST: (["Hangup"], ["Hangup"]),
     EndReason.FAILED: (["Say", "Redirect"], ["Say", "Hangup"]),
     EndReason.PROTOCOL_ERROR: (["Say", "Hangup"], ["Say", "Hangup"]),
 }
@@ -366,6 +367,13 @@ async def test_stream_ended(line: TestLine) -> None:
     for reason, (first, second) in FOLLOWS.items():
         assert verbs(await end_a_call(line, reason)) == first
         assert verbs(await end_a_call(line, reason, attempt=1)) == second
+
+
+async def test_host_lost_and_found() -> None:
+    """A call that lost its GPU host is tried once more if the host is there again."""
+    async with health_page() as (gpu_url, _), running_line(gpu_url=gpu_url) as line:
+        assert verbs(await end_a_call(line, EndReason.HOST_LOST)) == ["Redirect"]
+        assert verbs(await end_a_call(line, EndReason.HOST_LOST, attempt=1)) == ["Hangup"]
 
 
 async def test_stream_that_never_began(line: TestLine) -> None:
@@ -426,15 +434,7 @@ async def test_full() -> None:
 
 async def test_ready_follows_the_gpu_host() -> None:
     """Ready only while the GPU host's health page answers; alive in any case."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-        writer.close()
-
-    host = await asyncio.start_server(answer, "127.0.0.1", 0)
-    port = host.sockets[0].getsockname()[1]
-    async with running_line(gpu_url=f"ws://127.0.0.1:{port}/v1/realtime") as line:
+    async with health_page() as (gpu_url, host), running_line(gpu_url=gpu_url) as line:
 
         async def status(path: str) -> int:
             return (await line.http.get(line.url + path)).status_code
