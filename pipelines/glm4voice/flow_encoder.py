@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from pipelines.glm4voice.decoder_config import EncoderDims
 
-_CACHED_LENGTHS = 16  # masks and tables kept for the lengths met last
+_CACHED_LENGTHS = 8  # masks and tables kept for the lengths met last
 
 
 class BlockConformerEncoder(nn.Module):

@@ -164,6 +164,8 @@ def _fold_weight_norm(
     for name, part in module.named_modules():
         if not isinstance(part, (NormedConv1d, NormedConvTranspose1d)):
             continue
+        if f"{name}.weight" in tensors:
+            raise CheckpointError(f"{path}: unexpected key {name}.weight (not weight_g, weight_v)")
         for key in (f"{name}.weight_g", f"{name}.weight_v"):
             if key not in tensors:
                 raise CheckpointError(f"{path}: missing key {key}")

@@ -1,0 +1,93 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.glm4voice.checkpoint import CheckpointError
+from pipelines.glm4voice.decoder_config import DecoderConfig, read_decoder_config
+
+
+@pytest.fixture
+def text(golden: Path) -> str:
+    return (golden / "decoder" / "config.yaml").read_text()
+
+
+def read(folder: Path, text: str) -> DecoderConfig:
+    path = folder / "config.yaml"
+    path.write_text(text)
+    return read_decoder_config(path)
+
+
+def test_the_dimensions_are_those_of_the_file(golden: Path) -> None:
+    """Sizes come out of config.yaml, references followed, `llm` left alone."""
+    config = read_decoder_config(golden / "decoder" / "config.yaml")
+
+    assert config.sample_rate == config.hift.sampling_rate == 22050
+    assert config.flow.spk_embed_dim == 192
+    assert config.flow.encoder.block_size == 10
+    assert config.flow.estimator.channels == (24, 24)
+    assert config.hift.resblock_dilation_sizes == ((1, 3, 5),) * 3
+    assert config.hift.samples_per_frame == 256
+
+
+def test_frames_are_counted_exactly(golden: Path) -> None:
+    """The frames of n tokens are those of the original's arithmetic, while that is right."""
+    config = read_decoder_config(golden / "decoder" / "config.yaml")
+
+    n_tokens = np.arange(3392)
+    official = (n_tokens.astype(np.float32) / np.float32(12.5) * 22050 / 256).astype(int)
+    assert [config.n_frames(int(n)) for n in n_tokens] == official.tolist()
+    assert config.n_frames(64) == 441
+
+
+def test_other_sizes_are_as_good(tmp_path: Path, text: str) -> None:
+    """Nothing but the file decides on dimensions."""
+    text = text.replace("channels: [24, 24]", "channels: [16, 24, 32]")
+    text = text.replace("sample_rate: 22050", "sample_rate: 24000").replace("12.5", "25")
+
+    config = read(tmp_path, text)
+
+    assert config.flow.estimator.channels == (16, 24, 32)
+    assert config.n_frames(50) == 2 * 24000 // 256
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("    vocab_size: 512\n", "", "key 'flow.vocab_size': missing"),
+        ("vocab_size: 512", "vocab_size: many", "line 61: key 'flow.vocab_size': expected an int"),
+        ("MaskedDiffWithXvec", "MaskedDiff", "key 'flow': expected a MaskedDiffWithXvec, found"),
+        (
+            "        use_cnn_module: False\n        macaron_style: False\n    length",
+            "    length",
+            "",
+        ),
+        ("solver: 'euler'", "solver: 'heun'", "solver': only 'euler' is supported, found 'heun'"),
+        ("act_fn: 'gelu'", "act_fn: 'snake'", "only 'gelu' is supported, found 'snake'"),
+        ("channels: [24, 24]", "channels: [24, 20]", "expected multiples of 8, found [24, 20]"),
+        ("channels: [24, 24]", "channels: 24", "channels': expected a list, found '24'"),
+        ("attention_heads: 4", "attention_heads: 5", "expected a divisor of 64, found 5"),
+        ("spk_emb_dim: 80", "spk_emb_dim: 81", "only 80 is supported, found '81'"),
+        ("upsample_rates: [8, 8]", "upsample_rates: [8]", "expected 1 entries, found 2"),
+        ("kernel_sizes: [16, 16]", "kernel_sizes: [16, 15]", "15 does not fit the rate 8"),
+        ("base_channels: 32", "base_channels: 30", "expected a multiple of 4"),
+        ("input_frame_rate: 12.5", "input_frame_rate: 0", "expected a number above 0"),
+        ("sampling_rate: !ref <sample_rate>", "sampling_rate: 8000", "only 22050 is supported"),
+        ("sample_rate: 22050", "sample_rate: !ref <nowhere>", "refers to 'nowhere'"),
+    ],
+)
+def test_what_does_not_fit_is_named(
+    tmp_path: Path, text: str, old: str, new: str, message: str
+) -> None:
+    """A missing, mistyped or unsupported key is told with its full name; optional ones are not."""
+    assert old in text
+    changed = text.replace(old, new)
+    if not message:
+        read(tmp_path, changed)
+        return
+
+    with pytest.raises(CheckpointError) as caught:
+        read(tmp_path, changed)
+
+    assert "config.yaml, line " in str(caught.value)
+    assert message in str(caught.value)
