@@ -2,9 +2,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from pipelines.glm4voice.checkpoint import CheckpointError
 from pipelines.glm4voice.decoder_config import DecoderConfig, read_decoder_config
+from pipelines.glm4voice.flow import FlowDecoder
+from pipelines.glm4voice.hift import HiftVocoder
+from pipelines.glm4voice.hift_source import NormedConv1d, NormedConvTranspose1d
 
 
 @pytest.fixture
@@ -91,3 +95,37 @@ def test_what_does_not_fit_is_named(
 
     assert "config.yaml, line " in str(caught.value)
     assert message in str(caught.value)
+
+
+def test_the_released_sizes_make_the_released_networks(tmp_path: Path, text: str) -> None:
+    """With the dimensions of the released decoder, the tensors are as many and as large as its."""
+    released = {
+        "\n    input_size: 64": "\n    input_size: 512",
+        "        input_size: 64": "        input_size: 512",
+        "        output_size: 64": "        output_size: 512",
+        "attention_heads: 4": "attention_heads: 8",
+        "linear_units: 128": "linear_units: 2048",
+        "num_blocks: 2": "num_blocks: 6",
+        "vocab_size: 512": "vocab_size: 16384",
+        "channels: [24, 24]": "channels: [256, 256]",
+        "attention_head_dim: 6": "attention_head_dim: 64",
+        "n_blocks: 1\n": "n_blocks: 4\n",
+        "num_mid_blocks: 2": "num_mid_blocks: 12",
+        "num_heads: 4": "num_heads: 8",
+        "base_channels: 32": "base_channels: 512",
+        "cond_channels: 48": "cond_channels: 512",
+    }
+    for old, new in released.items():
+        assert old in text
+        text = text.replace(old, new)
+    config = read(tmp_path, text)
+
+    with torch.device("meta"):
+        flow, hift = FlowDecoder(config), HiftVocoder(config.hift)
+
+    normed = [m for m in hift.modules() if isinstance(m, (NormedConv1d, NormedConvTranspose1d))]
+    n_gains = sum(module.weight.shape[0] for module in normed)
+    assert len(flow.state_dict()) == 1185
+    assert sum(tensor.numel() for tensor in flow.state_dict().values()) == 111_166_208
+    assert len(hift.state_dict()) + len(normed) == 227
+    assert sum(tensor.numel() for tensor in hift.state_dict().values()) + n_gains == 20_460_591
