@@ -1,7 +1,8 @@
 """Servers on free ports, and the chain they serve."""
 
+import asyncio
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -13,6 +14,7 @@ from pipelines.glm4voice.embedded import load_embedded_chain
 from pipelines.realtime.client import RealtimeConnection, connect
 from pipelines.realtime.model import SpeechModel
 from pipelines.realtime.server import RealtimeServer
+from tests.conftest import MS
 
 TOKEN = "s3cret"
 
@@ -37,16 +39,29 @@ def session(server: RealtimeServer) -> AbstractAsyncContextManager[RealtimeConne
 async def until(host: RealtimeConnection, kind: str) -> list[Any]:
     """The events up to the first one of this type."""
     events: list[Any] = []
-    async for event in host:
-        events.append(event)
-        if event.type == kind:
-            return events
+    async with asyncio.timeout(10_000 * MS):
+        async for event in host:
+            events.append(event)
+            if event.type == kind:
+                return events
     raise AssertionError(f"no {kind} came")
 
 
 async def one(host: RealtimeConnection, kind: str) -> Any:
     """The first event of this type."""
     return (await until(host, kind))[-1]
+
+
+async def wait_for(condition: Callable[[], object]) -> None:
+    """Until something on the engine thread is so."""
+    async with asyncio.timeout(10_000 * MS):
+        while not condition():  # noqa: ASYNC110 - it happens on another thread, without an event
+            await asyncio.sleep(0.001)
+
+
+def waiting(server: RealtimeServer) -> int:
+    """How many messages the engine has not yet taken."""
+    return sum(len(mailbox._incoming) for mailbox in server._mailboxes)
 
 
 async def configure(host: RealtimeConnection, **session: Any) -> Any:

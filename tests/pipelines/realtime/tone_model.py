@@ -130,8 +130,12 @@ class ToneModel:
         self.n_words = n_words
         self.stop_reason = stop_reason
         self.sessions: list[ToneSession] = []
+        self.n_broken_opens = 0
         self.on_step: Callable[[ToneReply], None] = lambda reply: None
 
     def open_session(self) -> ToneSession:
+        if self.n_broken_opens:
+            self.n_broken_opens -= 1
+            raise ModelBroken
         self.sessions.append(ToneSession(self))
         return self.sessions[-1]

@@ -1,0 +1,131 @@
+"""How one engine thread serves several sessions."""
+
+import asyncio
+import contextlib
+import threading
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines.realtime.client import RealtimeConnection
+from pipelines.realtime.errors import HostLost, HostUnreachable
+from pipelines.realtime.model import SpeechModel
+from tests.conftest import MS
+from tests.pipelines.realtime.conftest import (
+    append,
+    babble,
+    configure,
+    one,
+    pcm16_of,
+    serving,
+    session,
+    until,
+    wait_for,
+    waiting,
+)
+from tests.pipelines.realtime.tone_model import ModelBroken, ToneModel, ToneReply
+
+
+async def test_replies_advance_in_turn() -> None:
+    """Two callers answered at once get step after step, neither waits for the other's end."""
+    model = ToneModel(n_words=40)
+    order: list[str] = []
+    held, go_on = threading.Event(), threading.Event()
+
+    def note(reply: ToneReply) -> None:
+        held.set()
+        go_on.wait(5000 * MS)
+        order.append(reply.item_id)
+
+    model.on_step = note
+    async with serving(model) as server, session(server) as one_host, session(server) as other:
+        await configure(one_host)
+        await configure(other)
+        await one_host.send({"type": "response.create"})
+        await wait_for(held.is_set)
+        await other.send({"type": "response.create"})
+        await wait_for(lambda: waiting(server))
+        go_on.set()
+        await asyncio.gather(one(one_host, "response.done"), one(other, "response.done"))
+
+    together = order[1:80]
+    assert all(first != second for first, second in pairwise(together))
+
+
+async def test_sessions_with_seeds_sound_alike_alone_and_together(chain: SpeechModel) -> None:
+    """Interleaving changes nothing: the same seed gives the same sound beside other calls."""
+
+    async def call(host: RealtimeConnection, seed: int) -> Any:
+        await configure(host, seed=seed, max_output_tokens=100)
+        await host.send(append(babble(1000, seed=seed)))
+        await host.send({"type": "input_audio_buffer.commit"})
+        await host.send({"type": "response.create"})
+        return pcm16_of(await until(host, "response.done"))
+
+    async with serving(chain) as server:
+        alone = []
+        for seed in (1, 2):
+            async with session(server) as host:
+                alone.append(await call(host, seed))
+        async with session(server) as first, session(server) as second:
+            together = await asyncio.gather(call(first, 1), call(second, 2))
+
+    for expected, heard in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(heard, expected)
+
+
+@pytest.mark.parametrize("where", ["step", "item"])
+async def test_a_model_that_fails_ends_one_session_and_no_other(where: str) -> None:
+    """The session is told, with its response failed, and closed; its neighbour is answered."""
+    model = ToneModel(n_words=5)
+
+    def break_at_third_step(reply: ToneReply) -> None:
+        if reply.session is model.sessions[0] and reply.n_steps == 3 and where == "step":
+            raise ModelBroken
+
+    model.on_step = break_at_third_step
+    async with serving(model) as server, session(server) as broken, session(server) as other:
+        await configure(broken)
+        await configure(other)
+        if where == "item":
+            content = [{"type": "input_text", "text": "break"}]
+            item = {"type": "message", "role": "user", "content": content}
+            await broken.send({"type": "conversation.item.create", "item": item})
+        await broken.send({"type": "response.create"})
+        events = await _until_lost(broken)
+        await other.send({"type": "response.create"})
+        answered = await one(other, "response.done")
+
+    assert events[-1].error.type == "server_error"
+    assert events[-1].error.code == "model_failed"
+    if where == "step":
+        done = next(e.response for e in events if e.type == "response.done")
+        assert (done.status, done.status_details.error.type) == ("failed", "server_error")
+    assert answered.response.status == "completed"
+    assert model.sessions[0].is_closed
+
+
+async def _until_lost(host: RealtimeConnection) -> list[Any]:
+    events = []
+    with contextlib.suppress(HostLost):
+        async for event in host:
+            events.append(event)
+    return events
+
+
+async def test_a_model_that_cannot_open_a_session_refuses_that_one() -> None:
+    """Failing to open is the end of that session alone."""
+    model = ToneModel(n_words=1)
+    model.n_broken_opens = 1
+    async with serving(model) as server:
+        with pytest.raises(HostUnreachable):
+            async with session(server):
+                pass
+        async with session(server) as host:
+            await configure(host)
+            await host.send({"type": "response.create"})
+            done = await one(host, "response.done")
+
+    assert done.response.status == "completed"
