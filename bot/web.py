@@ -9,7 +9,6 @@ import sys
 
 import structlog
 import uvloop
-from pipelines.call.call import run_call, warm_up
 
 from bot.apologies import render_apologies
 from bot.serving import end_signals, serve
@@ -42,6 +41,10 @@ def main() -> int:
 
 
 async def _run(settings: WebSettings, routes: Routes, listener: socket.socket) -> None:
+    # Pipecat takes a while to import and logs meanwhile: the settings have been checked by now, and
+    # the log is ours.
+    from pipelines.call.call import run_call
+
     apologies = await asyncio.to_thread(_prepare, routes)
     if settings.recording_dir:
         settings.recording_dir.mkdir(parents=True, exist_ok=True)
@@ -59,6 +62,8 @@ async def _run(settings: WebSettings, routes: Routes, listener: socket.socket) -
 
 def _prepare(routes: Routes) -> dict[str, bytes]:
     """All that takes time and would otherwise fall on the first caller."""
+    from pipelines.call.call import warm_up
+
     warm_up()
     return render_apologies(routes.personas)
 
