@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from pipelines.audio import MODEL_OUTPUT_RATE
 from pipelines.glm4voice.decoder import (
     CONFIG_NAME,
     FLOW_NAME,
@@ -33,7 +34,6 @@ _MAGNITUDE_GAIN = 0.3
 _PHASE_GAIN = 1.5
 _PITCH_HZ = 140.0
 _PITCH_SPREAD_HZ = 25.0
-_SAMPLE_RATE = 22050
 
 _CONFIG = """\
 # A decoder with random weights: every dimension is as small as the file format allows.
@@ -131,7 +131,7 @@ def write_random_decoder(folder: Path, *, n_codes: int, generator: torch.Generat
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_NAME).write_text(
-        _CONFIG.format(n_codes=n_codes, sample_rate=_SAMPLE_RATE), encoding="utf-8"
+        _CONFIG.format(n_codes=n_codes, sample_rate=MODEL_OUTPUT_RATE), encoding="utf-8"
     )
     config = read_decoder_config(folder / CONFIG_NAME)
     with torch.device("meta"):
@@ -195,7 +195,7 @@ def _level_out(vocoder: dict[str, Tensor], pcm: Tensor) -> None:
     magnitudes[0] = math.log(max(-offset / _OFFSET_OF_ONE, math.exp(_SILENT)))
 
     spectrum = torch.fft.rfft(pcm - offset)
-    hz = torch.fft.rfftfreq(len(pcm), 1 / _SAMPLE_RATE)
+    hz = torch.fft.rfftfreq(len(pcm), 1 / MODEL_OUTPUT_RATE)
     in_band = (hz > _BAND_HZ[0]) & (hz < _BAND_HZ[1])
     power = 2 * float(spectrum[in_band].abs().square().sum()) / len(pcm) ** 2
     magnitudes += math.log(_LOUDNESS / math.sqrt(power))
