@@ -33,7 +33,7 @@ _NS_PER_MS = 1_000_000
 class Line:
     """The state of one stream: what was heard of us, what we heard, and why it ended.
 
-    `ended` is set once, by whoever notices first; `reason` and `detail` say why from then on.
+    `ended` is set once, by whoever notices first, and `on_ended` called with the reason.
     """
 
     def __init__(
@@ -48,10 +48,9 @@ class Line:
         self.caller = CallerAudio()
         self.recorder = recorder
         self.ended = asyncio.Event()
-        self.reason: EndReason | None = None
-        self.detail = ""
         self.holding = False  # the last words: nothing may cut them off
         self.on_echo: Callable[[MarkEcho], None] = lambda echo: None
+        self.on_ended: Callable[[EndReason, str], None] = lambda reason, detail: None
         self._get_time = get_time
         self.last_media_ms = self._stream_began_ms = self.now_ms()
 
@@ -62,8 +61,8 @@ class Line:
     def end(self, reason: EndReason, detail: str = "") -> None:
         """The stream is over. The first reason counts."""
         if not self.ended.is_set():
-            self.reason, self.detail = reason, detail
             self.ended.set()
+            self.on_ended(reason, detail)
 
     def heard(self, media: Media) -> bytes:
         """Take a frame of the caller; return pcm16 for the model, empty if it came too late."""

@@ -195,10 +195,10 @@ class TwilioOutput(FastAPIWebsocketOutputTransport):
 
     # --- what others ask
 
-    def heard_ms(self, utterance: str) -> int:
-        """How much of an utterance the caller has heard by now; 0 for one never begun."""
+    def heard_ms(self, utterance: str, *, in_ms: int = 0) -> int:
+        """How much of an utterance the caller has heard by now, or will have; 0 if never begun."""
         try:
-            return self._line.playout.heard_ms(utterance, self._line.now_ms())
+            return self._line.playout.heard_ms(utterance, self._line.now_ms() + in_ms)
         except KeyError:
             return 0
 
@@ -400,7 +400,9 @@ class TwilioOutput(FastAPIWebsocketOutputTransport):
             await self.broadcast_frame(BotStartedSpeakingFrame)
 
     async def _tell_ended(self, utterance: str, *, interrupted: bool) -> None:
-        heard_ms = self.heard_ms(utterance)
+        # the mark behind it proves all of it, whatever our clock says
+        later_ms = 0 if interrupted else MAX_QUEUED_MS
+        heard_ms = self.heard_ms(utterance, in_ms=later_ms)
         await self._events.tell("on_utterance_ended", utterance, heard_ms, interrupted)
 
     async def _tell_silent(self) -> None:

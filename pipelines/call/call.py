@@ -1,0 +1,299 @@
+"""One phone call: the pipeline, who speaks when nobody does, and how it ends."""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any, Final
+
+import structlog
+from pipecat.frames.frames import EndFrame, Frame, TTSSpeakFrame
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_response_universal import (
+    LLMContextAggregatorPair,
+    LLMUserAggregatorParams,
+)
+from pipecat.turns.user_mute.base_user_mute_strategy import BaseUserMuteStrategy
+from pipecat.workers.runner import WorkerRunner
+from starlette.websockets import WebSocket
+
+from pipelines.audio import LINE_RATE, MODEL_INPUT_RATE
+from pipelines.call import turns
+from pipelines.call.line import Line
+from pipelines.call.plan import CallObserver, CallPlan, CallResult, EndReason, TurnRecord
+from pipelines.call.recording import CallRecorder
+from pipelines.call.reply import Reply
+from pipelines.call.service import GLMVoiceRealtimeLLMService
+from pipelines.call.transport import TwilioTransport
+from pipelines.call.turn_log import TurnLog
+
+__all__ = [
+    "CallObserver",
+    "CallPlan",
+    "CallResult",
+    "EndReason",
+    "TurnRecord",
+    "run_call",
+    "warm_up",
+]
+
+NO_MEDIA_MS: Final = 10_000  # a line so long without a frame of the caller is dead
+GOODBYE_LIMIT_MS: Final = 20_000  # for the model to make a goodbye, and the caller to hear it
+WATCH_PERIOD_MS: Final = 500
+
+log = structlog.get_logger()
+
+
+def warm_up() -> None:
+    """Load once per process what the first call would otherwise wait for. Blocks: 0.3 s."""
+    turns.warm_up()
+
+
+async def run_call(
+    websocket: WebSocket, plan: CallPlan, *, observer: CallObserver, drain: asyncio.Event
+) -> CallResult:
+    """Hold a call on an accepted socket whose `connected` and `start` have been read.
+
+    Returns when the call is over and the socket closed; all it held is released. `drain` set means
+    that the process is going: an apology is said at once. Cancelling hangs up without a word.
+    """
+    call = _Call(websocket, plan, observer)
+    return await call.run(drain)
+
+
+class _MuteCaller(BaseUserMuteStrategy):
+    """Once the last words have begun, the caller cannot start another turn."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.muted = False
+
+    async def process_frame(self, frame: Frame) -> bool:
+        return self.muted
+
+
+class _Call:
+    """The parts of one call and the decisions between them. All on the event loop."""
+
+    def __init__(self, websocket: WebSocket, plan: CallPlan, observer: CallObserver) -> None:
+        self._plan = plan
+        self._observer = observer
+        self._recorder = CallRecorder(plan.recording_path) if plan.recording_path else None
+        self._line = Line(plan.stream_sid, recorder=self._recorder)
+        self._transport = TwilioTransport(websocket, self._line)
+        self._output = self._transport.output()
+        self._turns = TurnLog(observer, on_closed=self._turn_closed, log_turns=plan.log_turns)
+        self._mute = _MuteCaller()
+        self._n_prompts = 0  # said since the caller last spoke
+        self._ending: asyncio.Future[tuple[EndReason, str]] = asyncio.Future()
+        self._goodbye_due = False
+        self._goodbye: Reply | None = None
+        self._goodbye_over = asyncio.Event()
+        self._service = self._new_service()
+        self._worker = self._new_worker()
+        self._listen()
+
+    # --- parts
+
+    def _new_service(self) -> GLMVoiceRealtimeLLMService:
+        plan = self._plan
+        return GLMVoiceRealtimeLLMService(
+            url=plan.host_url,
+            token=plan.host_token,
+            settings=GLMVoiceRealtimeLLMService.Settings(
+                system_instruction=plan.instructions,
+                temperature=plan.temperature,
+                max_tokens=plan.max_reply_tokens,
+                voice=plan.voice or None,
+            ),
+            heard_ms=self._output.heard_ms,
+            forward_user_audio=False,
+        )
+
+    def _new_worker(self) -> PipelineWorker:
+        params = LLMUserAggregatorParams(
+            vad_analyzer=turns.LineVADAnalyzer(params=turns.VAD),
+            user_turn_strategies=turns.turn_strategies(),
+            user_mute_strategies=[self._mute],
+            user_idle_timeout=self._plan.silence_after_ms / 1000,
+        )
+        self._caller, assistant = LLMContextAggregatorPair(LLMContext(), user_params=params)
+        pipeline = Pipeline(
+            [self._transport.input(), self._caller, self._service, self._output, assistant]
+        )
+        return PipelineWorker(
+            pipeline,
+            params=PipelineParams(
+                audio_in_sample_rate=MODEL_INPUT_RATE,
+                audio_out_sample_rate=LINE_RATE,
+                enable_metrics=False,  # the turn log measures at the line
+            ),
+            enable_rtvi=False,
+            enable_turn_tracking=False,
+            idle_timeout_secs=None,  # the silence watch and the watchdog are ours
+            check_dangling_tasks=False,
+        )
+
+    def _listen(self) -> None:
+        """Connect the parts' events to what is to be done about them."""
+        log_ = self._turns
+        self._line.on_ended = self._end
+        on = self._service.add_event_handler
+        on("on_reply_started", lambda _, reply: self._reply_started(reply))
+        on("on_reply_done", lambda _, reply: log_.reply_done(reply))
+        on("on_reply_cut", lambda _, reply, heard_ms: log_.reply_cut(reply, heard_ms))
+        on("on_host_lost", lambda _, word: self._end(EndReason.HOST_LOST, word))
+        on = self._transport.add_event_handler
+        on("on_utterance_started", lambda _, item: log_.utterance_started(item))
+        on("on_utterance_ended", lambda _, *how: log_.utterance_ended(*how))
+        on(
+            "on_client_disconnected",
+            lambda *_: self._line.end(EndReason.CALLER_HUNG_UP, "socket_closed"),
+        )
+        on = self._caller.add_event_handler
+        on("on_user_turn_started", lambda *_: self._caller_spoke())
+        on("on_user_turn_idle", self._caller_is_silent)
+        self._worker.add_event_handler("on_pipeline_finished", self._pipeline_finished)
+
+    # --- life
+
+    async def run(self, drain: asyncio.Event) -> CallResult:
+        """From pick-up to the closed socket."""
+        began_s = time.monotonic()
+        runner = WorkerRunner(handle_sigint=False, check_dangling_tasks=False)
+        await runner.add_workers(self._worker)
+        running = asyncio.create_task(runner.run(), name="call-pipeline")
+        running.add_done_callback(lambda _: self._end(EndReason.FAILED, "pipeline_stopped"))
+        try:
+            reason, detail = await self._converse(drain)
+        finally:
+            await runner.cancel()
+            await running
+            self._turns.close(self._output.heard_ms)
+            if self._recorder is not None:
+                await self._recorder.close()
+        return self._result(reason, detail, duration_ms=round((time.monotonic() - began_s) * 1000))
+
+    async def _converse(self, drain: asyncio.Event) -> tuple[EndReason, str]:
+        watch = asyncio.create_task(self._watch(drain), name="call-watch")
+        try:
+            if self._plan.greeting:
+                await self._worker.queue_frame(TTSSpeakFrame(self._plan.greeting))
+            reason, detail = await self._ending
+            if not self._line.ended.is_set():
+                await self._unless_hung_up(self._say_last_words(reason))
+            return reason, detail
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+
+    async def _watch(self, drain: asyncio.Event) -> None:
+        """End the call when it is to be ended from outside, has gone too long, or is dead."""
+        ends_ms = self._line.now_ms() + self._plan.max_call_ms
+        while True:
+            try:
+                async with asyncio.timeout(WATCH_PERIOD_MS / 1000):
+                    await drain.wait()
+                self._end(EndReason.DRAINED)
+                return
+            except TimeoutError:
+                now_ms = self._line.now_ms()
+            if now_ms - self._line.last_media_ms > NO_MEDIA_MS:
+                self._line.end(EndReason.FAILED, "no_media")
+            elif now_ms > ends_ms:
+                self._end(EndReason.TIME_LIMIT)
+
+    async def _say_last_words(self, reason: EndReason) -> None:
+        match reason:
+            case EndReason.HOST_LOST:
+                await self._output.say_last(self._plan.apology_mulaw)
+            case EndReason.DRAINED:
+                await self._output.say_last(self._plan.drain_apology_mulaw)
+            case EndReason.TIME_LIMIT:
+                self._mute.muted = True
+                await self._service.silence()
+                await self._say_goodbye()
+                await self._goodbye_over.wait()
+
+    async def _unless_hung_up(self, words: Coroutine[Any, Any, None]) -> None:
+        """Let words be said to their end, unless the line or our patience ends first."""
+        saying = asyncio.create_task(words, name="last-words")
+        hung_up = asyncio.create_task(self._line.ended.wait(), name="hung-up")
+        try:
+            await asyncio.wait(
+                (saying, hung_up),
+                timeout=GOODBYE_LIMIT_MS / 1000,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if saying.done():
+                saying.result()
+        finally:
+            saying.cancel()
+            hung_up.cancel()
+            await asyncio.gather(saying, hung_up, return_exceptions=True)
+
+    def _end(self, reason: EndReason, detail: str = "") -> None:
+        if not self._ending.done():
+            self._ending.set_result((reason, detail))
+
+    def _result(self, reason: EndReason, detail: str, *, duration_ms: int) -> CallResult:
+        playout, caller = self._line.playout, self._line.caller
+        for word, n in (
+            ("mark_lost", self._output.n_lost_marks),
+            ("reply_overflow", self._output.n_dropped),
+            ("recording_failed", int(self._recorder is not None and self._recorder.failed)),
+        ):
+            for _ in range(min(n, 100)):
+                self._observer.count(word)
+        return CallResult(
+            reason=reason,
+            detail=detail,
+            n_turns=self._turns.n_turns,
+            duration_ms=duration_ms,
+            heard_ms=self._turns.heard_ms,
+            n_interruptions=self._turns.n_interruptions,
+            n_underruns=playout.n_late,
+            n_starved=playout.n_starved,
+            n_media_late=caller.n_late,
+            concealed_ms=caller.concealed_ms,
+        )
+
+    # --- decisions
+
+    async def _say_goodbye(self) -> None:
+        self._goodbye_due = True
+        await self._worker.queue_frame(TTSSpeakFrame(self._plan.goodbye))
+
+    def _reply_started(self, reply: Reply) -> None:
+        self._turns.reply_started(reply)
+        if self._goodbye_due:
+            self._goodbye_due, self._goodbye = False, reply
+
+    def _turn_closed(self, reply: Reply, record: TurnRecord) -> None:
+        if reply is not self._goodbye:
+            return
+        self._goodbye = None
+        self._goodbye_over.set()
+        if not record.interrupted:
+            self._end(EndReason.CALLER_SILENT)
+
+    def _caller_spoke(self) -> None:
+        self._n_prompts = 0
+        self._goodbye_due = False
+
+    async def _caller_is_silent(self, *_: object) -> None:
+        prompts = self._plan.silence_prompts
+        self._observer.count("caller_silent")
+        if self._n_prompts < len(prompts):
+            await self._worker.queue_frame(TTSSpeakFrame(prompts[self._n_prompts]))
+            self._n_prompts += 1
+        else:
+            await self._say_goodbye()
+
+    async def _pipeline_finished(self, _: PipelineWorker, frame: Frame) -> None:
+        """A tool that ends the call does it by an EndFrame, after which all has been heard."""
+        if isinstance(frame, EndFrame):
+            self._end(EndReason.GOODBYE)
+        else:
+            self._end(EndReason.FAILED, "pipeline_stopped")

@@ -1,0 +1,320 @@
+import asyncio
+import gc
+import time
+import wave
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines.call.call import CallPlan, EndReason, warm_up
+from pipelines.call.line import Line
+from pipelines.realtime.server import RealtimeServer
+from tests.pipelines.call.phone import CLIP, TOKEN, calling, eventually, plan, serving, spoken
+from tests.pipelines.realtime.tone_model import ToneModel
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _warm() -> None:
+    warm_up()
+
+
+def journal(model: ToneModel) -> list[tuple[Any, ...]]:
+    """What the model was told in the first session."""
+    return model.sessions[0].journal
+
+
+def on(host: RealtimeServer, call_plan: CallPlan) -> CallPlan:
+    return replace(call_plan, host_url=plan(host).host_url)
+
+
+async def test_greeting_is_spoken_at_pick_up() -> None:
+    """The caller who says nothing hears the greeting to its end; the model was asked to say it."""
+    model = ToneModel(n_words=5)
+    async with serving(model) as host, calling(plan(host, greeting="Hi!")) as call:
+        picked_up = time.monotonic()
+        await call.phone.until(lambda: len(call.witness.turns) == 1)
+        first_sound_ms = (call.phone.heard_at[0] - picked_up) * 1000
+
+    assert first_sound_ms < 600
+    assert call.witness.turns[0].heard_ms == call.witness.turns[0].reply_ms == 400
+    assert 400 <= call.phone.heard_ms <= 420
+    assert ("reply", "Say exactly this, word for word, and nothing else: Hi!") in (
+        model.sessions[0].journal
+    )
+
+
+async def test_question_is_answered() -> None:
+    """Speech is heard by the model, with its onset, and answered; the turn is measured."""
+    model = ToneModel(n_words=10)
+    question = spoken("What are your opening hours on Saturday?")
+    async with serving(model) as host, calling(plan(host)) as call:
+        call.phone.say(bytes(b"\xff" * 8000) + question)
+        ended = await call.phone.said()
+        await call.phone.until(lambda: len(call.witness.turns) == 1)
+        first_sound_ms = (call.phone.heard_at[0] - ended) * 1000
+
+    turn = call.witness.turns[0]
+    tokens = [entry[1] for entry in model.sessions[0].journal if entry[0] == "commit"]
+    assert turn.bot_text.split() == [
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+    ]
+    assert (turn.heard_ms, turn.interrupted) == (800, False)
+    assert turn.reply_latency_ms is not None
+    assert abs(turn.reply_latency_ms - first_sound_ms) < 250
+    assert tokens[0] >= len(question) / 8 / 80  # all of it
+
+
+async def test_caller_hangs_up() -> None:
+    """A hang-up in mid-reply ends the call at once, and the model's session with it."""
+    model = ToneModel(n_words=100)
+    async with serving(model) as host, calling(plan(host, greeting="Hi!")) as call:
+        await call.phone.until(lambda: call.phone.heard_ms > 300)
+        await call.phone.hang_up()
+        result = await call.result(2000)
+        await call.phone.until(lambda: model.sessions[0].is_closed, 2000)
+
+    assert result.reason is EndReason.CALLER_HUNG_UP
+    assert result.n_turns == 1
+    assert call.witness.turns[0].interrupted
+
+
+async def test_barge_in() -> None:
+    """A caller who speaks over the bot hears it stop; the conversation keeps what he heard."""
+    model = ToneModel(n_words=100)
+    stop = spoken("Stop! Wait a moment please, I have another question.")
+    async with serving(model) as host, calling(plan(host, greeting="Hi!")) as call:
+        await call.phone.until(lambda: call.phone.heard_ms > 500)
+        call.phone.say(stop)
+        began = time.monotonic()
+        await call.phone.until(lambda: bool(call.phone.events("clear")))
+        clear_ms = (call.phone.events("clear")[0] - began) * 1000
+        heard_ms = call.phone.heard_ms
+        await call.phone.until(lambda: len(call.witness.turns) == 1)
+        await call.phone.until(lambda: any(e[0] == "truncate" for e in journal(model)))
+
+    turn = call.witness.turns[0]
+    truncated_ms = next(entry[1] for entry in journal(model) if entry[0] == "truncate")
+    assert clear_ms < 200 + 40 + 60  # start_secs, our share, and the test's own sockets
+    assert turn.interrupted
+    assert abs(turn.heard_ms - heard_ms) <= 40
+    assert truncated_ms == turn.heard_ms
+
+
+async def test_reply_that_was_made_but_not_heard_is_cut_too() -> None:
+    """A reply that the model finished long ago is cut to what was heard when it is interrupted."""
+    model = ToneModel(n_words=60)
+    async with serving(model) as host, calling(plan(host, greeting="Hi!")) as call:
+        await call.phone.until(lambda: call.phone.heard_ms > 1000)
+        await call.phone.press("1")
+        await call.phone.until(lambda: any(e[0] == "truncate" for e in journal(model)))
+        await call.phone.until(lambda: bool(call.phone.events("clear")))
+
+    truncated_ms = next(entry[1] for entry in journal(model) if entry[0] == "truncate")
+    assert 1000 <= truncated_ms <= 1400
+    assert call.witness.turns[0].interrupted
+    assert call.witness.turns[0].reply_ms == 4800
+
+
+async def test_keys_are_a_turn() -> None:
+    """Keys pressed one after the other reach the model as one entry and are answered."""
+    model = ToneModel(n_words=3)
+    async with serving(model) as host, calling(plan(host)) as call:
+        for digit in "42#":
+            await call.phone.press(digit)
+        await call.phone.until(lambda: len(call.witness.turns) == 1)
+
+    texts = [entry[2] for entry in journal(model) if entry[0] == "text"]
+    assert texts == ["I pressed these keys on my telephone: 4 2 #"]
+    assert call.witness.turns[0].caller_text == texts[0]
+
+
+async def test_silent_caller_is_asked_then_left() -> None:
+    """Silence brings the prompts in turn, then the goodbye, which is heard before we hang up."""
+    model = ToneModel(n_words=3)
+    silent = plan(
+        None,
+        greeting="Hi!",
+        silence_after_ms=300,
+        silence_prompts=("Are you there?", "Hello?"),
+    )
+    async with serving(model) as host, calling(on(host, silent)) as call:
+        result = await call.result()
+        await call.phone.closed.wait()
+
+    said = [str(entry[1]).rsplit(": ")[-1] for entry in journal(model) if entry[0] == "reply"]
+    assert said == ["Hi!", "Are you there?", "Hello?", "Goodbye."]
+    assert result.reason is EndReason.CALLER_SILENT
+    assert result.heard_ms == 4 * 240
+    assert call.phone.heard_ms >= 4 * 240
+
+
+async def test_time_limit() -> None:
+    """At the limit the bot says goodbye over whatever goes on, and hangs up when it was heard."""
+    model = ToneModel(n_words=50)
+    async with (
+        serving(model) as host,
+        calling(plan(host, greeting="Hi!", max_call_ms=800)) as call,
+    ):
+        await call.phone.until(lambda: call.phone.heard_ms > 200)
+        model.n_words = 5
+        result = await call.result()
+
+    assert result.reason is EndReason.TIME_LIMIT
+    assert [turn.interrupted for turn in call.witness.turns] == [True, False]
+    assert call.witness.turns[1].heard_ms == 400
+
+
+async def test_host_that_is_not_there() -> None:
+    """Where no model answers, the caller hears the apology within 3 s, to its end."""
+    async with calling(plan(None)) as call:
+        picked_up = time.monotonic()
+        result = await call.result()
+
+    assert (result.reason, result.detail) == (EndReason.HOST_LOST, "host_unreachable")
+    assert call.phone.heard_at[0] - picked_up < 3
+    assert bytes(call.phone.heard) == CLIP
+
+
+async def test_host_lost_in_mid_reply() -> None:
+    """A host that dies in mid-reply: the sound stops, the apology is heard within 3 s."""
+    model = ToneModel(n_words=100)
+    host = RealtimeServer(model, host="127.0.0.1", port=0, token=TOKEN)
+    await host.__aenter__()
+    try:
+        async with calling(plan(host, greeting="Hi!")) as call:
+            await call.phone.until(lambda: call.phone.heard_ms > 300)
+            lost = time.monotonic()
+            await host.__aexit__(None, None, None)
+            result = await call.result()
+    finally:
+        pass
+
+    assert result.reason is EndReason.HOST_LOST
+    assert bytes(call.phone.heard[-len(CLIP) :]) == CLIP
+    began = call.phone.heard_at[-len(CLIP) // 160]
+    assert began - lost < 3
+
+
+async def test_host_that_is_full() -> None:
+    """A host without a free seat is as good as none: apology, and the reason is told."""
+    model = ToneModel()
+    server = RealtimeServer(model, host="127.0.0.1", port=0, token=TOKEN, max_sessions=0)
+    async with server as host, calling(plan(host)) as call:
+        result = await call.result()
+
+    assert (result.reason, result.detail) == (EndReason.HOST_LOST, "at_capacity")
+    assert bytes(call.phone.heard) == CLIP
+
+
+async def test_drain() -> None:
+    """When the process goes, the caller hears the apology for that, and the call ends cleanly."""
+    model = ToneModel(n_words=100)
+    async with serving(model) as host, calling(plan(host, greeting="Hi!")) as call:
+        await call.phone.until(lambda: call.phone.heard_ms > 300)
+        call.drain.set()
+        result = await call.result()
+        await call.phone.closed.wait()
+
+    assert result.reason is EndReason.DRAINED
+    assert bytes(call.phone.heard[-len(CLIP) :]) == CLIP
+
+
+@pytest.mark.parametrize(
+    ("message", "word"),
+    [
+        ("no json", "not_json"),
+        (b"\x00\x01", "binary"),
+        ('{"event":"media","streamSid":"MZ1"}', "missing_key"),
+        ('{"event":"mark","sequenceNumber":"x","streamSid":"MZ1","mark":{"name":""}}', None),
+    ],
+)
+async def test_malformed_message_ends_the_call(message: str | bytes, word: str | None) -> None:
+    """A message that breaks the protocol ends the call cleanly, with a word for it."""
+    model = ToneModel(n_words=100)
+    async with serving(model) as host, calling(plan(host, greeting="Hi!")) as call:
+        await call.phone.until(lambda: call.phone.heard_ms > 100)
+        await call.phone.socket.send(message)
+        result = await call.result(3000)
+        await call.phone.closed.wait()
+
+    assert result.reason is EndReason.PROTOCOL_ERROR
+    assert word is None or result.detail == word
+
+
+async def test_marks_that_never_come_back() -> None:
+    """A peer that echoes no mark costs a second, not the call: the goodbye still ends it."""
+    model = ToneModel(n_words=3)
+    silent = plan(None, greeting="Hi!", silence_after_ms=200)
+    async with serving(model) as host, calling(on(host, silent)) as call:
+        call.phone.drop_marks = True
+        result = await call.result()
+
+    assert result.reason is EndReason.CALLER_SILENT
+    assert call.witness.counts.count("mark_lost") == 2
+
+
+async def test_line_that_goes_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line on which no media comes any more is given up."""
+    monkeypatch.setattr("pipelines.call.call.NO_MEDIA_MS", 300)
+    model = ToneModel(n_words=3)
+    async with serving(model) as host, calling(plan(host)) as call:
+        await call.phone.until(lambda: bool(model.sessions))
+        call.phone.mute()
+        result = await call.result(3000)
+
+    assert (result.reason, result.detail) == (EndReason.FAILED, "no_media")
+
+
+async def test_recording_is_what_was_heard(tmp_path: Path) -> None:
+    """The file has the caller left and the bot right, without what the barge-in cleared."""
+    model = ToneModel(n_words=100)
+    path = tmp_path / "call.wav"
+    async with (
+        serving(model) as host,
+        calling(plan(host, greeting="Hi!", recording_path=path)) as call,
+    ):
+        await call.phone.until(lambda: call.phone.heard_ms > 600)
+        await call.phone.press("1")
+        await call.phone.until(lambda: bool(call.witness.turns))
+        heard_ms = call.witness.turns[0].heard_ms
+        await call.phone.hang_up()
+        await call.result()
+
+    with wave.open(str(path)) as recording:
+        sound = np.frombuffer(recording.readframes(recording.getnframes()), "<i2").reshape(-1, 2)
+    bot = np.flatnonzero(np.abs(sound[:, 1]) > 100)
+    gap = np.flatnonzero(np.diff(bot) > 800)
+    first_run_ms = (bot[gap[0]] if len(gap) else bot[-1]) - bot[0]
+    assert abs(first_run_ms / 8 - heard_ms) <= 40
+
+
+async def test_nothing_is_left_of_a_call() -> None:
+    """After a call its tasks are gone and the model's session is closed, however it ended."""
+    model = ToneModel(n_words=20)
+    async with serving(model) as host:
+        counts = []
+        for heard_ms in (0, 100, 300):
+            async with calling(plan(host, greeting="Hi!")) as call:
+                await call.phone.until(partial(call.phone.has_heard, heard_ms))
+                await call.phone.hang_up()
+                await call.result()
+            await eventually(lambda: all(s.is_closed for s in model.sessions))
+            gc.collect()
+            names = sorted(task.get_name() for task in asyncio.all_tasks())
+            counts.append((len(names), len([o for o in gc.get_objects() if isinstance(o, Line)])))
+
+    assert len(set(counts)) == 1, (counts, names)
+    assert counts[0][1] == 0
