@@ -15,9 +15,7 @@ import structlog
 
 from config.logging import configure
 from config.settings import GpuSettings, SettingsError, read_settings
-from pipelines.glm4voice.chain import load_chain
 from pipelines.glm4voice.checkpoint import CheckpointError
-from pipelines.glm4voice.embedded import load_embedded_chain
 from pipelines.realtime.model import SpeechModel
 from pipelines.realtime.server import RealtimeServer
 
@@ -28,6 +26,10 @@ log = structlog.get_logger()
 
 def load(settings: GpuSettings) -> SpeechModel:
     """The chain of the three folders, or the embedded one. Raises CheckpointError."""
+    # several seconds of imports: a wrong setting is told before them
+    from pipelines.glm4voice.chain import load_chain
+    from pipelines.glm4voice.embedded import load_embedded_chain
+
     folders = (settings.tokenizer_dir, settings.language_model_dir, settings.decoder_dir)
     tokenizer_dir, language_model_dir, decoder_dir = folders
     if tokenizer_dir is None or language_model_dir is None or decoder_dir is None:

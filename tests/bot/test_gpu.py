@@ -1,0 +1,124 @@
+"""The GPU host as a process of its own."""
+
+import asyncio
+import json
+import re
+import signal
+import socket
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from bot.gpu import load, main, serve
+from config.settings import GpuSettings
+from pipelines.glm4voice.checkpoint import CheckpointError
+from pipelines.realtime.client import RealtimeConnection, connect
+from pipelines.realtime.errors import AtCapacity, Unauthorized
+from tests.conftest import MS
+from tests.pipelines.realtime.tone_model import ToneModel
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@asynccontextmanager
+async def gpu(*arguments: str, **settings: str) -> AsyncIterator[Process]:
+    """`python -m bot.gpu` with these settings alone."""
+    environment = {f"VOICEBOT_{name.upper()}": value for name, value in settings.items()}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "bot.gpu",
+        *arguments,
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT), "VOICEBOT_LOG_FORMAT": "json", **environment},
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def logged(process: Process, event: str) -> dict[str, Any]:
+    """The first log line of this event."""
+    assert process.stdout is not None
+    async with asyncio.timeout(60_000 * MS):
+        async for line in process.stdout:
+            entry: dict[str, Any] = json.loads(line)
+            if entry["event"] == event:
+                return entry
+    assert process.stderr is not None
+    raise AssertionError((await process.stderr.read()).decode())
+
+
+async def until(host: RealtimeConnection, kind: str) -> None:
+    async with asyncio.timeout(20_000 * MS):
+        async for event in host:
+            if event.type == kind:
+                return
+
+
+async def test_it_serves_the_embedded_chain_until_told_to_stop() -> None:
+    """Without folders the tiny chain answers; SIGTERM lets the call under way end, then exits 0."""
+    async with gpu(gpu_port="0", gpu_token="s3cret", max_sessions="1") as process:
+        port = (await logged(process, "gpu_ready"))["port"]
+        url = f"ws://127.0.0.1:{port}/v1/realtime"
+        async with httpx.AsyncClient() as http:
+            health = await http.get(f"http://127.0.0.1:{port}/healthz")
+        with pytest.raises(Unauthorized):
+            async with connect(url, token="wrong", open_timeout_ms=5000):
+                pass
+        async with connect(url, token="s3cret", open_timeout_ms=5000) as host:
+            process.send_signal(signal.SIGTERM)
+            draining = await logged(process, "gpu_draining")
+            with pytest.raises(AtCapacity):
+                async with connect(url, token="s3cret", open_timeout_ms=5000):
+                    pass
+            await host.send({"type": "response.create"})
+            await until(host, "response.done")
+        session = await logged(process, "session_done")
+        async with asyncio.timeout(10_000 * MS):
+            code = await process.wait()
+
+    assert health.status_code == 200
+    assert draining["sessions"] == 1
+    assert session["responses"] == 1
+    assert not [key for key in session if key.startswith("pii_")]
+    assert code == 0
+
+
+def test_it_says_in_one_line_which_setting_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On an address that others can reach it does not start without a token."""
+    monkeypatch.setenv("VOICEBOT_GPU_HOST", "0.0.0.0")
+
+    assert main([]) == 1
+    assert capsys.readouterr().err.startswith("VOICEBOT_GPU_TOKEN: is required")
+
+
+def test_it_says_which_model_file_is_missing(tmp_path: Path) -> None:
+    """Folders without models stop it with a message that names the place."""
+    settings = GpuSettings(
+        tokenizer_dir=tmp_path, language_model_dir=tmp_path, decoder_dir=tmp_path
+    )
+
+    with pytest.raises(CheckpointError, match=re.escape(str(tmp_path))):
+        load(settings)
+
+
+async def test_a_taken_port_is_told() -> None:
+    """Two hosts on one port: the second does not start."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = GpuSettings(gpu_port=taken.getsockname()[1])
+        with pytest.raises(OSError, match="in use"):
+            await serve(ToneModel(), settings, drain_limit_ms=0)
