@@ -67,8 +67,9 @@ class Step(Enum):
 def next_step(reason: EndReason | None, *, may_retry: bool, host_is_there: bool) -> Step:
     """What follows a stream that ended for `reason`; None if it never began or goes on.
 
-    A caller who has hung up is not asked about: if he is, only the socket broke. A lost host and a drained process have been apologised for in the stream itself; a lost host is
-    worth another try only if it is back. A stream that made no sense would make none again.
+    A caller who has hung up is not asked about: if one is, only the socket broke. A lost host and a
+    drained process have been apologised for in the stream itself; a lost host is worth another try
+    only if it is back. A stream that made no sense would make none again.
     """
     match reason:
         case EndReason.HOST_LOST:
