@@ -1,6 +1,6 @@
 """Sample rates, sample formats and the streaming resampler: what all rooms with sound share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from math import gcd
 from typing import Final
@@ -48,7 +48,8 @@ def pcm16_to_float(pcm16: bytes) -> Pcm:
 def float_to_pcm16(pcm: Pcm) -> bytes:
     """Float32 [T] to mono little-endian s16, rounded to nearest; louder than full scale clips."""
     scaled = np.rint(pcm * np.float32(PCM16_SCALE))
-    pcm16: bytes = np.clip(scaled, -PCM16_SCALE, PCM16_SCALE - 1).astype("<i2").tobytes()
+    np.minimum(np.maximum(scaled, -PCM16_SCALE, out=scaled), PCM16_SCALE - 1, out=scaled)
+    pcm16: bytes = scaled.astype("<i2").tobytes()
     return pcm16
 
 
@@ -59,6 +60,8 @@ def float_to_pcm16(pcm: Pcm) -> bytes:
 _PASS_EDGE: Final = 0.85
 _ATTENUATION_DB: Final = 80.0
 _DELAY_SAMPLES: Final = 36  # half the filter, in samples of the slower side: 4.5 ms at 8 kHz
+_KEPT_FRAMES: Final = 8
+_KEPT_OUTPUTS: Final = 480  # 20 ms at the highest rate
 _PIECE_SAMPLES: Final = 4096  # a long input is worked through in pieces: bounded memory
 
 
@@ -69,8 +72,26 @@ class _Polyphase:
     up: int  # L: outputs per period
     down: int  # M: inputs per period
     delay: int  # group delay in output samples
-    taps: NDArray[np.float32]  # [L, n_taps]; row k % L makes output k
+    slack: int  # an output falls due with the last input of its share: it may lie so far back
+    taps: Pcm  # [L, n_taps]; row k % L makes output k
     ends: NDArray[np.intp]  # [L]; output k's newest input sample, within its period
+    frames: dict[tuple[int, int, int], tuple[NDArray[np.intp], Pcm]] = field(default_factory=dict)
+
+    def dots(self, n_in: int, first: int, last: int) -> tuple[NDArray[np.intp], Pcm]:
+        """For the outputs `first` to `last` of a period of which `n_in` inputs are history.
+
+        Returns where each one's window starts [N], and its taps [N, n_taps]. Calls with frames of
+        one size ask for the same again and again: a few answers are kept.
+        """
+        known = self.frames.get((n_in, first, last))
+        if known is not None:
+            return known
+        periods, rows = np.divmod(np.arange(first, last), self.up)
+        starts = self.ends[rows] + periods * self.down - n_in + self.slack
+        answer = starts, self.taps[rows]
+        if len(self.frames) < _KEPT_FRAMES and last - first <= _KEPT_OUTPUTS:
+            self.frames[(n_in, first, last)] = answer
+        return answer
 
 
 @cache
@@ -95,6 +116,7 @@ def _polyphase(from_rate: int, to_rate: int) -> _Polyphase:
         up=up,
         down=down,
         delay=delay,
+        slack=down // up + 1,
         taps=np.ascontiguousarray(phases[order % up], dtype=np.float32),
         ends=(order // up).astype(np.intp),
     )
@@ -138,9 +160,7 @@ class StreamingResampler:
             return
         self._n_in = 0  # inputs and outputs since the period began; both start over with it
         self._n_out = 0
-        # an output falls due only with the last input of its share: it may lie that far back
-        self._slack = self._filter.down // self._filter.up + 1
-        n_history = self._filter.taps.shape[1] - 1 + self._slack
+        n_history = self._filter.taps.shape[1] - 1 + self._filter.slack
         self._history = np.zeros(n_history, dtype=np.float32)
 
     def process(self, pcm: Pcm) -> Pcm:
@@ -158,10 +178,13 @@ class StreamingResampler:
         heard = np.concatenate((self._history, pcm), dtype=np.float32)
         n_in = self._n_in + len(pcm)
         n_out = n_in * polyphase.up // polyphase.down
-        periods, rows = np.divmod(np.arange(self._n_out, n_out), polyphase.up)
-        starts = polyphase.ends[rows] + periods * polyphase.down - self._n_in + self._slack
-        windows = np.lib.stride_tricks.sliding_window_view(heard, polyphase.taps.shape[1])
-        resampled: Pcm = np.vecdot(windows[starts], polyphase.taps[rows]) if len(rows) else NO_SOUND
+        resampled = NO_SOUND
+        if n_out > self._n_out:
+            starts, taps = polyphase.dots(self._n_in, self._n_out, n_out)
+            n_taps, step = taps.shape[1], heard.itemsize
+            shape = (len(heard) - n_taps + 1, n_taps)
+            windows: Pcm = np.ndarray(shape, np.float32, heard.data, strides=(step, step))
+            resampled = np.vecdot(windows[starts], taps)
         self._history = heard[len(pcm) :]
         periods_done = n_in // polyphase.down
         self._n_in = n_in - periods_done * polyphase.down
