@@ -86,10 +86,10 @@ def summary(outcomes: Sequence[Outcome]) -> Table:
     """One line per call for the terminal: verdict, reply latencies, gaps, lead, end."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("call", "result"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=True)
     for heading in ("lasted", "reply latency (ms)", "gaps", "lead (ms)"):
-        table.add_column(heading, justify="right")
-    table.add_column("ended by")
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("ended by", no_wrap=True)
     for outcome in outcomes:
         verdict = "[green]passed[/]" if outcome.passed else "[red]failed[/]"
         table.add_row(outcome.name, verdict, *_facts(outcome.record))

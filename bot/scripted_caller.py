@@ -155,6 +155,8 @@ class ScriptedCaller:
             line.log("fault_host_lost")
             await self._lose_host()
             self._acted_ms = line.now_ms
+            if line.stream is not None:
+                line.stream.underruns.turn_passed()  # an apology is another utterance
             return
         stream = line.stream
         if stream is None:
@@ -171,7 +173,7 @@ class ScriptedCaller:
                 await line.sleep(fault.duration_ms)
                 stream.resume_reading()
             case kind:
-                stream.send_raw(_BROKEN_MESSAGES[kind])
+                stream.send_raw(_BROKEN_MESSAGES[kind], name=kind)
 
     async def _repeat(self, line: Line, repeat: Repeat) -> bool:
         while line.now_ms < repeat.until_ms:

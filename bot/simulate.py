@@ -29,6 +29,7 @@ from telephony.espeak import SpeechSynthesisError
 PASSED, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 VOICE_PATH = "/twilio/voice"
 STAGGER_MS = 100  # between the first moments of many calls
+_LOG_WIDTH = 130  # of what is printed into a file
 _MOST_SHOWN = 10  # calls whose words are printed
 
 
@@ -57,7 +58,7 @@ class Bot:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the result is the exit status."""
     options = _parser().parse_args(arguments)
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=_LOG_WIDTH)
     try:
         jobs = _jobs(options.files, options.calls)
         target = _target(options.target, jobs)

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 from numpy.typing import NDArray
 
@@ -20,6 +21,7 @@ from telephony.g711 import mulaw_to_pcm16
 _CALLER, _BOT = "#2563a8", "#0f8a6d"
 _INK, _FAINT, _ALARM, _FAULT = "#22272e", "#8a929c", "#c8372d", "#8b3fb0"
 _COLUMNS = 2400
+_LABEL_S = 1.5
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -110,9 +112,13 @@ def _latencies(axes: Axes, record: CallRecord) -> None:
 
 
 def _moments(caller: Axes, bot: Axes, events: tuple[CallEvent, ...]) -> None:
+    named_until_s: dict[str, float] = {}
     for at_s, name, colour, style in _notable(events):
         for axes in (caller, bot):
             axes.axvline(at_s, color=colour, linewidth=1.1, linestyle=style, zorder=4)
+        if at_s < named_until_s.get(name, 0.0):
+            continue  # the name of the one just before stands for this one too
+        named_until_s[name] = at_s + _LABEL_S
         caller.annotate(
             name,
             xy=(at_s, 1.0),
@@ -132,7 +138,7 @@ def _notable(events: tuple[CallEvent, ...]) -> Iterator[tuple[float, str, str, s
         if event.name == "clear_received":
             yield at_s, "clear", _ALARM, "-"
         elif event.name == "digit_pressed":
-            yield at_s, "key", _CALLER, ":"
+            yield at_s, "keys", _CALLER, ":"
         elif event.name.startswith("fault_"):
             yield at_s, event.name.removeprefix("fault_").replace("_", " "), _FAULT, "--"
         elif event.name == "twilio_error":
@@ -148,6 +154,7 @@ def _marks(axes: Axes, events: tuple[CallEvent, ...], seconds: float) -> None:
     axes.set_xlim(0, seconds)
     axes.set_yticks(list(rows.values()), ["marks sent", "marks back"])
     axes.tick_params(axis="y", length=0, labelsize=7, labelcolor=_FAINT)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True))
     axes.set_xlabel("seconds after the call was answered")
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)

@@ -91,6 +91,7 @@ class CallView:
         self._name = name
         self._shown = shown
         self._last_ms = 0
+        self._bot_began_ms = 0
 
     def on_event(self, event: CallEvent) -> None:
         """Take an event of the emulator."""
@@ -99,8 +100,12 @@ class CallView:
             case "call_placed":
                 self._transcript.register(str(event.facts["call_sid"]), self)
             case "call_ended":
-                self._print("line", "dim", f"ended by {event.facts['by']}: {event.facts['reason']}")
+                self._print(
+                    "line", "dim", f"ended by {event.facts['by']}: {_words(event.facts['reason'])}"
+                )
                 self._transcript.ended()
+            case "bot_sound_started":
+                self._bot_began_ms = event.at_ms
             case "bot_sound_ended" if not self._transcript.has_words:
                 self._on_bot_sound(event)
             case "digit_pressed":
@@ -108,7 +113,7 @@ class CallView:
             case "twilio_error" | "stream_refused" | "step_failed":
                 self._print("line", "red", str(event.facts.get("why")))
             case name if name.startswith("fault_"):
-                self._print("line", "magenta", name.removeprefix("fault_").replace("_", " "))
+                self._print("line", "magenta", _words(name.removeprefix("fault_")))
 
     def on_speech(self, words: str) -> None:
         """The caller begins to say something."""
@@ -117,14 +122,21 @@ class CallView:
     def on_bot_words(self, words: str, heard_ms: object) -> None:
         """The bot's log says what a turn of it was."""
         heard_s = heard_ms / 1000 if isinstance(heard_ms, int | float) else 0.0
-        self._print("bot", "green", words.strip() or f"(speaks {heard_s:.1f} s)")
+        said = words.strip() or f"(speaks {heard_s:.1f} s)"
+        self._print("bot", "green", said, at_ms=self._bot_began_ms)
 
     def _on_bot_sound(self, event: CallEvent) -> None:
         start_ms, end_ms = event.facts["start_ms"], event.facts["end_ms"]
         assert isinstance(start_ms, int)
         assert isinstance(end_ms, int)
-        self._print("bot", "green", f"(speaks {(end_ms - start_ms) / 1000:.1f} s)")
+        said = f"(speaks {(end_ms - start_ms) / 1000:.1f} s)"
+        self._print("bot", "green", said, at_ms=start_ms)
 
-    def _print(self, who: str, style: str, words: str) -> None:
+    def _print(self, who: str, style: str, words: str, *, at_ms: int | None = None) -> None:
         if self._shown:
-            self._transcript.say(self._last_ms, self._name, who, style, words)
+            when_ms = self._last_ms if at_ms is None else at_ms
+            self._transcript.say(when_ms, self._name, who, style, words)
+
+
+def _words(name: object) -> str:
+    return str(name).replace("_", " ")

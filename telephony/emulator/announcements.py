@@ -7,12 +7,42 @@ import httpx
 from telephony.emulator.sound import SoundFileError, from_wav, spoken
 from telephony.emulator.twiml import Verb
 from telephony.espeak import UnknownVoice
+from telephony.g711 import FRAME_BYTES, SILENCE
 
 _FETCH_TIMEOUT_S = 10.0
 _MOST_LOOPS = 10
 # Twilio names languages by BCP 47, espeak-ng by its own codes.
 _VOICES = {"zh": "cmn", "cmn": "cmn", "yue": "yue", "en": "en-us", "en-gb": "en-gb"}
 _DEFAULT_VOICE = "en-us"
+
+
+_SILENCE_FRAME = bytes([SILENCE]) * FRAME_BYTES
+
+
+class Announcements:
+    """What the network itself plays to the caller; false when all of it was played."""
+
+    def __init__(self) -> None:
+        self._mulaw = bytearray()
+
+    def __bool__(self) -> bool:
+        return bool(self._mulaw)
+
+    def add(self, mulaw: bytes) -> None:
+        """Play this after what is being played."""
+        self._mulaw += mulaw
+
+    def clear(self) -> None:
+        """Play no more of it."""
+        self._mulaw.clear()
+
+    def next_frame(self) -> bytes:
+        """Take the next 20 ms; silence if there is nothing."""
+        if not self._mulaw:
+            return _SILENCE_FRAME
+        mulaw = bytes(self._mulaw[:FRAME_BYTES])
+        del self._mulaw[:FRAME_BYTES]
+        return mulaw + _SILENCE_FRAME[len(mulaw) :]
 
 
 class AnnouncementFailed(Exception):

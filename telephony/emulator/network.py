@@ -3,14 +3,17 @@
 import asyncio
 import secrets
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 import httpx
 
-from telephony.emulator.call import Call, CallRecord, Exchange, Numbers
+from telephony.emulator.call import Call, CallRecord
+from telephony.emulator.call_webhooks import CallWebhooks, Numbers
 from telephony.emulator.callbacks import CallbackFaults, Callbacks
 from telephony.emulator.events import OnEvent
+from telephony.emulator.interpreter import Account, Interpreter
 from telephony.emulator.line import Caller, Line
 from telephony.emulator.recording import DEFAULT_LIMIT_MS, Recording
 from telephony.emulator.ticker import Ticker
@@ -19,6 +22,15 @@ from telephony.signature import Algorithm
 
 TIME_LIMIT_MS = 4 * 3_600_000  # Twilio's own
 NO_FAULTS = CallbackFaults()
+
+
+@dataclass(frozen=True, slots=True)
+class _Exchange:
+    """What lives as long as the network is up."""
+
+    http: httpx.AsyncClient
+    webhooks: Webhooks
+    callbacks: Callbacks
 
 
 class PhoneNetwork:
@@ -37,14 +49,16 @@ class PhoneNetwork:
         callback_faults: CallbackFaults = NO_FAULTS,
         continue_after_broken_pipe: bool = True,
     ) -> None:
-        self._auth_token = auth_token
-        self._account_sid = account_sid
+        self._account = Account(
+            sid=account_sid,
+            auth_token=auth_token,
+            continue_after_broken_pipe=continue_after_broken_pipe,
+        )
         self._algorithm = algorithm
         self._callback_faults = callback_faults
-        self._continue_after_broken_pipe = continue_after_broken_pipe
         self._ticker = Ticker()
         self._ticking: asyncio.Task[None] | None = None
-        self._exchange: Exchange | None = None
+        self._exchange: _Exchange | None = None
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -52,16 +66,9 @@ class PhoneNetwork:
         http = await self._stack.enter_async_context(httpx.AsyncClient(trust_env=False))
         tasks = await self._stack.enter_async_context(asyncio.TaskGroup())
         self._ticking = tasks.create_task(self._ticker.run())
-        webhooks = Webhooks(http, self._auth_token, self._algorithm)
-        self._exchange = Exchange(
-            account_sid=self._account_sid,
-            auth_token=self._auth_token,
-            webhooks=webhooks,
-            callbacks=Callbacks(tasks, webhooks, self._callback_faults),
-            http=http,
-            ticker=self._ticker,
-            continue_after_broken_pipe=self._continue_after_broken_pipe,
-        )
+        webhooks = Webhooks(http, self._account.auth_token, self._algorithm)
+        callbacks = Callbacks(tasks, webhooks, self._callback_faults)
+        self._exchange = _Exchange(http, webhooks, callbacks)
         return self
 
     async def __aexit__(
@@ -99,6 +106,7 @@ class PhoneNetwork:
         Raises what `caller` raises; failures of the bot are in the record.
         """
         assert self._exchange is not None, "use `async with PhoneNetwork(...)`"
+        call_sid = "CA" + secrets.token_hex(16)
         line = Line(recording=Recording(record_limit_ms), on_event=on_event)
         numbers = Numbers(
             caller=from_number,
@@ -107,5 +115,22 @@ class PhoneNetwork:
             fallback_url=fallback_url,
             status_callback_url=status_callback_url,
         )
-        call = Call(self._exchange, numbers, line, "CA" + secrets.token_hex(16))
+        webhooks = CallWebhooks(
+            numbers,
+            account_sid=self._account.sid,
+            call_sid=call_sid,
+            line=line,
+            webhooks=self._exchange.webhooks,
+            callbacks=self._exchange.callbacks,
+        )
+        interpreter = Interpreter(
+            self._account, call_sid, line=line, webhooks=webhooks, http=self._exchange.http
+        )
+        call = Call(
+            call_sid,
+            line=line,
+            webhooks=webhooks,
+            interpreter=interpreter,
+            ticker=self._ticker,
+        )
         return await call.run(caller, time_limit_ms=time_limit_ms)

@@ -144,10 +144,10 @@ class MediaStream:
 
     # --- faults
 
-    def send_raw(self, message: str | bytes) -> None:
+    def send_raw(self, message: str | bytes, *, name: str = "raw_message") -> None:
         """Send something that Twilio would not: bytes go out as a binary message."""
         if self._socket is not None:
-            self._log("fault_raw_message", binary=isinstance(message, bytes))
+            self._log(f"fault_{name}")
             self._socket.send(message)
 
     def cut(self) -> None:

@@ -1,0 +1,133 @@
+"""What one call asks the bot's server, and what it tells it: documents and status callbacks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from urllib.parse import urljoin
+
+from telephony.emulator.callbacks import Callbacks
+from telephony.emulator.events import CallEnd, EndedBy
+from telephony.emulator.line import Line
+from telephony.emulator.twiml import Document, TwimlError, Verb, parse_twiml
+from telephony.emulator.webhooks import Answer, WebhookFailed, Webhooks
+
+_XML_TYPES = ("text/xml", "application/xml", "text/html")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbers:
+    """Who calls whom, and what the called number is configured to do."""
+
+    caller: str
+    called: str
+    voice_url: str
+    fallback_url: str | None = None
+    status_callback_url: str | None = None
+
+
+class CallFailed(Exception):
+    """No document can be had any more; `end` says why."""
+
+    def __init__(self, end: CallEnd) -> None:
+        super().__init__(end.reason)
+        self.end = end
+
+
+class CallWebhooks:
+    """The webhooks of one call, with the fields that Twilio sends along."""
+
+    def __init__(
+        self,
+        numbers: Numbers,
+        *,
+        account_sid: str,
+        call_sid: str,
+        line: Line,
+        webhooks: Webhooks,
+        callbacks: Callbacks,
+    ) -> None:
+        self._numbers = numbers
+        self._account_sid = account_sid
+        self._call_sid = call_sid
+        self._line = line
+        self._webhooks = webhooks
+        self._callbacks = callbacks
+        self._base_url = numbers.voice_url
+        self.status = "ringing"
+
+    async def first(self) -> Document:
+        """The document of the number that is called. Raises CallFailed."""
+        return await self._fetch(self._numbers.voice_url, {}, "POST")
+
+    async def go_on(
+        self, url: str, method: str = "POST", extra: Mapping[str, str] | None = None
+    ) -> Document:
+        """The document behind a URL of the present one; without a URL, the present one again.
+
+        Raises CallFailed.
+        """
+        return await self._fetch(self.absolute(url), extra or {}, method)
+
+    async def act(self, verb: Verb, extra: Mapping[str, str]) -> Document | None:
+        """Ask the `action` of a verb that is done, if it has one. Raises CallFailed."""
+        action = verb.attributes.get("action")
+        if action is None:
+            return None
+        return await self.go_on(action, verb.attributes.get("method", "POST"), extra)
+
+    def absolute(self, url: str) -> str:
+        """A URL as seen from the present document."""
+        return urljoin(self._base_url, url)
+
+    def tell(self, url: str, extra: Mapping[str, str]) -> None:
+        """Send a status callback in the background."""
+        stamp = format_datetime(datetime.now(UTC))
+        parameters = self._parameters({"Timestamp": stamp, **extra})
+        self._callbacks.send(self.absolute(url), parameters)
+
+    def tell_the_end(self, *, answered: bool, duration_ms: int) -> None:
+        """Send the status callback of the number, if it has one: the call is over."""
+        self.status = "completed" if answered else "failed"
+        if self._numbers.status_callback_url is not None:
+            facts = {"CallDuration": str(duration_ms // 1000), "SequenceNumber": "0"}
+            source = {"CallbackSource": "call-progress-events"}
+            self.tell(self._numbers.status_callback_url, facts | source)
+
+    async def _fetch(
+        self, url: str, extra: Mapping[str, str], method: str, *, may_fall_back: bool = True
+    ) -> Document:
+        try:
+            answer = await self._webhooks.ask(url, self._parameters(extra), method)
+            document = _document_of(answer)
+        except (WebhookFailed, TwimlError) as exc:
+            self._line.log("twilio_error", code=exc.code, why=str(exc))
+            fallback_url = self._numbers.fallback_url
+            if not may_fall_back or fallback_url is None:
+                reason = "webhook_failed" if isinstance(exc, WebhookFailed) else "twiml_error"
+                raise CallFailed(CallEnd(EndedBy.NETWORK, reason)) from exc
+            facts = {"ErrorCode": str(exc.code), "ErrorUrl": url}
+            return await self._fetch(fallback_url, facts, "POST", may_fall_back=False)
+        self._base_url = answer.url
+        return document
+
+    def _parameters(self, extra: Mapping[str, str]) -> dict[str, str]:
+        return {
+            "AccountSid": self._account_sid,
+            "ApiVersion": "2010-04-01",
+            "CallSid": self._call_sid,
+            "CallStatus": self.status,
+            "Called": self._numbers.called,
+            "Caller": self._numbers.caller,
+            "Direction": "inbound",
+            "From": self._numbers.caller,
+            "StirVerstat": "TN-Validation-Passed-A",
+            "To": self._numbers.called,
+            **extra,
+        }
+
+
+def _document_of(answer: Answer) -> Document:
+    if answer.content_type.partition(";")[0].strip().lower() not in _XML_TYPES:
+        raise WebhookFailed(12300, f"the answer is {answer.content_type or 'of no type'}, not XML")
+    return parse_twiml(answer.text)

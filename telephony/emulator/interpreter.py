@@ -1,0 +1,261 @@
+"""Carries out TwiML: verb after verb, document after document, until one of them ends the call."""
+
+import asyncio
+import secrets
+from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+
+from telephony.emulator.announcements import AnnouncementFailed, Announcements, played, said
+from telephony.emulator.call_webhooks import CallFailed, CallWebhooks
+from telephony.emulator.events import CallEnd, EndedBy
+from telephony.emulator.line import Line
+from telephony.emulator.sound import silence
+from telephony.emulator.stream import MediaStream, StreamEnd, StreamSids
+from telephony.emulator.twiml import NOT_EMULATED, Document, Verb
+from telephony.signature import SIGNATURE_HEADER, sign
+
+_MOST_DOCUMENTS = 100  # a guard against redirects without end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """Whose calls these are, and what happens to TwiML when a media socket just breaks."""
+
+    sid: str
+    auth_token: str
+    continue_after_broken_pipe: bool
+
+
+class Interpreter:
+    """The network's side of one call. `path` and `streams` tell what it did."""
+
+    def __init__(
+        self,
+        account: Account,
+        call_sid: str,
+        *,
+        line: Line,
+        webhooks: CallWebhooks,
+        http: httpx.AsyncClient,
+    ) -> None:
+        self._account = account
+        self._call_sid = call_sid
+        self._line = line
+        self._webhooks = webhooks
+        self._http = http
+        self.announcements = Announcements()
+        self.path: list[str] = []
+        self.streams: list[MediaStream] = []
+
+    async def follow(self, document: Document) -> CallEnd:
+        """Carry out a document and those it leads to. Cancelling is the caller hanging up."""
+        try:
+            for _ in range(_MOST_DOCUMENTS):
+                outcome = await self._perform_all(document)
+                if isinstance(outcome, CallEnd):
+                    return outcome
+                document = outcome
+        except CallFailed as exc:
+            return exc.end
+        return CallEnd(EndedBy.NETWORK, "too_many_documents")
+
+    async def _perform_all(self, document: Document) -> CallEnd | Document:
+        for warning in document.warnings:
+            self._line.log("twilio_warning", code=12200, why=warning)
+        for verb in document.verbs:
+            self.path.append(verb.name)
+            self._line.log("twiml_verb", verb=verb.name)
+            outcome = await self._perform(verb)
+            if outcome is not None:
+                return outcome
+        return CallEnd(EndedBy.BOT, "twiml_ended")
+
+    async def _perform(self, verb: Verb) -> CallEnd | Document | None:
+        match verb.name:
+            case "Hangup":
+                return CallEnd(EndedBy.BOT, "hangup")
+            case "Reject":
+                return CallEnd(EndedBy.BOT, verb.attributes.get("reason", "rejected"))
+            case "Redirect":
+                return await self._webhooks.go_on(verb.text, verb.attributes.get("method", "POST"))
+            case "Connect":
+                return await self._connect(verb)
+            case "Say" | "Play" | "Pause":
+                await self._announce(verb)
+                await self._line.wait_until(lambda: not self.announcements)
+            case "Gather":
+                return await self._gather(verb)
+            case "Record":
+                return await self._take_message(verb)
+            case "Dial":
+                return await self._dial(verb)
+            case name if name in NOT_EMULATED:
+                self._line.log("twiml_not_emulated", verb=name)
+        return None
+
+    # --- verbs
+
+    async def _connect(self, verb: Verb) -> CallEnd | Document | None:
+        noun = verb.child("Stream")
+        if noun is None:
+            self._line.log("twilio_warning", code=12200, why="<Connect> has nothing to connect")
+            return None
+        end = await self._stream(noun)
+        if end.reason == "broken_pipe" and not self._account.continue_after_broken_pipe:
+            return CallEnd(EndedBy.NETWORK, end.reason)
+        return await self._webhooks.act(verb, {})
+
+    async def _stream(self, noun: Verb) -> StreamEnd:
+        url = self._stream_url(noun.attributes.get("url", ""))
+        if isinstance(url, StreamEnd):
+            return url
+        sids = StreamSids(
+            account_sid=self._account.sid,
+            call_sid=self._call_sid,
+            stream_sid="MZ" + secrets.token_hex(16),
+        )
+        parameters = {
+            child.attributes.get("name", ""): child.attributes.get("value", "")
+            for child in noun.children
+        }
+        stream = MediaStream(
+            sids, parameters, log=self._line.log, on_clear=self._line.cut_bot_sound
+        )
+        self.streams.append(stream)
+        self._line.stream, self._line.on_digit = stream, stream.press
+        callback = _StreamCallback(self._webhooks, noun, sids.stream_sid)
+        callback.send("stream-started")
+        try:
+            headers = {SIGNATURE_HEADER: sign(self._account.auth_token, url)}
+            end = await stream.run(url, headers)
+        except asyncio.CancelledError:
+            callback.send("stream-stopped")
+            raise
+        finally:
+            self._line.stream, self._line.on_digit = None, None
+        self._line.log("stream_ended", reason=end.reason, code=end.code)
+        callback.send("stream-error" if end.code else "stream-stopped", end)
+        return end
+
+    def _stream_url(self, url: str) -> str | StreamEnd:
+        parts = urlsplit(url)
+        if not parts.hostname:
+            return self._refuse(31923, "the URL of the stream is not valid")
+        plain_is_local = parts.scheme == "ws" and _is_loopback(parts.hostname)
+        if parts.scheme != "wss" and not plain_is_local:
+            return self._refuse(31922, "the URL of a stream must begin with wss://")
+        if parts.query:
+            self._line.log("stream_query_stripped")
+        return urlunsplit(parts._replace(query="", fragment=""))
+
+    def _refuse(self, code: int, why: str) -> StreamEnd:
+        self._line.log("twilio_error", code=code, why=why)
+        return StreamEnd("refused", code)
+
+    async def _announce(self, verb: Verb) -> None:
+        match verb.name:
+            case "Pause":
+                length_ms = int(1000 * max(0.0, verb.number("length", 1)))
+                self.announcements.add(silence(length_ms))
+            case "Say":
+                self.announcements.add(await said(verb))
+            case "Play":
+                url = self._webhooks.absolute(verb.text)
+                try:
+                    self.announcements.add(await played(verb, self._http, url))
+                except AnnouncementFailed as exc:
+                    self._line.log("twilio_warning", code=11200, why=str(exc))
+
+    async def _gather(self, verb: Verb) -> Document | None:
+        digits: list[str] = []
+        self._line.on_digit = digits.append
+        for child in verb.children:
+            await self._announce(child)
+        finish = verb.attributes.get("finishOnKey", "#")
+        most = int(verb.number("numDigits", 1000))
+        timeout_ms = int(1000 * verb.number("timeout", 5))
+
+        def complete() -> bool:
+            return len(digits) >= most or (bool(digits) and digits[-1] in finish)
+
+        # The time-out counts from the end of the prompt and again from each key; a key stops it.
+        await self._line.wait_until(lambda: bool(digits) or not self.announcements)
+        self.announcements.clear()
+        n_before = -1
+        while not complete() and len(digits) > n_before:
+            n_before = len(digits)
+            await self._line.wait_until(
+                lambda n=n_before: complete() or len(digits) > n,  # type: ignore[misc]
+                timeout_ms,
+            )
+        self._line.on_digit = None
+        keys = "".join(digits).rstrip(finish) if finish else "".join(digits)
+        if not digits and "actionOnEmptyResult" not in verb.attributes:
+            return None
+        if "action" not in verb.attributes:
+            return await self._webhooks.go_on("", extra={"Digits": keys, "msg": "Gather End"})
+        return await self._webhooks.act(verb, {"Digits": keys, "msg": "Gather End"})
+
+    async def _take_message(self, verb: Verb) -> Document | None:
+        started_ms = self._line.now_ms
+        quiet_ms = int(1000 * verb.number("timeout", 5))
+        longest_ms = int(1000 * verb.number("maxLength", 3600))
+        pressed: list[str] = []
+        self._line.on_digit = pressed.append
+
+        def over() -> bool:
+            heard_ms = max(started_ms, self._line.caller_ear.last_loud_ms)
+            return bool(pressed) or self._line.now_ms - heard_ms >= quiet_ms
+
+        await self._line.wait_until(over, longest_ms)
+        self._line.on_digit = None
+        duration_s = (self._line.now_ms - started_ms) // 1000
+        self._line.log("message_recorded", duration_s=duration_s)
+        extra = {
+            "RecordingSid": "RE" + secrets.token_hex(16),
+            "RecordingDuration": str(duration_s),
+            "Digits": pressed[-1] if pressed else "",
+        }
+        if "action" not in verb.attributes:
+            return await self._webhooks.go_on("", extra=extra)
+        return await self._webhooks.act(verb, extra)
+
+    async def _dial(self, verb: Verb) -> Document | None:
+        """Nobody else lives in this network: a <Dial> is logged and not answered."""
+        number = next((child.text for child in verb.children), verb.text)
+        self._line.log("dialled", pii_number=number)
+        return await self._webhooks.act(verb, {"DialCallStatus": "no-answer"})
+
+
+class _StreamCallback:
+    """The statusCallback of one <Stream>, if it has one."""
+
+    def __init__(self, webhooks: CallWebhooks, noun: Verb, stream_sid: str) -> None:
+        self._webhooks = webhooks
+        self._url = noun.attributes.get("statusCallback")
+        self._name = noun.attributes.get("name", "")
+        self._stream_sid = stream_sid
+
+    def send(self, event: str, end: StreamEnd | None = None) -> None:
+        if self._url is None:
+            return
+        extra = {
+            "StreamSid": self._stream_sid,
+            "StreamName": self._name,
+            "StreamEvent": event,
+        }
+        if end is not None and end.code:
+            extra["StreamError"] = f"{end.code} {end.reason}"
+        self._webhooks.tell(self._url, extra)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
