@@ -1,9 +1,22 @@
-"""What follows a stream; the webhooks themselves are tested in test_web_app.py."""
+"""What follows a stream."""
+
+from urllib.parse import urlencode
+from xml.etree import ElementTree
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from bot.twilio_webhooks import Step, next_step
 from pipelines.call.plan import EndReason
+from tests.bot.line import (
+    FIELDS,
+    TestLine,
+    begin,
+    health_page,
+    redirect_of,
+    running_line,
+    verbs,
+)
 
 
 @pytest.mark.parametrize("reason", [None, *EndReason])
@@ -37,3 +50,96 @@ def test_a_lost_host() -> None:
 
     assert next_step(lost, may_retry=True, host_is_there=True) is Step.RETRY
     assert next_step(lost, may_retry=True, host_is_there=False) is Step.HANG_UP
+
+
+async def end_a_call(line: TestLine, reason: EndReason, attempt: int = 0) -> str:
+    """Run a call that ends for a reason; return what Twilio is then told."""
+    line.call.reason = reason
+    query = f"?attempt={attempt}" if attempt else ""
+    token = await line.announce(path="/twilio/voice" + query)
+    async with line.socket() as websocket:
+        await begin(websocket, token)
+        with pytest.raises(ConnectionClosed):
+            await websocket.recv()
+    fields = {**FIELDS, "CallStatus": "in-progress"}
+    answer = await line.post("/twilio/stream-ended" + query, fields)
+    assert answer.status_code == 200
+    return answer.text
+
+
+FOLLOWS = {
+    EndReason.GOODBYE: (["Hangup"], ["Hangup"]),
+    EndReason.CALLER_SILENT: (["Hangup"], ["Hangup"]),
+    EndReason.TIME_LIMIT: (["Hangup"], ["Hangup"]),
+    EndReason.DRAINED: (["Hangup"], ["Hangup"]),
+    EndReason.HOST_LOST: (["Hangup"], ["Hangup"]),
+    EndReason.FAILED: (["Say", "Redirect"], ["Say", "Hangup"]),
+    EndReason.PROTOCOL_ERROR: (["Say", "Hangup"], ["Say", "Hangup"]),
+}
+
+
+async def test_stream_ended(line: TestLine) -> None:
+    """A call that ended well is hung up; one that failed is apologised for and tried once more."""
+    for reason, (first, second) in FOLLOWS.items():
+        assert verbs(await end_a_call(line, reason)) == first
+        assert verbs(await end_a_call(line, reason, attempt=1)) == second
+
+
+async def test_host_lost_and_found() -> None:
+    """A call that lost its GPU host is tried once more if the host is there again."""
+    async with health_page() as (gpu_url, _), running_line(gpu_url=gpu_url) as line:
+        assert verbs(await end_a_call(line, EndReason.HOST_LOST)) == ["Redirect"]
+        assert verbs(await end_a_call(line, EndReason.HOST_LOST, attempt=1)) == ["Hangup"]
+
+
+async def test_stream_that_never_began(line: TestLine) -> None:
+    """A call whose socket never came is apologised for in its language, and tried once more."""
+    fields = {**FIELDS, "To": "+15550101", "CallStatus": "in-progress"}
+    answer = await line.post("/twilio/stream-ended", fields)
+    say = ElementTree.fromstring(answer.text).find("Say")
+    again = redirect_of(answer.text).removeprefix(line.url)
+    retry = await line.post(again, fields)
+    last = await line.post(redirect_of(retry.text).removeprefix(line.url), fields)
+
+    assert say is not None
+    assert say.attrib["language"] == "zh-CN"
+    assert again == "/twilio/voice?attempt=1"
+    assert verbs(retry.text) == ["Connect", "Redirect"]
+    assert verbs(last.text) == ["Say", "Hangup"]
+
+
+async def test_odd_attempts_are_not_retried(line: TestLine) -> None:
+    """Whatever stands in the query, no call is tried without end."""
+    for attempt in ("-1", "99", "x", "", "1e1", "٣", "0" * 5000):
+        path = "/twilio/stream-ended?" + urlencode({"attempt": attempt})
+
+        assert "Redirect" not in verbs((await line.post(path)).text)
+
+
+async def test_after_the_caller_hung_up(line: TestLine) -> None:
+    """A webhook about a completed call gets a hang-up, not an apology."""
+    answer = await line.post("/twilio/stream-ended", {**FIELDS, "CallStatus": "completed"})
+
+    assert verbs(answer.text) == ["Hangup"]
+
+
+async def test_repeated_webhook(line: TestLine) -> None:
+    """A webhook that Twilio repeats gets the same answer."""
+    first = await end_a_call(line, EndReason.GOODBYE)
+    again = await line.post("/twilio/stream-ended", {**FIELDS, "CallStatus": "in-progress"})
+
+    assert again.text == first
+
+
+async def test_full() -> None:
+    """Beyond the limit of calls, announced ones included, callers hear a busy tone."""
+    async with running_line(max_calls=1) as line:
+        await line.announce("CA1")
+        repeated = await line.post("/twilio/voice", {**FIELDS, "CallSid": "CA1"})
+        busy = await line.post("/twilio/voice", {**FIELDS, "CallSid": "CA2"})
+        answered = await line.post("/twilio/voice?attempt=1", {**FIELDS, "CallSid": "CA2"})
+
+    assert verbs(repeated.text) == ["Connect", "Redirect"]
+    assert verbs(busy.text) == ["Reject"]
+    assert verbs(answered.text) == ["Say", "Hangup"]
+    assert line.metric("calls_turned_away_total", reason="full") == 2
