@@ -11,7 +11,7 @@ from pipecat.audio.dtmf.types import KeypadEntry
 from pipecat.frames.frames import Frame, InputAudioRawFrame, InputDTMFFrame, InterruptionFrame
 from pipecat.serializers.base_serializer import FrameSerializer
 
-from pipelines.audio import LINE_RATE, MODEL_INPUT_RATE, exact_div
+from pipelines.audio import FRAME_MS, LINE_RATE, MODEL_INPUT_RATE, exact_div
 from pipelines.call.caller_audio import CallerAudio
 from pipelines.call.plan import EndReason
 from pipelines.call.recording import CallRecorder
@@ -27,7 +27,6 @@ from telephony.media_stream import (
 from telephony.playout import MarkEcho, Playout
 
 _MULAW_PER_MS = exact_div(LINE_RATE, 1000)
-_NS_PER_MS = 1_000_000
 
 
 class Line:
@@ -52,7 +51,8 @@ class Line:
         self.on_echo: Callable[[MarkEcho], None] = lambda echo: None
         self.on_ended: Callable[[EndReason, str], None] = lambda reason, detail: None
         self._get_time = get_time
-        self.last_media_ms = self._stream_began_ms = self.now_ms()
+        self.last_media_ms = self._stream_began_ms = self._run_shift_ms = self.now_ms()
+        self._run_ends_ms = float("-inf")  # of the unbroken stretch of our sound
 
     def now_ms(self) -> float:
         """One monotonic clock for all of the stream."""
@@ -76,6 +76,9 @@ class Line:
 
     def said(self, media: SendMedia, plays_at_ms: float) -> None:
         """A frame of ours is on its way and will play at that time."""
+        if plays_at_ms > self._run_ends_ms + FRAME_MS:
+            self._run_shift_ms = self._stream_began_ms  # a better guess must not tear a run apart
+        self._run_ends_ms = plays_at_ms + FRAME_MS
         if self.recorder is not None:
             self.recorder.bot(media.mulaw, self._stream_ms(plays_at_ms))
 
@@ -93,13 +96,13 @@ class Line:
             self.on_echo(echo)
 
     def _stream_ms(self, now_ms: float) -> int:
-        return max(round(now_ms - self._stream_began_ms), 0)
+        return max(round(now_ms - self._run_shift_ms), 0)
 
 
 class TwilioLineSerializer(FrameSerializer):
     """Media-stream messages to frames, and interruptions to `clear`.
 
-    In: `media` becomes InputAudioRawFrame at the model's rate, its timestamp in `pts`; `dtmf`
+    In: `media` becomes InputAudioRawFrame at the model's rate, its timestamp in `metadata`; `dtmf`
     becomes InputDTMFFrame; marks go to the play-out; `stop`, and anything malformed, ends the line.
     Out: only `clear`. Sound is sent by the transport, which knows when each frame is due.
     """
@@ -144,5 +147,5 @@ class TwilioLineSerializer(FrameSerializer):
         if not pcm16:
             return None
         frame = InputAudioRawFrame(audio=pcm16, sample_rate=MODEL_INPUT_RATE, num_channels=1)
-        frame.pts = media.timestamp_ms * _NS_PER_MS
+        frame.metadata["timestamp_ms"] = media.timestamp_ms
         return frame

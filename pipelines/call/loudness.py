@@ -1,38 +1,49 @@
-"""Loudness of a running stream by ITU-R BS.1770, a few microseconds a window."""
+"""Loudness of short windows by ITU-R BS.1770, ten microseconds a window."""
 
+from functools import cache
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import signal
 
 from pipelines.audio import pcm16_to_float
 
 _FLOOR: Final = 1e-12  # -120 dB: what counts as no sound at all
+_OFFSET_LU: Final = -0.691
 
 # Stages of the K-weighting, as the standard's analogue prototypes: head shelf, then high pass.
 _SHELF_HZ, _SHELF_DB, _SHELF_Q = 1681.974450955533, 3.999843853973347, 0.7071752369554196
-_HIGH_PASS_HZ, _HIGH_PASS_Q = 38.13547087602444, 0.5003270373238773
 _SHELF_SLOPE: Final = 0.4996667741545416
-_OFFSET_LU: Final = -0.691
+_HIGH_PASS_HZ, _HIGH_PASS_Q = 38.13547087602444, 0.5003270373238773
 
 
-class Loudness:
-    """The loudness of each window in LUFS; the filter's memory runs on between windows."""
+def window_lufs(pcm16: bytes, sample_rate: int) -> float:
+    """Loudness of a window of mono s16, by itself; at least two samples.
 
-    def __init__(self, sample_rate: int) -> None:
-        self._filter = _k_weighting(sample_rate)
-        self._memory = np.zeros((len(self._filter), 2))
-
-    def window_lufs(self, pcm16: bytes) -> float:
-        """Loudness of the next samples, mono s16; at least one."""
-        weighted, self._memory = signal.sosfilt(
-            self._filter, pcm16_to_float(pcm16), zi=self._memory
-        )
-        power = float(np.dot(weighted, weighted)) / len(weighted)
-        return _OFFSET_LU + 10 * float(np.log10(power + _FLOOR))
+    The weighting is applied to the window's spectrum: what a filter's memory would carry over from
+    the window before does not count.
+    """
+    pcm = pcm16_to_float(pcm16)
+    spectrum = np.fft.rfft(pcm)
+    power = np.dot(spectrum.real**2 + spectrum.imag**2, _power_weights(len(pcm), sample_rate))
+    return _OFFSET_LU + 10 * float(np.log10(power + _FLOOR))
 
 
-def _k_weighting(sample_rate: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+@cache
+def _power_weights(n_samples: int, sample_rate: int) -> NDArray[np.float64]:
+    """What each bin of a real spectrum adds to the mean square of the weighted window."""
+    frequencies = np.fft.rfftfreq(n_samples, 1 / sample_rate)
+    _, response = signal.sosfreqz(_k_weighting(sample_rate), frequencies, fs=sample_rate)
+    both_sides = np.full(len(frequencies), 2.0)
+    both_sides[0] = 1.0
+    if n_samples % 2 == 0:
+        both_sides[-1] = 1.0
+    weights: NDArray[np.float64] = both_sides * np.abs(response) ** 2 / n_samples**2
+    return weights
+
+
+def _k_weighting(sample_rate: int) -> NDArray[np.float64]:
     """The two biquads, shape [2, 6], for any rate."""
     k = np.tan(np.pi * _SHELF_HZ / sample_rate)
     high = 10 ** (_SHELF_DB / 20)

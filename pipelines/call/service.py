@@ -262,8 +262,9 @@ class GLMVoiceRealtimeLLMService(LLMService[GLMVoiceLLMAdapter]):
         await super().process_frame(frame, direction)
         if isinstance(frame, InterruptionFrame):
             cuts = self._cuts()
-            await self.push_frame(frame, direction)  # first: silence does not wait for the host
-            await self._interrupt(cuts)
+            cancelled = self._replies.interrupt(cuts)  # first: no more sound of it from here on
+            await self.push_frame(frame, direction)
+            await self._tell_cut(cancelled, cuts)
         elif isinstance(frame, TTSSpeakFrame):
             await self._ask(Request(instructions=SAY.format(text=frame.text)))
         elif isinstance(frame, LLMContextFrame):
@@ -348,8 +349,9 @@ class GLMVoiceRealtimeLLMService(LLMService[GLMVoiceLLMAdapter]):
         """Stop what is being said or about to be, as if the caller had spoken."""
         if self._replies.any_unheard:
             cuts = self._cuts()
+            cancelled = self._replies.interrupt(cuts)
             await self.broadcast_interruption()  # type: ignore[no-untyped-call]
-            await self._interrupt(cuts)
+            await self._tell_cut(cancelled, cuts)
 
     async def _take_context(self, context: LLMContext, direction: FrameDirection) -> None:
         first, self._context = not self._begun, context
@@ -429,8 +431,8 @@ class GLMVoiceRealtimeLLMService(LLMService[GLMVoiceLLMAdapter]):
         self._idle.set()
         await self._call_event_handler("on_reply_done", reply)
 
-    async def _interrupt(self, cuts: list[Cut]) -> None:
-        await self._finish_reply(self._replies.interrupt(cuts))
+    async def _tell_cut(self, cancelled: Reply | None, cuts: list[Cut]) -> None:
+        await self._finish_reply(cancelled)
         for cut in cuts:
             await self._call_event_handler("on_reply_cut", cut.reply, cut.heard_ms)
 

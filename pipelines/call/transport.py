@@ -132,7 +132,8 @@ class TwilioOutput(FastAPIWebsocketOutputTransport):
     def __init__(
         self, transport: "TwilioTransport", client: Any, params: FastAPIWebsocketParams, line: Line
     ) -> None:
-        super().__init__(transport, client, params, name=f"{transport.name}#output")
+        name = f"{transport.name}#output"
+        super().__init__(transport, client, params, name=name, enable_direct_mode=True)
         self.n_dropped = 0  # sounds and frames that found the queue full
         self.n_lost_marks = 0
         self._events = transport

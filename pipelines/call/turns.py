@@ -23,7 +23,7 @@ from pipecat.turns.user_stop import TurnAnalyzerUserTurnStopStrategy
 from pipecat.turns.user_turn_strategies import UserTurnStrategies
 
 from pipelines.audio import MODEL_INPUT_RATE
-from pipelines.call.loudness import Loudness
+from pipelines.call.loudness import window_lufs
 
 VAD: Final = VADParams()  # stock: confidence 0.7, start 0.2 s, stop 0.2 s, volume 0.6
 SMART_TURN: Final = SmartTurnParams(stop_secs=1.5)  # an unfinished sentence waits half as long
@@ -52,7 +52,7 @@ def _smart_turn() -> Any:
 
 
 def warm_up() -> None:
-    """Load both models and run each once. Blocks for some 100 ms: before calls are accepted."""
+    """Load both models and run each once. Blocks for some 200 ms: before calls are accepted."""
     vad = LineVADAnalyzer()
     vad.set_sample_rate(MODEL_INPUT_RATE)
     vad.voice_confidence(bytes(2 * vad.num_frames_required()))
@@ -75,7 +75,6 @@ class LineVADAnalyzer(SileroVADAnalyzer):
         self._model.reset_states()  # type: ignore[no-untyped-call]
         self._windows_since_reset = 0
         self._low_confidence_windows = 0
-        self._loudness: Loudness | None = None
         self._volume = 0.0
         self._n_quiet = 0  # windows in a row under min_volume
 
@@ -101,10 +100,8 @@ class LineVADAnalyzer(SileroVADAnalyzer):
         return self._volume
 
     def _window_volume(self, audio: bytes) -> float:
-        if self._loudness is None:
-            self._loudness = Loudness(self.sample_rate)
         low, high = _LOUDNESS_RANGE_LUFS
-        volume = (self._loudness.window_lufs(audio) - low) / (high - low)
+        volume = (window_lufs(audio, self.sample_rate) - low) / (high - low)
         decayed = self._volume + _VOLUME_DECAY * (volume - self._volume)
         return min(max(volume, decayed, 0.0), 1.0)
 

@@ -245,7 +245,12 @@ async def answering(
     app = FastAPI()
     app.websocket("/media")(handler)
     config = uvicorn.Config(
-        app, host="127.0.0.1", port=0, log_level="error", ws="websockets-sansio"
+        app,
+        host="127.0.0.1",
+        port=0,
+        log_level="error",
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
     )
     server = uvicorn.Server(config)
     config.load()

@@ -314,7 +314,7 @@ async def test_nothing_is_left_of_a_call() -> None:
             await eventually(lambda: all(s.is_closed for s in model.sessions))
             gc.collect()
             names = sorted(task.get_name() for task in asyncio.all_tasks())
-            counts.append((len(names), len([o for o in gc.get_objects() if isinstance(o, Line)])))
+            counts.append((len(names), sum(type(thing) is Line for thing in gc.get_objects())))
 
     assert len(set(counts)) == 1, (counts, names)
     assert counts[0][1] == 0
