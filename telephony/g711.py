@@ -16,7 +16,6 @@ __all__ = [
     "SAMPLE_RATE",
     "SILENCE",
     "mulaw_to_pcm16",
-    "n_frames_to_ms",
     "pad_to_frames",
     "pcm16_to_mulaw",
 ]
@@ -44,8 +43,3 @@ def pcm16_to_mulaw(pcm16: bytes) -> bytes:
 def pad_to_frames(mulaw: bytes) -> bytes:
     """Fill up with silence to a whole number of 160-byte frames."""
     return mulaw + bytes([SILENCE]) * (-len(mulaw) % FRAME_BYTES)
-
-
-def n_frames_to_ms(n_frames: int) -> int:
-    """Duration of a number of frames."""
-    return n_frames * FRAME_MS

@@ -69,7 +69,6 @@ class _End:
 
 @dataclass(slots=True)
 class _PendingMark:
-    epoch: int
     frame: int  # all frames before this number are proven by the echo
     label: str
     ceiling_frame: int | None = None  # set by a clear
@@ -226,11 +225,6 @@ class Playout:
         """Audio pushed but not yet sent."""
         return self._n_queued * FRAME_MS
 
-    @property
-    def sent_ms(self) -> int:
-        """Audio sent in the whole call."""
-        return self._n_sent * FRAME_MS
-
     def playing_until_ms(self) -> float:
         """When Twilio's buffer runs dry by our clock; minus infinity after a clear."""
         return self._play_end_ms
@@ -269,7 +263,7 @@ class Playout:
         name = f"e{self.n_clears}-f{self._n_sent}-m{self._n_marks}"
         if len(self._pending) >= MAX_PENDING_MARKS:
             del self._pending[next(iter(self._pending))]
-        self._pending[name] = _PendingMark(self.n_clears, self._n_sent, label)
+        self._pending[name] = _PendingMark(self._n_sent, label)
         return SendMark(self._stream_sid, name)
 
     def _clock_frame(self, now_ms: float) -> int:

@@ -61,6 +61,16 @@ async def running_web() -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]
         yield process, url
 
 
+@asynccontextmanager
+async def media_socket(url: str) -> AsyncIterator[None]:
+    """A signed media socket that says nothing."""
+    media_url = "ws" + url.removeprefix("http") + "/twilio/media"
+    signature = RequestValidator(TOKEN).compute_signature(media_url, {})
+    headers = {"X-Twilio-Signature": signature}
+    async with connect(media_url, additional_headers=headers, proxy=None):
+        yield
+
+
 async def draining(http: httpx.AsyncClient, url: str) -> None:
     """Return once the process says that it drains."""
     async with asyncio.timeout(5):
@@ -93,10 +103,7 @@ async def test_no_port_no_start() -> None:
 async def test_signals() -> None:
     """SIGTERM drains: calls are turned away while a socket is open, then the exit code is 0."""
     async with running_web() as (process, url), httpx.AsyncClient(trust_env=False) as http:
-        media_url = "ws" + url.removeprefix("http") + "/twilio/media"
-        signature = RequestValidator(TOKEN).compute_signature(media_url, {})
-        headers = {"X-Twilio-Signature": signature}
-        async with connect(media_url, additional_headers=headers, proxy=None):
+        async with media_socket(url):
             process.send_signal(signal.SIGTERM)
             await draining(http, url)
             signature = RequestValidator(TOKEN).compute_signature(url + "/twilio/voice", FIELDS)
@@ -113,14 +120,14 @@ async def test_signals() -> None:
 
 async def test_second_signal() -> None:
     """A second SIGTERM ends the process at once, whoever is on the line."""
-    async with running_web() as (process, url), httpx.AsyncClient(trust_env=False) as http:
-        media_url = "ws" + url.removeprefix("http") + "/twilio/media"
-        signature = RequestValidator(TOKEN).compute_signature(media_url, {})
-        headers = {"X-Twilio-Signature": signature}
-        async with connect(media_url, additional_headers=headers, proxy=None):
-            process.send_signal(signal.SIGTERM)
-            await draining(http, url)
-            process.send_signal(signal.SIGTERM)
-            await asyncio.wait_for(process.wait(), 2)
+    async with (
+        running_web() as (process, url),
+        httpx.AsyncClient(trust_env=False) as http,
+        media_socket(url),
+    ):
+        process.send_signal(signal.SIGTERM)
+        await draining(http, url)
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.wait(), 2)
 
     assert process.returncode == -signal.SIGTERM

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from telephony.g711 import (
     FRAME_BYTES,
+    FRAME_MS,
     SAMPLE_RATE,
     SILENCE,
     mulaw_to_pcm16,
-    n_frames_to_ms,
     pad_to_frames,
     pcm16_to_mulaw,
 )
@@ -61,4 +61,4 @@ def test_padding_gives_whole_frames(mulaw: bytes) -> None:
 
 def test_a_second_is_fifty_frames() -> None:
     """Frames, bytes and time agree."""
-    assert n_frames_to_ms(SAMPLE_RATE // FRAME_BYTES) == 1000
+    assert SAMPLE_RATE // FRAME_BYTES * FRAME_MS == 1000
