@@ -9,30 +9,22 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import singledispatchmethod
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from openai.types.realtime import (
-    ConversationItemAdded,
-    ConversationItemDeletedEvent,
     ConversationItemDeleteEvent,
-    ConversationItemDone,
     ConversationItemRetrieveEvent,
-    ConversationItemTruncatedEvent,
     ConversationItemTruncateEvent,
     InputAudioBufferAppendEvent,
-    InputAudioBufferClearedEvent,
     InputAudioBufferClearEvent,
     InputAudioBufferCommitEvent,
-    InputAudioBufferCommittedEvent,
-    InputAudioBufferSpeechStartedEvent,
-    InputAudioBufferSpeechStoppedEvent,
     RealtimeConversationItemAssistantMessage,
     RealtimeConversationItemFunctionCallOutput,
     ResponseCancelEvent,
 )
-from openai.types.realtime.realtime_server_event import ConversationItemRetrieved
 
 from pipelines.audio import Pcm
+from pipelines.realtime import events
 from pipelines.realtime.audio_format import SoundDecoder
 from pipelines.realtime.history import History, Item, spoken_content, user_speech
 from pipelines.realtime.model import Role, SpeechModel, Tool
@@ -42,7 +34,6 @@ from pipelines.realtime.protocol import (
     ItemCreate,
     Message,
     NewItem,
-    dump,
     new_id,
     parse,
     server_error,
@@ -54,7 +45,6 @@ from pipelines.realtime.wire_types import (
     FunctionTool,
     ResponseCreate,
     ResponseParams,
-    SessionEvent,
     SessionUpdate,
 )
 
@@ -80,7 +70,7 @@ class Conversation:
     def __init__(self, model: SpeechModel, send: Callable[[str], None]) -> None:
         self.id = new_id("sess")
         self.totals = Totals()
-        self._emit: Emit = lambda event: send(dump(event))
+        self._emit: Emit = lambda event: send(events.dump(event))
         self._model = model
         self._config = SessionConfig()
         self._configured: tuple[str, tuple[FunctionTool, ...]] = ("", ())
@@ -99,6 +89,11 @@ class Conversation:
     def is_replying(self) -> bool:
         """Whether `step` has work to do."""
         return self._response is not None
+
+    @property
+    def sound_ms(self) -> int:
+        """How much sound of the reply under way has been sent; 0 without one."""
+        return self._response.sound_ms if self._response is not None else 0
 
     def handle(self, message: str | bytes) -> None:
         """Do what one message asks."""
@@ -184,11 +179,7 @@ class Conversation:
         self._turn_samples = 0
         if self._detector is not None:
             self._detector.reset()
-        self._emit(
-            InputAudioBufferClearedEvent(
-                type="input_audio_buffer.cleared", event_id=new_id("event")
-            )
-        )
+        self._emit(events.buffer_cleared())
 
     @_do.register
     def _create_item(self, event: ItemCreate) -> None:
@@ -206,11 +197,7 @@ class Conversation:
     @_do.register
     def _retrieve(self, event: ConversationItemRetrieveEvent) -> None:
         item = self._history.find(event.item_id, code="item_retrieve_invalid_item_id")
-        self._emit(
-            ConversationItemRetrieved(
-                type="conversation.item.retrieved", event_id=new_id("event"), item=item.wire
-            )
-        )
+        self._emit(events.item_retrieved(item.wire))
 
     @_do.register
     def _truncate(self, event: ConversationItemTruncateEvent) -> None:
@@ -230,15 +217,7 @@ class Conversation:
         item.audio_ms = min(item.audio_ms, event.audio_end_ms)
         if isinstance(item.wire, RealtimeConversationItemAssistantMessage):
             item.wire.content = spoken_content("")  # which words were heard is not known
-        self._emit(
-            ConversationItemTruncatedEvent(
-                type="conversation.item.truncated",
-                event_id=new_id("event"),
-                item_id=event.item_id,
-                content_index=0,
-                audio_end_ms=event.audio_end_ms,
-            )
-        )
+        self._emit(events.item_truncated(event.item_id, event.audio_end_ms))
 
     @_do.register
     def _delete(self, event: ConversationItemDeleteEvent) -> None:
@@ -247,13 +226,7 @@ class Conversation:
         if item.in_model:
             self._session.delete(event.item_id)
         self._history.remove(event.item_id)
-        self._emit(
-            ConversationItemDeletedEvent(
-                type="conversation.item.deleted",
-                event_id=new_id("event"),
-                item_id=event.item_id,
-            )
-        )
+        self._emit(events.item_deleted(event.item_id))
 
     @_do.register
     def _respond(self, event: ResponseCreate) -> None:
@@ -286,27 +259,13 @@ class Conversation:
 
     def _turn_started(self, signal: SpeechStarted) -> None:
         self._turn_item_id = new_id("item")
-        self._emit(
-            InputAudioBufferSpeechStartedEvent(
-                type="input_audio_buffer.speech_started",
-                event_id=new_id("event"),
-                audio_start_ms=signal.audio_start_ms,
-                item_id=self._turn_item_id,
-            )
-        )
+        self._emit(events.speech_started(self._turn_item_id, signal.audio_start_ms))
         detection = self._config.turn_detection
         if detection is not None and detection.interrupt_response:
             self._cancel_response("turn_detected")
 
     def _turn_stopped(self, signal: SpeechStopped) -> None:
-        self._emit(
-            InputAudioBufferSpeechStoppedEvent(
-                type="input_audio_buffer.speech_stopped",
-                event_id=new_id("event"),
-                audio_end_ms=signal.audio_end_ms,
-                item_id=self._turn_item_id,
-            )
-        )
+        self._emit(events.speech_stopped(self._turn_item_id, signal.audio_end_ms))
         self._history.check_new(None)
         self._commit_turn(self._turn_item_id)
         detection = self._config.turn_detection
@@ -328,14 +287,7 @@ class Conversation:
     def _commit_turn(self, item_id: str) -> None:
         n_tokens = self._session.commit_audio(item_id)
         self._turn_samples = 0
-        self._emit(
-            InputAudioBufferCommittedEvent(
-                type="input_audio_buffer.committed",
-                event_id=new_id("event"),
-                item_id=item_id,
-                previous_item_id=self._history.last_id,
-            )
-        )
+        self._emit(events.buffer_committed(item_id, self._history.last_id))
         self._show_item(item_id, Item(wire=user_speech(item_id), n_audio_tokens=n_tokens))
 
     # ---- replies
@@ -401,23 +353,11 @@ class Conversation:
 
     def _show_item(self, item_id: str, item: Item) -> None:
         previous = self._history.add(item_id, item)
-        for kind, name in (
-            (ConversationItemAdded, "conversation.item.added"),
-            (ConversationItemDone, "conversation.item.done"),
-        ):
-            self._emit(
-                kind(
-                    type=name,
-                    event_id=new_id("event"),
-                    previous_item_id=previous,
-                    item=item.wire,
-                )
-            )
+        self._emit(events.item_added(item.wire, previous))
+        self._emit(events.item_done(item.wire, previous))
 
-    def _show_session(self, kind: str) -> None:
-        self._emit(
-            SessionEvent(type=kind, event_id=new_id("event"), session=self._config.shown(self.id))
-        )
+    def _show_session(self, kind: Literal["session.created", "session.updated"]) -> None:
+        self._emit(events.session_shown(kind, self._config.shown(self.id)))
 
     def _new_decoder(self) -> SoundDecoder:
         return SoundDecoder(self._config.input_format, self._model.input_sample_rate)

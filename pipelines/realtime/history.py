@@ -65,6 +65,20 @@ class History:
         self._items[item_id] = item
         return previous
 
+    def before(self, item_id: str) -> str | None:
+        """The id of the item before one that is there, or None."""
+        previous = None
+        for one in self._items:
+            if one == item_id:
+                return previous
+            previous = one
+        raise KeyError(item_id)
+
+    def spoken(self, item_id: str, *, n_audio_tokens: int, audio_ms: int) -> None:
+        """Note how much was said in a reply that is there."""
+        item = self._items[item_id]
+        item.n_audio_tokens, item.audio_ms = n_audio_tokens, audio_ms
+
     def find(self, item_id: str, *, code: str) -> Item:
         """The item of this id. Raises ClientMistake with `code` if there is none."""
         item = self._items.get(item_id)
@@ -106,6 +120,19 @@ def assistant_message(item_id: str) -> RealtimeConversationItemAssistantMessage:
         role="assistant",
         status="in_progress",
         content=[],
+    )
+
+
+def function_call(item_id: str, call_id: str, name: str) -> RealtimeConversationItemFunctionCall:
+    """A tool call whose arguments are still to come."""
+    return RealtimeConversationItemFunctionCall(
+        id=item_id,
+        object="realtime.item",
+        type="function_call",
+        status="in_progress",
+        call_id=call_id,
+        name=name,
+        arguments="",
     )
 
 

@@ -107,11 +107,6 @@ def new_id(kind: str) -> str:
     return f"{kind}_{secrets.token_hex(10)}"
 
 
-def dump(event: BaseModel) -> str:
-    """An event as JSON: what was set is sent, nulls that were set included."""
-    return event.model_dump_json(exclude_unset=True)
-
-
 def parse(message: str | bytes) -> ClientEvent:
     """Read one message. Raises ClientMistake, which carries the event's id if it had one."""
     body = _json_object(message)

@@ -6,8 +6,6 @@ from typing import Final, Literal
 
 from openai import BaseModel
 from openai.types.realtime import (
-    ConversationItemAdded,
-    ConversationItemDone,
     RealtimeConversationItemAssistantMessage,
     RealtimeConversationItemFunctionCall,
     RealtimeResponse,
@@ -15,26 +13,20 @@ from openai.types.realtime import (
     RealtimeResponseUsage,
     RealtimeResponseUsageInputTokenDetails,
     RealtimeResponseUsageOutputTokenDetails,
-    ResponseAudioDeltaEvent,
-    ResponseAudioDoneEvent,
-    ResponseAudioTranscriptDeltaEvent,
-    ResponseAudioTranscriptDoneEvent,
-    ResponseContentPartAddedEvent,
-    ResponseContentPartDoneEvent,
-    ResponseCreatedEvent,
-    ResponseDoneEvent,
-    ResponseFunctionCallArgumentsDeltaEvent,
-    ResponseFunctionCallArgumentsDoneEvent,
-    ResponseOutputItemAddedEvent,
-    ResponseOutputItemDoneEvent,
 )
 from openai.types.realtime.realtime_response_status import Error
-from openai.types.realtime.response_content_part_added_event import Part as AddedPart
-from openai.types.realtime.response_content_part_done_event import Part as DonePart
 
 from pipelines.audio import NO_SOUND, Pcm
+from pipelines.realtime import events
 from pipelines.realtime.audio_format import SoundEncoder, rate_of
-from pipelines.realtime.history import History, Item, assistant_message, spoken_content
+from pipelines.realtime.events import Place
+from pipelines.realtime.history import (
+    History,
+    Item,
+    assistant_message,
+    function_call,
+    spoken_content,
+)
 from pipelines.realtime.model import Reply, Step, StopReason, ToolCall
 from pipelines.realtime.protocol import new_id
 from pipelines.realtime.session_config import SessionConfig
@@ -43,7 +35,8 @@ PIECE_MS: Final = 200  # the longest piece of sound in one event
 
 Emit = Callable[[BaseModel], None]
 CancelReason = Literal["turn_detected", "client_cancelled"]
-Status = Literal["completed", "cancelled", "failed", "incomplete"]
+Status = Literal["in_progress", "completed", "cancelled", "failed", "incomplete"]
+OutputItem = RealtimeConversationItemAssistantMessage | RealtimeConversationItemFunctionCall
 
 
 @dataclass(slots=True)
@@ -83,6 +76,7 @@ class ResponseStream:
         self._metadata = metadata
         self._history = history
         self._emit = emit
+        self._place = Place(self.id, item_id, 0)  # of the spoken item, which comes first
         self._encoder = SoundEncoder(model_rate, config.output_format)
         self._wire_rate = rate_of(config.output_format)
         self._n_wire_samples = 0
@@ -90,19 +84,18 @@ class ResponseStream:
         self._unsent: Pcm = NO_SOUND
         self._transcript: list[str] = []
         self._message: RealtimeConversationItemAssistantMessage | None = None
-        self._output: list[
-            RealtimeConversationItemAssistantMessage | RealtimeConversationItemFunctionCall
-        ] = []
-        emit(
-            ResponseCreatedEvent(
-                type="response.created", event_id=new_id("event"), response=self._shown(None, None)
-            )
-        )
+        self._output: list[OutputItem] = []
+        emit(events.response_created(self._shown("in_progress")))
 
     @property
     def has_output(self) -> bool:
         """Whether the reply has become an item."""
         return bool(self._output)
+
+    @property
+    def sound_ms(self) -> int:
+        """How much sound has been sent."""
+        return self._n_wire_samples * 1000 // self._wire_rate
 
     def step(self) -> None:
         """Do one bounded piece of work; emits what it brought."""
@@ -134,196 +127,79 @@ class ResponseStream:
         self.tokens.n_text += step.n_text_tokens
         self.tokens.n_audio += step.n_audio_tokens
         if step.text:
-            self._say(step.text)
+            self._open_message()
+            self._transcript.append(step.text)
+            self._emit(events.speech_text(self._place, step.text))
         if len(step.pcm):
+            self._open_message()
             self._unsent = step.pcm
             self._send_piece()
 
-    def _say(self, text: str) -> None:
-        self._open_message()
-        self._transcript.append(text)
-        self._emit(
-            ResponseAudioTranscriptDeltaEvent(
-                type="response.output_audio_transcript.delta",
-                event_id=new_id("event"),
-                response_id=self.id,
-                item_id=self.item_id,
-                output_index=0,
-                content_index=0,
-                delta=text,
-            )
-        )
-
     def _send_piece(self) -> None:
-        self._open_message()
         piece = self._unsent[: self._piece_samples]
         self._unsent = self._unsent[self._piece_samples :]
         self._send_sound(*self._encoder.encode(piece))
 
     def _send_sound(self, delta: str, n_samples: int) -> None:
-        if not n_samples:
-            return
-        self._n_wire_samples += n_samples
-        self._emit(
-            ResponseAudioDeltaEvent(
-                type="response.output_audio.delta",
-                event_id=new_id("event"),
-                response_id=self.id,
-                item_id=self.item_id,
-                output_index=0,
-                content_index=0,
-                delta=delta,
-            )
-        )
+        if n_samples:
+            self._n_wire_samples += n_samples
+            self._emit(events.speech_sound(self._place, delta))
 
     def _open_message(self) -> None:
-        if self._message is not None:
-            return
-        self._message = assistant_message(self.item_id)
-        self._added(self._message, self.item_id, Item(wire=self._message, is_spoken_reply=True))
-        self._emit(
-            ResponseContentPartAddedEvent(
-                type="response.content_part.added",
-                event_id=new_id("event"),
-                response_id=self.id,
-                item_id=self.item_id,
-                output_index=0,
-                content_index=0,
-                part=AddedPart(type="audio", transcript=""),
-            )
-        )
-
-    def _added(
-        self,
-        wire: RealtimeConversationItemAssistantMessage | RealtimeConversationItemFunctionCall,
-        item_id: str,
-        item: Item,
-    ) -> None:
-        self._output.append(wire)
-        previous = self._history.add(item_id, item)
-        self._emit(
-            ResponseOutputItemAddedEvent(
-                type="response.output_item.added",
-                event_id=new_id("event"),
-                response_id=self.id,
-                output_index=len(self._output) - 1,
-                item=wire,
-            )
-        )
-        self._emit(
-            ConversationItemAdded(
-                type="conversation.item.added",
-                event_id=new_id("event"),
-                previous_item_id=previous,
-                item=wire,
-            )
-        )
-
-    def _item_done(
-        self, wire: RealtimeConversationItemAssistantMessage | RealtimeConversationItemFunctionCall
-    ) -> None:
-        self._emit(
-            ConversationItemDone(type="conversation.item.done", event_id=new_id("event"), item=wire)
-        )
-        self._emit(
-            ResponseOutputItemDoneEvent(
-                type="response.output_item.done",
-                event_id=new_id("event"),
-                response_id=self.id,
-                output_index=self._output.index(wire),
-                item=wire,
-            )
-        )
+        if self._message is None:
+            self._message = assistant_message(self.item_id)
+            item = Item(wire=self._message, is_spoken_reply=True)
+            self._add_output(self._place, self._message, item)
+            self._emit(events.speech_opened(self._place))
 
     def _close_message(self, status: Literal["completed", "incomplete"]) -> None:
-        message = self._message
+        message, self._message = self._message, None
         if message is None:
             return
-        self._message = None
         transcript = "".join(self._transcript)
         message.status = status
         message.content = spoken_content(transcript)
-        item = self._history.find(self.item_id, code="unreachable")
-        item.n_audio_tokens = self.tokens.n_audio
-        item.audio_ms = self._n_wire_samples * 1000 // self._wire_rate
-        place = {
-            "response_id": self.id,
-            "item_id": self.item_id,
-            "output_index": 0,
-            "content_index": 0,
-        }
-        self._emit(
-            ResponseAudioDoneEvent(
-                type="response.output_audio.done", event_id=new_id("event"), **place
-            )
+        self._history.spoken(
+            self.item_id,
+            n_audio_tokens=self.tokens.n_audio,
+            audio_ms=self.sound_ms,
         )
-        self._emit(
-            ResponseAudioTranscriptDoneEvent(
-                type="response.output_audio_transcript.done",
-                event_id=new_id("event"),
-                transcript=transcript,
-                **place,
-            )
-        )
-        self._emit(
-            ResponseContentPartDoneEvent(
-                type="response.content_part.done",
-                event_id=new_id("event"),
-                part=DonePart(type="audio", transcript=transcript),
-                **place,
-            )
-        )
-        self._item_done(message)
+        for event in events.speech_closed(self._place, transcript):
+            self._emit(event)
+        self._output_done(self._place, message)
 
     def _call_tool(self, call: ToolCall) -> None:
         # a reply that is nothing but a call is the call; after words, the call is an item beside it
-        item_id = new_id("item") if self._output else self.item_id
-        in_model = not self._output
-        wire = RealtimeConversationItemFunctionCall(
-            id=item_id,
-            object="realtime.item",
-            type="function_call",
-            status="in_progress",
-            call_id=new_id("call"),
-            name=call.name,
-            arguments="",
-        )
-        self._added(wire, item_id, Item(wire=wire, in_model=in_model))
-        place = {
-            "response_id": self.id,
-            "item_id": item_id,
-            "output_index": len(self._output) - 1,
-            "call_id": wire.call_id,
-        }
-        self._emit(
-            ResponseFunctionCallArgumentsDeltaEvent(
-                type="response.function_call_arguments.delta",
-                event_id=new_id("event"),
-                delta=call.arguments,
-                **place,
-            )
-        )
-        self._emit(
-            ResponseFunctionCallArgumentsDoneEvent(
-                type="response.function_call_arguments.done",
-                event_id=new_id("event"),
-                name=call.name,
-                arguments=call.arguments,
-                **place,
-            )
-        )
+        is_alone = not self._output
+        item_id = self.item_id if is_alone else new_id("item")
+        place = Place(self.id, item_id, len(self._output))
+        call_id = new_id("call")
+        wire = function_call(item_id, call_id, call.name)
+        self._add_output(place, wire, Item(wire=wire, in_model=is_alone))
+        for event in events.call_arguments(place, call_id, call.name, call.arguments):
+            self._emit(event)
         wire.arguments = call.arguments
         wire.status = "completed"
-        self._item_done(wire)
+        self._output_done(place, wire)
+
+    def _add_output(self, place: Place, wire: OutputItem, item: Item) -> None:
+        self._output.append(wire)
+        previous = self._history.add(place.item_id, item)
+        self._emit(events.output_item_added(place, wire))
+        self._emit(events.item_added(wire, previous))
+
+    def _output_done(self, place: Place, wire: OutputItem) -> None:
+        self._emit(events.item_done(wire, self._history.before(place.item_id)))
+        self._emit(events.output_item_done(place, wire))
 
     def _end(self, stop: StopReason) -> None:
         if self._message is not None:
             self._send_sound(*self._encoder.flush())
-        whole = stop in (StopReason.END, StopReason.TOOL_CALL)
-        self._close_message("completed" if whole else "incomplete")
+        is_whole = stop in (StopReason.END, StopReason.TOOL_CALL)
+        self._close_message("completed" if is_whole else "incomplete")
         if stop is StopReason.TOOL_CALL and self._reply.tool_call is not None:
             self._call_tool(self._reply.tool_call)
-        if whole:
+        if is_whole:
             self._finish("completed", RealtimeResponseStatus(type="completed"))
         else:
             self._finish("incomplete", _cut_short(stop))
@@ -332,45 +208,39 @@ class ResponseStream:
         self.is_done = True
         self.tokens.n_prompt = self._reply.n_prompt_tokens
         self._unsent = NO_SOUND
-        self._emit(
-            ResponseDoneEvent(
-                type="response.done",
-                event_id=new_id("event"),
-                response=self._shown(status, details),
-            )
-        )
+        response = self._shown(status)
+        response.status_details = details
+        response.usage = _usage(self.tokens)
+        self._emit(events.response_done(response))
 
-    def _shown(
-        self, status: Status | None, details: RealtimeResponseStatus | None
-    ) -> RealtimeResponse:
-        limit = self._config.max_output_tokens
+    def _shown(self, status: Status) -> RealtimeResponse:
         return RealtimeResponse(
             id=self.id,
             object="realtime.response",
-            status=status or "in_progress",
-            status_details=details,
+            status=status,
+            status_details=None,
             output=list(self._output),
             output_modalities=["audio"],
-            max_output_tokens=limit,
+            max_output_tokens=self._config.max_output_tokens,
             metadata=self._metadata,
-            usage=self._usage() if status else None,
+            usage=None,
         )
 
-    def _usage(self) -> RealtimeResponseUsage:
-        tokens = self.tokens
-        n_heard = min(tokens.n_prompt_audio, tokens.n_prompt)
-        n_output = tokens.n_text + tokens.n_audio
-        return RealtimeResponseUsage(
-            total_tokens=tokens.n_prompt + n_output,
-            input_tokens=tokens.n_prompt,
-            output_tokens=n_output,
-            input_token_details=RealtimeResponseUsageInputTokenDetails(
-                audio_tokens=n_heard, text_tokens=tokens.n_prompt - n_heard, cached_tokens=0
-            ),
-            output_token_details=RealtimeResponseUsageOutputTokenDetails(
-                audio_tokens=tokens.n_audio, text_tokens=tokens.n_text
-            ),
-        )
+
+def _usage(tokens: TokenCounts) -> RealtimeResponseUsage:
+    n_heard = min(tokens.n_prompt_audio, tokens.n_prompt)
+    n_output = tokens.n_text + tokens.n_audio
+    return RealtimeResponseUsage(
+        total_tokens=tokens.n_prompt + n_output,
+        input_tokens=tokens.n_prompt,
+        output_tokens=n_output,
+        input_token_details=RealtimeResponseUsageInputTokenDetails(
+            audio_tokens=n_heard, text_tokens=tokens.n_prompt - n_heard, cached_tokens=0
+        ),
+        output_token_details=RealtimeResponseUsageOutputTokenDetails(
+            audio_tokens=tokens.n_audio, text_tokens=tokens.n_text
+        ),
+    )
 
 
 def _cut_short(stop: StopReason) -> RealtimeResponseStatus:

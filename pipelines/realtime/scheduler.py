@@ -1,11 +1,15 @@
 """The one thread that owns the model, and how it divides itself among the sessions.
 
-In each round every session is served in turn: its waiting messages in order, then one step of its
-reply. So a reply of one caller never waits for the whole of another's, and a cancel takes effect
-before the next step. A session whose model call raises is told so and closed; others do not notice.
+In each round the waiting messages of every session are handled in order, and replies advance by one
+step each: those whose listeners run short of sound, or, when all have enough in hand, all of them.
+So a caller's first sound waits neither for the whole of another's reply nor for its later parts,
+and a cancel takes effect before the next step. A session whose model call raises is told so and
+closed; others do not notice.
 """
 
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,6 +22,7 @@ from pipelines.realtime.model import SpeechModel
 log = structlog.get_logger()
 
 MESSAGES_PER_ROUND: Final = 32  # of one session, so that a flood does not starve the others
+LEAD_MS: Final = 1500  # sound in hand with which a reply lets others go first
 
 _GONE: Final = Ending("client_gone", 1000)
 _FAILED: Final = Ending(
@@ -34,6 +39,23 @@ class Seat:
     conversation: Conversation | None = None
     is_gone: bool = False  # the socket is closed
     totals: Totals = field(default_factory=Totals)  # read them after `mailbox.ending` is set
+    sounds_since: float | None = None  # when the first sound of the reply under way was sent
+
+    @property
+    def can_step(self) -> bool:
+        """Whether there is a reply to advance, and room for what it brings."""
+        replying = self.conversation is not None and self.conversation.is_replying
+        return replying and not self.mailbox.is_full
+
+    def lead_ms(self, now: float) -> float:
+        """How much of the reply's sound its listener still has in hand."""
+        sent_ms = self.conversation.sound_ms if self.conversation else 0
+        if not sent_ms:
+            self.sounds_since = None
+            return 0
+        if self.sounds_since is None:
+            self.sounds_since = now
+        return sent_ms - (now - self.sounds_since) * 1000
 
 
 class Engine:
@@ -46,6 +68,7 @@ class Engine:
         self._lock = threading.Lock()
         self._awake = threading.Event()
         self._stopping = False
+        self._served_since: float | None = None  # when the seat being served got its turn
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -62,6 +85,12 @@ class Engine:
     def is_alive(self) -> bool:
         """Whether sessions can be served."""
         return self._thread.is_alive()
+
+    @property
+    def stalled_ms(self) -> int:
+        """For how long one session has had the engine to itself: a device that hangs shows here."""
+        since = self._served_since
+        return 0 if since is None else round((time.monotonic() - since) * 1000)
 
     def attach(self, mailbox: Mailbox) -> Seat:
         """Seat a client. From any thread."""
@@ -87,58 +116,59 @@ class Engine:
                 if not self._round():
                     self._awake.wait()
         finally:
-            self._admit()
-            for seat in list(self._seats):
+            with self._lock:
+                seats = self._seats + self._arrivals
+            for seat in seats:
                 self._end(seat, _STOPPED)
 
     def _round(self) -> bool:
-        """Serve every seat once; whether there was anything to do."""
-        self._admit()
-        worked = False
-        for seat in list(self._seats):
-            worked = self._serve(seat) or worked
-        return worked
-
-    def _admit(self) -> None:
+        """Read every mailbox, then step the replies whose turn it is; whether there was work."""
         with self._lock:
             arrivals, self._arrivals = self._arrivals, []
         self._seats += arrivals
+        worked = [self._serve(seat, self._read) for seat in list(self._seats)]
+        worked += [self._serve(seat, self._step) for seat in self._due(time.monotonic())]
+        return any(worked)
 
-    def _serve(self, seat: Seat) -> bool:
-        """Serve one seat; whether there was anything to do."""
-        if seat.is_gone:
-            self._end(seat, _GONE)
-            return True
+    def _due(self, now: float) -> list[Seat]:
+        """Replies that are short of sound; if none is, all replies."""
+        replying = [seat for seat in self._seats if seat.can_step]
+        return [seat for seat in replying if seat.lead_ms(now) < LEAD_MS] or replying
+
+    def _serve(self, seat: Seat, work: Callable[[Seat, Conversation], bool]) -> bool:
+        """Do some work for a seat, within the edge of its session; whether there was any."""
+        self._served_since = time.monotonic()
         try:
-            return self._advance(seat)
+            if seat.is_gone or seat.mailbox.ending_wanted is not None:
+                self._end(seat, seat.mailbox.ending_wanted or _GONE)
+                return True
+            if seat.conversation is None:
+                seat.conversation = Conversation(self._model, seat.mailbox.emit)
+                seat.totals = seat.conversation.totals
+            return work(seat, seat.conversation)
         except Exception as exc:  # the edge of a session: it ends, the others go on
             log.exception("session_failed", error=type(exc).__name__)
             self._end(seat, _FAILED)
             return True
+        finally:
+            self._served_since = None
 
-    def _advance(self, seat: Seat) -> bool:
-        if seat.conversation is None:
-            seat.conversation = Conversation(self._model, seat.mailbox.emit)
-            seat.totals = seat.conversation.totals
-        if seat.mailbox.ending_wanted is not None:
-            self._end(seat, seat.mailbox.ending_wanted)
-            return True
-        worked = self._read(seat.mailbox, seat.conversation)
-        if seat.conversation.is_replying and not seat.mailbox.is_full:
-            seat.conversation.step()
-            worked = True
-        return worked
+    def _step(self, seat: Seat, conversation: Conversation) -> bool:
+        self._read(seat, conversation)  # a cancel comes before the step
+        if seat.can_step:
+            conversation.step()
+        return True
 
-    def _read(self, mailbox: Mailbox, conversation: Conversation) -> bool:
+    def _read(self, seat: Seat, conversation: Conversation) -> bool:
         for n_read in range(MESSAGES_PER_ROUND):
-            message = None if mailbox.is_overfull else mailbox.take()
+            message = None if seat.mailbox.is_overfull else seat.mailbox.take()
             if message is None:
                 return n_read > 0
             conversation.handle(message)
         return True
 
     def _end(self, seat: Seat, ending: Ending) -> None:
-        self._seats.remove(seat)
+        self._seats = [one for one in self._seats if one is not seat]
         conversation, seat.conversation = seat.conversation, None
         try:
             if conversation is not None:

@@ -51,6 +51,7 @@ class Limits:
     send_timeout_ms: int = 10_000  # a client that takes nothing for so long is dropped
     ping_interval_ms: int = 10_000
     ping_timeout_ms: int = 10_000
+    engine_timeout_ms: int = 15_000  # a model call that takes longer: the host is given up
 
 
 class RealtimeServer:
@@ -78,6 +79,7 @@ class RealtimeServer:
         self._draining = False
         self._empty = asyncio.Event()
         self._server: Server | None = None
+        self._watchdog: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
         limits = self._limits
@@ -95,6 +97,7 @@ class RealtimeServer:
             server_header=None,
         )
         self._engine.start()
+        self._watch()
         return self
 
     async def __aexit__(
@@ -106,6 +109,8 @@ class RealtimeServer:
         """End what is left. Cancelling leaves sockets to the closing of the loop."""
         assert self._server is not None
         self._draining = True
+        if self._watchdog is not None:
+            self._watchdog.cancel()
         await asyncio.to_thread(self._engine.stop)
         self._server.close()
         await self._server.wait_closed()
@@ -146,7 +151,7 @@ class RealtimeServer:
             return _refusal(HTTPStatus.NOT_FOUND, "not_found", f"Sessions are at {PATH}")
         if not self._knows(request.headers):
             return _refusal(HTTPStatus.UNAUTHORIZED, "invalid_api_key", "Wrong or missing token")
-        if self._draining or not self._engine.is_alive:
+        if self._draining or not self._is_well:
             return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "server_draining", _DRAINED.message)
         self._sockets = {s for s in self._sockets if s.state is not State.CLOSED}
         if len(self._sockets) >= self._max_sessions:
@@ -163,10 +168,24 @@ class RealtimeServer:
         return len(given) == 1 and hmac.compare_digest(given[0].encode(), expected)
 
     def _health(self) -> Response:
-        if not self._engine.is_alive:
-            return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "engine_dead", "The engine has stopped")
+        if not self._is_well:
+            return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "engine_dead", "The model hangs")
         body = {"status": "draining" if self._draining else "ok", "sessions": self.n_sessions}
         return _json(HTTPStatus.OK, body)
+
+    @property
+    def _is_well(self) -> bool:
+        return self._engine.is_alive and self._engine.stalled_ms <= self._limits.engine_timeout_ms
+
+    def _watch(self) -> None:
+        """Cut all sockets when the engine hangs: clients then know, instead of waiting for it."""
+        if self._sockets and not self._is_well:
+            log.error("engine_stalled", stalled_ms=self._engine.stalled_ms)
+            for connection in self._sockets:
+                connection.transport.abort()
+            self._sockets.clear()
+        delay_s = self._limits.engine_timeout_ms / 4000
+        self._watchdog = asyncio.get_running_loop().call_later(delay_s, self._watch)
 
     # ---- after it
 

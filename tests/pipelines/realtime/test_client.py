@@ -16,7 +16,7 @@ from websockets.asyncio.server import serve
 
 from pipelines.realtime.client import connect, parse_event
 from pipelines.realtime.errors import HostLost
-from pipelines.realtime.protocol import dump
+from pipelines.realtime.events import dump
 from tests.conftest import MS
 from tests.pipelines.realtime.conftest import one, serving, session
 from tests.pipelines.realtime.tone_model import ToneModel

@@ -176,20 +176,20 @@ async def test_long_sound_is_cut_into_pieces_of_at_most_200_ms() -> None:
 async def test_a_cancel_takes_effect_within_one_step() -> None:
     """A cancelled reply stops at the next step, says so, and the next one can begin."""
     model = ToneModel(n_words=1000)
-    fifth, go_on = threading.Event(), threading.Event()
+    held, go_on = threading.Event(), threading.Event()
 
     def hold(reply: ToneReply) -> None:
         if reply.n_steps == 5:
-            fifth.set()
+            held.set()
             assert go_on.wait(5000 * MS)
 
     model.on_step = hold
     async with serving(model) as server, session(server) as host:
         await configure(host)
         await host.send({"type": "response.create"})
-        await one(host, "response.output_audio.delta")
+        await wait_for(held.is_set)
         await host.send({"type": "response.cancel"})
-        await wait_for(lambda: waiting(server))  # the engine is held: the cancel waits for it
+        await wait_for(lambda: waiting(server))
         go_on.set()
         cancelled = await until(host, "response.done")
         model.n_words = 1

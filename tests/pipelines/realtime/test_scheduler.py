@@ -50,8 +50,35 @@ async def test_replies_advance_in_turn() -> None:
         go_on.set()
         await asyncio.gather(one(one_host, "response.done"), one(other, "response.done"))
 
-    together = order[1:80]
+    together = order[1:40]
     assert all(first != second for first, second in pairwise(together))
+
+
+async def test_who_waits_for_a_first_sound_goes_first() -> None:
+    """A reply whose listener has seconds in hand pauses while another has not begun to sound."""
+    model = ToneModel(n_words=40)  # 3.2 s each
+    order: list[str] = []
+    held, go_on = threading.Event(), threading.Event()
+
+    def note(reply: ToneReply) -> None:
+        order.append(reply.item_id)
+        if reply.n_steps == 60:
+            held.set()
+            go_on.wait(5000 * MS)
+
+    model.on_step = note
+    async with serving(model) as server, session(server) as ahead, session(server) as waits:
+        await configure(ahead)
+        await configure(waits)
+        await ahead.send({"type": "response.create"})
+        await wait_for(held.is_set)
+        await waits.send({"type": "response.create"})
+        await wait_for(lambda: waiting(server))
+        go_on.set()
+        await asyncio.gather(one(ahead, "response.done"), one(waits, "response.done"))
+
+    assert len(set(order[61:90])) == 1
+    assert order[61] != order[60]
 
 
 async def test_sessions_with_seeds_sound_alike_alone_and_together(chain: SpeechModel) -> None:

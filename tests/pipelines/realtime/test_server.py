@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import InvalidStatus
 
 from pipelines.realtime.client import connect
-from pipelines.realtime.errors import AtCapacity, HostUnreachable, Unauthorized
+from pipelines.realtime.errors import AtCapacity, HostLost, HostUnreachable, Unauthorized
 from pipelines.realtime.mailbox import MAX_IN_MESSAGES, MAX_OUT_SIZE
 from pipelines.realtime.server import Limits
 from tests.conftest import MS
@@ -204,6 +204,26 @@ async def test_a_flood_of_messages_waits_in_the_clients_own_socket() -> None:
             await one(host, "error")
 
     assert n_waiting <= MAX_IN_MESSAGES
+
+
+async def test_a_model_that_hangs_is_given_up() -> None:
+    """When a step never returns, clients are cut loose, and nobody is sent there any more."""
+    model = ToneModel()
+    go_on = threading.Event()
+    model.on_step = lambda reply: (go_on.wait(10_000 * MS), None)[1]
+    limits = Limits(engine_timeout_ms=200)
+    async with serving(model, limits=limits) as server, httpx.AsyncClient() as http:
+        async with session(server) as host:
+            await host.send({"type": "response.create"})
+            with pytest.raises(HostLost):
+                await one(host, "response.done")
+            health = await http.get(f"http://127.0.0.1:{server.port}/healthz")
+        with pytest.raises(AtCapacity):
+            async with session(server):
+                pass
+        go_on.set()
+
+    assert health.status_code == 503
 
 
 async def test_a_closed_port_and_a_silent_one_are_unreachable() -> None:
