@@ -6,6 +6,7 @@ SIGTERM or SIGINT it admits nobody and waits for the calls under way; a second s
 
 import argparse
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -86,6 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = read_settings(GpuSettings)
         configure(level=settings.log_level, fmt=settings.log_format, pii=settings.log_pii)
         model = load(settings)
+        gc.collect()
+        gc.freeze()  # a full collection over a loaded model would be heard as a gap
         asyncio.run(serve(model, settings, drain_limit_ms=chosen.drain_limit_ms))
     except (SettingsError, CheckpointError) as exc:
         print(exc, file=sys.stderr)
