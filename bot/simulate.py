@@ -7,9 +7,9 @@ events in the output folder; the run leaves a JUnit file. Exit status: 0 all pas
 import argparse
 import asyncio
 import sys
+import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -55,6 +55,25 @@ class Bot:
     lose_host: Callable[[], Awaitable[None]] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Played:
+    """Calls that went together, and what they took."""
+
+    outcomes: list[Outcome]
+    late_ms: float  # how far the phone's own clock fell behind: the machine's fault, not the bot's
+    cpu_s: dict[str, float]  # by process
+
+    def costs(self) -> str:
+        """One sentence for the terminal."""
+        records = [outcome.record for outcome in self.outcomes if outcome.record is not None]
+        call_s = max(0.001, sum(record.duration_ms for record in records) / 1000)
+        each = ", ".join(f"{name} {1000 * s / call_s:.1f}" for name, s in self.cpu_s.items())
+        return (
+            f"{len(records)} calls, {call_s:.0f} s; CPU in ms per second of call: {each};"
+            f" the phone's clock was late by {self.late_ms:.0f} ms at most"
+        )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the result is the exit status."""
     options = _parser().parse_args(arguments)
@@ -63,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         jobs = _jobs(options.files, options.calls)
         target = _target(options.target, jobs)
         options.out.mkdir(parents=True, exist_ok=True)
-        outcomes = asyncio.run(_simulate(jobs, target, options.out, console))
+        played = asyncio.run(_simulate(jobs, target, options.out, console))
     except (PromptFileError, SettingsError, SoundFileError, SpeechSynthesisError) as exc:
         print(exc, file=sys.stderr)
         return USAGE
@@ -75,8 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
-    _report(outcomes, options.out, console)
-    return PASSED if all(outcome.passed for outcome in outcomes) else FAILED
+    _report(played, options.out, console)
+    passed = all(outcome.passed for part in played for outcome in part.outcomes)
+    return PASSED if passed else FAILED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -128,43 +148,45 @@ def _target(url: str | None, jobs: Sequence[Job]) -> Bot | None:
 
 async def _simulate(
     jobs: Sequence[Job], target: Bot | None, out: Path, console: Console
-) -> list[Outcome]:
+) -> list[Played]:
     """Place all calls. Cancelling hangs up and ends what was started."""
-    has_words = target is None
-    with Transcript(console, n_calls=len(jobs), has_words=has_words) as transcript:
+    with Transcript(console, n_calls=len(jobs), has_words=target is None) as transcript:
         if target is not None:
-            return await _call_all(target, jobs, transcript)
-        outcomes = []
-        for batch in _batches(jobs):
+            return [await _play(target, jobs, transcript)]
+        played = []
+        for kind, unkind in _batches(jobs):
             transcript.status("starting the bot")
-            async with AsyncExitStack() as stack:
-                own = Stack(out, max_calls=len(batch), on_log=transcript.on_log)
-                running = await stack.enter_async_context(own)
-                bot = Bot(running.url, running.auth_token, running.lose_host)
-                kind = [job for job in batch if not job.scenario.kills_host]
-                outcomes += await _call_all(bot, kind, transcript)
-                unkind = [job for job in batch if job.scenario.kills_host]
-                outcomes += await _call_all(bot, unkind, transcript)
-        return outcomes
+            own = Stack(out, max_calls=len(kind) + len(unkind), on_log=transcript.on_log)
+            async with own as stack:
+                bot = Bot(stack.url, stack.auth_token, stack.lose_host)
+                before_s = stack.cpu_s()
+                shared = await _play(bot, kind, transcript)
+                used_s = {name: s - before_s.get(name, 0.0) for name, s in stack.cpu_s().items()}
+                played.append(replace(shared, cpu_s=shared.cpu_s | used_s))
+                played.append(await _play(bot, unkind, transcript))
+        return played
 
 
-def _batches(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Calls that can share a bot: all that leave it whole, and one that does not as the last."""
+def _batches(jobs: Sequence[Job]) -> list[tuple[list[Job], list[Job]]]:
+    """Calls for one bot each: all that leave it whole, and then at most one that does not."""
     kind = [job for job in jobs if not job.scenario.kills_host]
     unkind = [job for job in jobs if job.scenario.kills_host]
-    first = [[*kind, *unkind[:1]]]
-    return first + [[job] for job in unkind[1:]]
+    return [(kind, unkind[:1])] + [([], [job]) for job in unkind[1:]]
 
 
-async def _call_all(bot: Bot, jobs: Sequence[Job], transcript: Transcript) -> list[Outcome]:
+async def _play(bot: Bot, jobs: Sequence[Job], transcript: Transcript) -> Played:
     if not jobs:
-        return []
-    async with PhoneNetwork(auth_token=bot.auth_token) as network, asyncio.TaskGroup() as calls:
-        tasks = [
-            calls.create_task(_call(network, bot, job, transcript, index))
-            for index, job in enumerate(jobs)
-        ]
-    return [task.result() for task in tasks]
+        return Played([], 0.0, {})
+    before_s = time.process_time()
+    async with PhoneNetwork(auth_token=bot.auth_token) as network:
+        async with asyncio.TaskGroup() as calls:
+            tasks = [
+                calls.create_task(_call(network, bot, job, transcript, index))
+                for index, job in enumerate(jobs)
+            ]
+        late_ms = network.worst_late_ms
+    cpu_s = {"phone": time.process_time() - before_s}
+    return Played([task.result() for task in tasks], late_ms, cpu_s)
 
 
 async def _call(
@@ -188,7 +210,8 @@ async def _call(
     return Outcome(name=job.name, scenario=scenario, checks=checks, record=record)
 
 
-def _report(outcomes: Sequence[Outcome], out: Path, console: Console) -> None:
+def _report(played: Sequence[Played], out: Path, console: Console) -> None:
+    outcomes = [outcome for part in played for outcome in part.outcomes]
     with console.status("drawing the calls"):
         for outcome in outcomes:
             write_call(out, outcome)
@@ -198,6 +221,9 @@ def _report(outcomes: Sequence[Outcome], out: Path, console: Console) -> None:
     for outcome in outcomes:
         for sentence in outcome.failures:
             console.print(f"[red]{outcome.name}[/]: {sentence}", soft_wrap=True)
+    for part in played:
+        if part.outcomes:
+            console.print(f"[dim]{part.costs()}[/]", soft_wrap=True)
     console.print(f"[dim]sound, pictures and events are in {out}/[/]", soft_wrap=True)
 
 

@@ -71,6 +71,12 @@ class Stack:
         assert self._gpu is not None
         await self._gpu.kill()
 
+    def cpu_s(self) -> dict[str, float]:
+        """Seconds of CPU each process has used so far; empty where the system does not tell."""
+        children = {"web": self._web, "gpu": self._gpu}
+        used = {name: child.cpu_s() for name, child in children.items() if child is not None}
+        return {name: seconds for name, seconds in used.items() if seconds is not None}
+
     async def _start(self) -> None:
         gpu_port, gpu_token = _free_port(), secrets.token_hex(16)
         common = {"LOG_FORMAT": "json", "LOG_LEVEL": "info", "GPU_TOKEN": gpu_token}
@@ -157,6 +163,15 @@ class _Child:
     def tail(self) -> str:
         """The last lines it printed."""
         return "\n".join([f"--- the end of {self._module}'s log", *self._tail])
+
+    def cpu_s(self) -> float | None:
+        """Seconds of CPU it has used, user and system, from Linux' process table."""
+        try:
+            stat = Path(f"/proc/{self._process.pid}/stat").read_text()
+        except OSError:
+            return None
+        fields = stat.rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     async def kill(self) -> None:
         """End it without warning."""
