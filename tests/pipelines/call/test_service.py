@@ -1,0 +1,361 @@
+import asyncio
+import itertools
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from pipecat.frames.frames import (
+    ErrorFrame,
+    Frame,
+    InputAudioRawFrame,
+    InputTextRawFrame,
+    InterruptionFrame,
+    LLMContextFrame,
+    LLMFullResponseEndFrame,
+    LLMFullResponseStartFrame,
+    LLMMessagesAppendFrame,
+    LLMRunFrame,
+    LLMUpdateSettingsFrame,
+    MetricsFrame,
+    TTSAudioRawFrame,
+    TTSSpeakFrame,
+    TTSStartedFrame,
+    TTSStoppedFrame,
+    TTSTextFrame,
+    UserStartedSpeakingFrame,
+    UserStoppedSpeakingFrame,
+    VADUserStoppedSpeakingFrame,
+)
+from pipecat.metrics.metrics import LLMUsageMetricsData, TTFAMetricsData, TTFBMetricsData
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.worker import PipelineParams
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_response_universal import (
+    LLMContextAggregatorPair,
+    LLMUserAggregatorParams,
+)
+from pipecat.services.llm_service import FunctionCallParams
+from pipecat.tests.utils import SleepFrame, run_test
+from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
+from pipecat.utils.errors import ErrorCategory
+
+from pipelines.call.reply import Reply
+from pipelines.call.service import GLMVoiceRealtimeLLMService
+from pipelines.realtime.server import RealtimeServer
+from tests.conftest import MS
+from tests.pipelines.call.phone import TOKEN, serving
+from tests.pipelines.realtime.tone_model import ToneModel, ToneReply
+
+Service = GLMVoiceRealtimeLLMService
+
+
+def service(host: RealtimeServer | None, **options: Any) -> Service:
+    port = host.port if host else 1
+    options = {
+        "token": TOKEN,
+        "settings": Service.Settings(system_instruction="Be kind."),
+        **options,
+    }
+    return Service(url=f"ws://127.0.0.1:{port}/v1/realtime", **options)
+
+
+def sound(duration_ms: int, sample_rate: int = 16_000) -> list[InputAudioRawFrame]:
+    """Frames of 20 ms."""
+    pcm16 = np.full(sample_rate // 50, 1000, "<i2").tobytes()
+    n_frames = duration_ms // 20
+    return [
+        InputAudioRawFrame(audio=pcm16, sample_rate=sample_rate, num_channels=1)
+        for _ in range(n_frames)
+    ]
+
+
+def turn(duration_ms: int = 1000) -> list[Frame]:
+    started, stopped = UserStartedSpeakingFrame(), UserStoppedSpeakingFrame()
+    return [started, *sound(duration_ms), stopped]
+
+
+async def send(
+    processor: Any,
+    frames: Sequence[Frame | SleepFrame],
+    *,
+    metrics: bool = False,
+    wait_ms: int = 300,
+) -> tuple[list[Frame], list[Frame]]:
+    """What comes out of both ends."""
+    params = PipelineParams(enable_metrics=metrics, enable_usage_metrics=metrics)
+    down, up = await run_test(
+        processor,
+        frames_to_send=[*frames, SleepFrame(sleep=wait_ms * MS)],
+        pipeline_params=params,
+        start_timeout=5,
+    )
+    return list(down), list(up)
+
+
+def of(frames: Sequence[Frame], *kinds: type) -> list[Any]:
+    return [frame for frame in frames if isinstance(frame, kinds)]
+
+
+def journal(model: ToneModel, kind: str) -> list[tuple[Any, ...]]:
+    return [entry for entry in model.sessions[0].journal if entry[0] == kind]
+
+
+async def test_a_turn_is_answered() -> None:
+    """The end of a user's turn brings a reply: bracketed, named, at the model's rate."""
+    model = ToneModel(n_words=5)
+    async with serving(model) as host:
+        down, _ = await send(service(host), turn())
+
+    brackets = LLMFullResponseStartFrame, TTSStartedFrame, TTSStoppedFrame, LLMFullResponseEndFrame
+    audio = of(down, TTSAudioRawFrame)
+    assert [type(frame) for frame in of(down, *brackets)] == list(brackets)
+    assert sum(frame.num_frames for frame in audio) == 5 * 1764
+    assert {frame.sample_rate for frame in audio} == {22_050}
+    assert len({frame.context_id for frame in of(down, TTSAudioRawFrame, TTSStoppedFrame)}) == 1
+    assert "".join(frame.text for frame in of(down, TTSTextFrame)) == "one two three four five "
+    assert journal(model, "configure") == [("configure", "Be kind.", [])]
+
+
+async def test_pre_roll_is_part_of_the_turn() -> None:
+    """What was said just before the turn was noticed is sent with it; older sound is not."""
+    model = ToneModel(n_words=1)
+    async with serving(model) as host:
+        llm = service(host, user_audio_preroll_secs=0.48)
+        await send(llm, [*sound(3000), SleepFrame(sleep=0.05), *turn(800)])
+
+    assert journal(model, "commit") == [("commit", (480 + 800) // 80)]
+
+
+async def test_nothing_is_sent_between_turns() -> None:
+    """Sound outside of a turn never reaches the host."""
+    model = ToneModel()
+    async with serving(model) as host:
+        await send(service(host), sound(2000))
+
+    assert model.sessions[0].heard == []
+
+
+async def test_sound_at_the_rate_of_the_line() -> None:
+    """A pipeline at 8 kHz is resampled on the way to the host."""
+    model = ToneModel(n_words=1)
+    async with serving(model) as host:
+        frames = [UserStartedSpeakingFrame(), *sound(800, 8000), UserStoppedSpeakingFrame()]
+        await send(service(host), frames)
+
+    assert journal(model, "commit") == [("commit", 10)]
+
+
+async def test_user_audio_goes_on_unless_told_not_to() -> None:
+    """Caller audio is forwarded by default; the option saves the hops."""
+    async with serving(ToneModel()) as host:
+        forwarded, _ = await send(service(host), sound(200))
+        kept, _ = await send(service(host, forward_user_audio=False), sound(200))
+
+    assert len(of(forwarded, InputAudioRawFrame)) == 10
+    assert of(kept, InputAudioRawFrame) == []
+
+
+async def test_fixed_phrases_come_one_after_the_other() -> None:
+    """TTSSpeakFrames are said in order, the second when the first has been made."""
+    model = ToneModel(n_words=2)
+    async with serving(model) as host:
+        down, _ = await send(service(host), [TTSSpeakFrame("Hello."), TTSSpeakFrame("Welcome.")])
+
+    said = [str(entry[1]).rsplit(": ")[-1] for entry in journal(model, "reply")]
+    assert said == ["Hello.", "Welcome."]
+    assert len(of(down, TTSStoppedFrame)) == 2
+
+
+async def test_interruption_cancels_and_cuts() -> None:
+    """An interrupted reply is cancelled, its brackets closed, the conversation cut to what could
+    have been heard; the turn that interrupted is answered."""
+    model = ToneModel(n_words=1000)
+    model.on_step = lambda reply: time.sleep(0.002)
+    cuts: list[tuple[Reply, int]] = []
+    async with serving(model) as host:
+        llm = service(host)
+        llm.add_event_handler("on_reply_cut", lambda _, reply, ms: cuts.append((reply, ms)))
+        frames = [
+            TTSSpeakFrame("A long story."),
+            SleepFrame(sleep=0.4),
+            *sound(400),
+            UserStartedSpeakingFrame(),
+            InterruptionFrame(),
+            SleepFrame(sleep=0.05),
+            *sound(800),
+            UserStoppedSpeakingFrame(),
+            SleepFrame(sleep=0.1),
+            InterruptionFrame(),
+        ]
+        down, _ = await send(llm, frames)
+
+    heard_ms = journal(model, "truncate")[0][1]
+    assert cuts[0][0].cancelled
+    assert cuts[0][1] == heard_ms
+    assert 100 < heard_ms < 700
+    assert journal(model, "commit") == [("commit", 1200 // 80)]
+    after = list(itertools.dropwhile(lambda f: not isinstance(f, InterruptionFrame), down))
+    assert next(type(f) for f in of(after, TTSAudioRawFrame, TTSStoppedFrame)) is TTSStoppedFrame
+    assert len(of(down, LLMFullResponseEndFrame)) == len(of(down, LLMFullResponseStartFrame)) == 2
+
+
+async def test_heard_position_of_the_transport_counts() -> None:
+    """Where the transport knows what was heard, the conversation is cut there."""
+    model = ToneModel(n_words=20)
+    async with serving(model) as host:
+        llm = service(host, heard_ms=lambda item: 345)
+        await send(llm, [TTSSpeakFrame("Hello."), SleepFrame(sleep=0.3), InterruptionFrame()])
+
+    assert journal(model, "truncate") == [("truncate", 345)]
+
+
+async def test_text_is_a_turn() -> None:
+    """Typed text interrupts what is being said and is answered."""
+    model = ToneModel(n_words=2)
+    async with serving(model) as host:
+        await send(service(host), [InputTextRawFrame("What time is it?")])
+
+    assert [entry[2] for entry in journal(model, "text")] == ["What time is it?"]
+    assert journal(model, "reply") == [("reply", None)]
+
+
+async def test_messages_of_the_context_reach_the_host() -> None:
+    """The first context sets the conversation up and is answered; what is appended later follows;
+    what the model said itself is not told to it again."""
+    model = ToneModel(n_words=2)
+    context = LLMContext([{"role": "system", "content": "Be brief."}, _user("I am Ann.")])
+    later = LLMContext(
+        [*context.get_messages(), {"role": "assistant", "content": "Hi"}, _user("Q?")]
+    )
+    async with serving(model) as host:
+        llm = service(host, settings=None)
+        frames = [LLMContextFrame(context), SleepFrame(sleep=0.2), LLMContextFrame(later)]
+        await send(llm, frames)
+
+    assert [entry[2] for entry in journal(model, "text")] == ["I am Ann.", "Q?"]
+    assert journal(model, "configure")[0][1] == "Be brief."
+    assert len(journal(model, "reply")) == 2
+
+
+def _user(text: str) -> Any:
+    return {"role": "user", "content": text}
+
+
+async def test_appended_messages_without_an_aggregator() -> None:
+    """LLMMessagesAppendFrame adds items, and asks for a reply if it says so."""
+    model = ToneModel(n_words=1)
+    quiet = LLMMessagesAppendFrame([_user("First.")], run_llm=False)
+    loud = LLMMessagesAppendFrame([_user("Second.")], run_llm=True)
+    async with serving(model) as host:
+        await send(service(host), [quiet, loud])
+
+    assert [entry[0] for entry in model.sessions[0].journal if entry[0] in ("text", "reply")] == [
+        "text",
+        "text",
+        "reply",
+    ]
+
+
+async def test_tools_of_the_context_are_called() -> None:
+    """A function in the context is advertised, called with the model's arguments, and its result
+    answered."""
+    model = ToneModel(n_words=2)
+    asked: list[str] = []
+
+    async def get_weather(params: FunctionCallParams, city: str) -> None:
+        """Tell the weather.
+
+        Args:
+            city: Where.
+        """
+        asked.append(city)
+        await params.result_callback({"sky": "blue"})
+
+    params = LLMUserAggregatorParams(user_turn_strategies=ExternalUserTurnStrategies())
+    async with serving(model) as host:
+        user, assistant = LLMContextAggregatorPair(
+            LLMContext(tools=[get_weather]), user_params=params
+        )
+        pipeline = Pipeline([user, service(host), assistant])
+        await send(pipeline, [LLMRunFrame()], wait_ms=800)
+
+    assert asked == ["Oslo"]
+    assert ("configure", "Be kind.", ["get_weather"]) in model.sessions[0].journal
+    assert journal(model, "tool_output") == [("tool_output", '{"sky": "blue"}')]
+    assert len(journal(model, "reply")) == 2
+
+
+async def test_settings_change_in_mid_call() -> None:
+    """A settings delta holds from the next reply on."""
+    model = ToneModel(n_words=1)
+    delta = Service.Settings(temperature=0.9, system_instruction="Be stern.")
+    async with serving(model) as host:
+        frames = [
+            TTSSpeakFrame("One."),
+            SleepFrame(sleep=0.2),
+            LLMUpdateSettingsFrame(delta=delta),
+            TTSSpeakFrame("Two."),
+        ]
+        await send(service(host), frames)
+
+    sampling = model.sessions[0].sampling
+    assert sampling is not None
+    assert sampling.temperature == 0.9
+    assert [entry[1] for entry in journal(model, "configure")] == ["Be kind.", "Be stern."]
+
+
+async def test_metrics() -> None:
+    """A reply is measured: first byte from the end of speech, first audible sound, tokens."""
+    async with serving(ToneModel(n_words=3)) as host:
+        frames = [*turn()[:-1], VADUserStoppedSpeakingFrame(stop_secs=0.2), turn()[-1]]
+        down, _ = await send(service(host), frames, metrics=True)
+
+    data = [item for frame in of(down, MetricsFrame) for item in frame.data]
+    ttfb = [item.value for item in data if isinstance(item, TTFBMetricsData) and item.value]
+    usage = [item.value for item in data if isinstance(item, LLMUsageMetricsData)]
+    assert 0.2 < ttfb[0] < 2
+    assert any(isinstance(item, TTFAMetricsData) for item in data)
+    assert usage[0].output_audio_tokens == 3
+
+
+@pytest.mark.parametrize(
+    ("token", "category", "word"),
+    [
+        (TOKEN, ErrorCategory.CONNECTIVITY, "host_unreachable"),
+        ("wrong", ErrorCategory.AUTHENTICATION, "unauthorized"),
+    ],
+)
+async def test_no_host(token: str, category: ErrorCategory, word: str) -> None:
+    """A host that cannot be had is a permanent error with its category, and an event."""
+    words: list[str] = []
+    async with serving(ToneModel()) as host:
+        llm = service(host if word == "unauthorized" else None, token=token)
+        llm.add_event_handler("on_host_lost", lambda _, told: words.append(told))
+        _, up = await send(llm, [TTSSpeakFrame("Hello.")])
+
+    errors = of(up, ErrorFrame)
+    assert [error.category for error in errors] == [category]
+    assert words == [word]
+    assert not llm.is_usable
+
+
+async def test_a_reply_that_stops_coming() -> None:
+    """A host that falls silent in mid-reply is lost after the time a reply may take."""
+    model = ToneModel(n_words=50)
+    words: list[str] = []
+
+    def stall(reply: ToneReply) -> None:
+        if reply.n_steps == 4:
+            time.sleep(0.6)
+
+    model.on_step = stall
+    async with serving(model) as host:
+        llm = service(host, reply_timeout_ms=200)
+        llm.add_event_handler("on_host_lost", lambda _, told: words.append(told))
+        down, _ = await send(llm, [TTSSpeakFrame("Hello.")], wait_ms=700)
+        await asyncio.sleep(0)
+
+    assert words == ["host_lost"]
+    assert len(of(down, TTSStoppedFrame)) == 1
