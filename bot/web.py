@@ -10,9 +10,9 @@ import sys
 import structlog
 import uvloop
 
-from bot.apologies import render_apologies
-from bot.serving import end_signals, serve
-from bot.web_app import build
+from bot.inbound.apologies import render_apologies
+from bot.inbound.app import build
+from bot.inbound.serving import end_signals, serve
 from config.logging import configure
 from config.personas import Routes, read_routes
 from config.settings import SettingsError, WebSettings, read_settings

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.bot.line import TestLine, running_line
+from tests.bot.inbound.line import TestLine, running_line
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from bot.metrics import Metrics, watch_loop_lag
+from bot.inbound.metrics import Metrics, watch_loop_lag
 from pipelines.call.plan import CallResult, EndReason, TurnRecord
 
 

@@ -13,7 +13,7 @@ import httpx
 from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import connect
 
-from tests.bot.line import FIELDS, TOKEN, verbs
+from tests.bot.inbound.line import FIELDS, TOKEN, verbs
 
 ROOT = Path(__file__).resolve().parents[2]
 

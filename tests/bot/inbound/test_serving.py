@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.bot.line import (
+from tests.bot.inbound.line import (
     FIELDS,
     running_line,
     until,

@@ -6,7 +6,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from telephony.media_stream import MAX_MESSAGE_BYTES
-from tests.bot.line import (
+from tests.bot.inbound.line import (
     CALL_SID,
     TestLine,
     begin,

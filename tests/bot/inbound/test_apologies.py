@@ -1,9 +1,9 @@
 """Ready-made apologies."""
 
-from bot.apologies import render_apologies
+from bot.inbound.apologies import render_apologies
 from pipelines.audio import pcm16_to_float
 from telephony.g711 import FRAME_BYTES, SAMPLE_RATE, mulaw_to_pcm16
-from tests.bot.line import ROUTES
+from tests.bot.inbound.line import ROUTES
 
 
 def test_every_persona_can_apologise() -> None:

@@ -8,7 +8,7 @@ import pytest
 from twilio.request_validator import RequestValidator
 from websockets.exceptions import InvalidStatus
 
-from tests.bot.line import (
+from tests.bot.inbound.line import (
     FIELDS,
     TOKEN,
     TestLine,

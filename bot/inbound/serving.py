@@ -16,7 +16,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from bot.live_calls import LiveCalls
+from bot.inbound.live_calls import LiveCalls
 from telephony.media_stream import MAX_MESSAGE_BYTES
 
 __all__ = ["drain", "end_signals", "serve"]

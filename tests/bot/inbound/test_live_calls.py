@@ -2,7 +2,7 @@
 
 import asyncio
 
-from bot.live_calls import MAX_REMEMBERED, LiveCalls
+from bot.inbound.live_calls import MAX_REMEMBERED, LiveCalls
 from pipelines.call.plan import EndReason
 
 

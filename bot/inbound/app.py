@@ -13,14 +13,14 @@ from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from starlette.routing import WebSocketRoute
 
-from bot.gpu_probe import GpuProbe
-from bot.live_calls import LiveCalls
-from bot.media_socket import START_TIMEOUT_MS, CallSettings, MediaSocket, RunCall
-from bot.metrics import CONTENT_TYPE, Metrics, watch_loop_lag
-from bot.serving import drain
-from bot.stream_tokens import StreamTokens
-from bot.twilio_requests import TwilioRequests
-from bot.twilio_webhooks import MEDIA_PATH, STREAM_ENDED_PATH, VOICE_PATH, Announced, Webhooks
+from bot.inbound.gpu_probe import GpuProbe
+from bot.inbound.live_calls import LiveCalls
+from bot.inbound.media_socket import START_TIMEOUT_MS, CallSettings, MediaSocket, RunCall
+from bot.inbound.metrics import CONTENT_TYPE, Metrics, watch_loop_lag
+from bot.inbound.requests import TwilioRequests
+from bot.inbound.serving import drain
+from bot.inbound.stream_tokens import StreamTokens
+from bot.inbound.webhooks import MEDIA_PATH, STREAM_ENDED_PATH, VOICE_PATH, Announced, Webhooks
 from config.personas import Routes
 from config.settings import WebSettings
 

@@ -17,11 +17,11 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from bot.live_calls import LiveCalls, Running
-from bot.metrics import Metrics
-from bot.stream_tokens import StreamTokens
-from bot.twilio_requests import RequestRefused, TwilioRequests
-from bot.twilio_webhooks import TOKEN_PARAMETER, Announced
+from bot.inbound.live_calls import LiveCalls, Running
+from bot.inbound.metrics import Metrics
+from bot.inbound.requests import RequestRefused, TwilioRequests
+from bot.inbound.stream_tokens import StreamTokens
+from bot.inbound.webhooks import TOKEN_PARAMETER, Announced
 from config.personas import render_instructions
 from pipelines.call.plan import CallPlan, CallResult, EndReason
 from telephony.media_stream import MediaStreamError, Start, parse_from_twilio

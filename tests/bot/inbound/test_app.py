@@ -2,7 +2,7 @@
 
 from xml.etree import ElementTree
 
-from tests.bot.line import (
+from tests.bot.inbound.line import (
     CALL_SID,
     FIELDS,
     ROUTES,

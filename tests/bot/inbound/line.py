@@ -15,14 +15,14 @@ from starlette.websockets import WebSocket
 from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import ClientConnection, connect
 
-from bot.serving import serve
-from bot.web_app import Web, build
+from bot.inbound.app import Web, build
+from bot.inbound.serving import serve
 from config.personas import read_routes
 from config.settings import WebSettings
 from pipelines.call.plan import CallObserver, CallPlan, CallResult, EndReason
 from telephony.media_stream import Connected, Start
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ROUTES = read_routes(ROOT / "config" / "routes.yaml", ROOT / "prompts" / "personas")
 TOKEN = "0123456789abcdef0123456789abcdef"
 CALL_SID = "CA00000000000000000000000000000001"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bot.stream_tokens import MAX_TOKENS_PER_CALL, StreamTokens
+from bot.inbound.stream_tokens import MAX_TOKENS_PER_CALL, StreamTokens
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from xml.etree import ElementTree
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from bot.twilio_webhooks import Step, next_step
+from bot.inbound.webhooks import Step, next_step
 from pipelines.call.plan import EndReason
-from tests.bot.line import (
+from tests.bot.inbound.line import (
     FIELDS,
     TestLine,
     begin,

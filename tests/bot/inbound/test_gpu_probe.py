@@ -2,7 +2,7 @@
 
 import pytest
 
-from bot.gpu_probe import health_url
+from bot.inbound.gpu_probe import health_url
 
 
 @pytest.mark.parametrize(

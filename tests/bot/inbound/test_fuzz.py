@@ -13,7 +13,7 @@ from twilio.request_validator import RequestValidator
 from websockets.exceptions import ConnectionClosed
 
 from telephony.media_stream import WORDS, Start
-from tests.bot.line import FIELDS, TOKEN, TestLine, begin, running_line, until
+from tests.bot.inbound.line import FIELDS, TOKEN, TestLine, begin, running_line, until
 
 texts = st.text(max_size=30)
 json_values = st.recursive(

@@ -13,11 +13,11 @@ from enum import Enum
 import structlog
 from fastapi import Request, Response
 
-from bot.gpu_probe import GpuProbe
-from bot.live_calls import LiveCalls
-from bot.metrics import Metrics
-from bot.stream_tokens import StreamTokens
-from bot.twilio_requests import RequestRefused, TwilioRequests, media_url
+from bot.inbound.gpu_probe import GpuProbe
+from bot.inbound.live_calls import LiveCalls
+from bot.inbound.metrics import Metrics
+from bot.inbound.requests import RequestRefused, TwilioRequests, media_url
+from bot.inbound.stream_tokens import StreamTokens
 from config.personas import Persona, Routes
 from pipelines.call.plan import EndReason
 from telephony import twiml

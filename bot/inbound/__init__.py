@@ -1,0 +1,1 @@
+"""Inbound calls: what answers Twilio, from its webhooks to the end of a stream."""
