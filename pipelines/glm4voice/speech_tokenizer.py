@@ -19,6 +19,7 @@ from pipelines.glm4voice.speech_tokenizer_config import (
 )
 from pipelines.glm4voice.speech_tokenizer_encoder import SpeechEncoder
 from pipelines.glm4voice.speech_tokenizer_mel import LogMel
+from pipelines.glm4voice.speech_tokenizer_stream import UtteranceState, check_pcm
 
 _FULL_MODEL_PREFIX = "model.encoder."  # names in a checkpoint that also holds a decoder
 _TRAINING_ONLY = ("ema_", "layer_norm.")
@@ -36,7 +37,6 @@ class SpeechTokenizer:
             n_fft=config.n_fft,
             hop=config.hop,
             n_mels=config.n_mels,
-            device=self.device,
         )
 
     @classmethod
@@ -77,8 +77,12 @@ class SpeechTokenizer:
         """The ids of several utterances, in steps of one piece of each. Same ids as alone."""
         ids: list[list[int]] = [[] for _ in utterances]
         for row, vectors in self._pooled(utterances):
-            ids[row] += self.encoder.quantise(vectors).tolist()
+            ids[row] += self.encoder.quantise_piece(vectors).tolist()
         return ids
+
+    def begin(self, *, max_samples: int | None = None) -> UtteranceState:
+        """Begin to hear an utterance while it is spoken; `max_samples` as `UtteranceState` says."""
+        return UtteranceState(self.encoder, self.mel, max_samples=max_samples)
 
     @torch.inference_mode()
     def pre_vq(self, pcm: NDArray[np.float32]) -> Tensor:
@@ -87,10 +91,9 @@ class SpeechTokenizer:
 
     def features(self, piece: NDArray[np.float32]) -> Tensor:
         """Mel features [n_mels, 2 F] of one piece [T], filled up with zeros to whole tokens."""
-        n_samples = self.n_tokens(len(piece)) * self.config.samples_per_token
-        pcm = torch.zeros(n_samples, device=self.device)
-        pcm[: len(piece)] = torch.from_numpy(np.ascontiguousarray(piece))
-        return self.mel.piece(pcm)
+        pcm = torch.zeros(self.n_tokens(len(piece)) * self.config.samples_per_token)
+        pcm[: len(piece)] = torch.tensor(np.ascontiguousarray(piece))
+        return self.mel.piece(pcm).to(self.device)
 
     def real_frames(self, n_samples: int, n_frames: int) -> Tensor:
         """Which of `n_frames` frames begin inside a piece of `n_samples`, bool [n_frames]."""
@@ -105,7 +108,7 @@ class SpeechTokenizer:
         """(row, vectors [n_tokens, D]) of each piece, those of one row in order."""
         size = self.config.samples_per_piece
         for pcm in utterances:
-            _check(pcm)
+            check_pcm(pcm)
         for start in range(0, max(map(len, utterances), default=0), size):
             rows = [row for row, pcm in enumerate(utterances) if len(pcm) > start]
             pieces = [utterances[row][start : start + size] for row in rows]
@@ -138,10 +141,3 @@ def _used(tensors: Mapping[str, Tensor], config: SpeechTokenizerConfig) -> dict[
         if not key.startswith(_TRAINING_ONLY)
         and not ((layer := beyond.match(key)) and int(layer[1]) >= config.n_layers)
     }
-
-
-def _check(pcm: NDArray[np.float32]) -> None:
-    if pcm.ndim != 1 or pcm.dtype != np.float32:
-        raise ValueError(f"expected float32 [T], found {pcm.dtype} {list(pcm.shape)}")
-    if not np.isfinite(pcm).all():
-        raise ValueError("the sound holds numbers that are not finite")

@@ -2,10 +2,12 @@
 
 Weights live in the module, one piece's past in an `EncoderState` value. A step takes one attention
 block (or the open part of one) and gives back a new state, so a tentative step costs nothing but
-its computation: keep the old state and drop the new one.
+its computation: keep the old state and drop the new one. States share what they have in common, so
+to keep the state behind every block takes no more memory than the last one.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -16,19 +18,21 @@ from pipelines.glm4voice.speech_tokenizer_config import CONV_STRIDE, SpeechToken
 _KERNEL = 3  # of both convolutions
 _LAYER_NORM_EPS = 1e-5
 
+Blocks = tuple[Tensor, ...]  # keys or values of one layer, block by block
+
 
 @dataclass(frozen=True, slots=True)
 class EncoderState:
     """What later frames of a piece need of earlier ones. B rows, T frames so far, H heads.
 
     The tails are the input of the two convolutions just before this point; `keys` and `values`
-    hold one tensor [B, H, T, D / H] per layer; `real` [B, T] is False for padding.
+    hold, for each layer, one tensor [B, H, F, D / H] per block; `real` [B, T] is False for padding.
     """
 
     mel_tail: Tensor  # [B, n_mels, 2]
     conv_tail: Tensor  # [B, D, 2]
-    keys: tuple[Tensor, ...]
-    values: tuple[Tensor, ...]
+    keys: tuple[Blocks, ...]
+    values: tuple[Blocks, ...]
     real: Tensor
 
     @property
@@ -48,13 +52,16 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(d_model, d_model)
 
     def forward(
-        self, x: Tensor, past_keys: Tensor, past_values: Tensor, real: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, x: Tensor, past_keys: Blocks, past_values: Blocks, real: Tensor
+    ) -> tuple[Tensor, Blocks, Blocks]:
         """x [B, F, D], real [B, T + F]; the result [B, F, D] and all keys and values."""
-        keys = torch.cat((past_keys, self._heads(self.k_proj(x))), dim=2)
-        values = torch.cat((past_values, self._heads(self.v_proj(x))), dim=2)
+        keys = (*past_keys, self._heads(self.k_proj(x)))
+        values = (*past_values, self._heads(self.v_proj(x)))
         mixed = functional.scaled_dot_product_attention(
-            self._heads(self.q_proj(x)), keys, values, attn_mask=real[:, None, None, :]
+            self._heads(self.q_proj(x)),
+            torch.cat(keys, dim=2),
+            torch.cat(values, dim=2),
+            attn_mask=real[:, None, None, :],
         )
         return self.out_proj(mixed.transpose(1, 2).flatten(2)), keys, values
 
@@ -75,8 +82,8 @@ class Layer(nn.Module):
         self.final_layer_norm = nn.LayerNorm(config.d_model, eps=_LAYER_NORM_EPS)
 
     def forward(
-        self, x: Tensor, past_keys: Tensor, past_values: Tensor, real: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, x: Tensor, past_keys: Blocks, past_values: Blocks, real: Tensor
+    ) -> tuple[Tensor, Blocks, Blocks]:
         """Shapes as in `Attention`."""
         mixed, keys, values = self.self_attn(
             self.self_attn_layer_norm(x), past_keys, past_values, real
@@ -103,12 +110,11 @@ class SpeechEncoder(nn.Module):
     def start(self, n_rows: int) -> EncoderState:
         """The state before the first frame of a piece, for a batch of `n_rows`."""
         config, weight = self.config, self.conv1.weight
-        no_keys = weight.new_zeros(n_rows, config.n_heads, 0, config.d_model // config.n_heads)
         return EncoderState(
             mel_tail=weight.new_zeros(n_rows, config.n_mels, _KERNEL - 1),
             conv_tail=weight.new_zeros(n_rows, config.d_model, _KERNEL - 1),
-            keys=(no_keys,) * config.n_layers,
-            values=(no_keys,) * config.n_layers,
+            keys=((),) * config.n_layers,
+            values=((),) * config.n_layers,
             real=torch.zeros(n_rows, 0, dtype=torch.bool, device=weight.device),
         )
 
@@ -147,6 +153,15 @@ class SpeechEncoder(nn.Module):
         missing = -hidden.shape[1] % self.config.pool
         whole = functional.pad(hidden, (0, 0, 0, missing))
         return whole.unflatten(1, (-1, self.config.pool)).mean(dim=2)
+
+    def quantise_piece(self, pooled: Tensor) -> Tensor:
+        """`quantise` for a whole piece [N, D], in the parts that its blocks complete.
+
+        So an id does not depend on how much of the piece was there when it was chosen.
+        """
+        block, pool = self.config.block, self.config.pool
+        ends = [end // pool for end in range(0, len(pooled) * pool + block, block)]
+        return torch.cat([self.quantise(pooled[a:b]) for a, b in pairwise(ends)])
 
     def quantise(self, pooled: Tensor) -> Tensor:
         """The nearest code of each vector, [..., D] to ids [...]; the first one on ties.

@@ -1,10 +1,13 @@
 """Log-mel features as the speech tokenizer was trained on: Whisper's, with 128 slaney bins.
 
 The raw logarithm and the floor below a maximum are separate steps: the first is causal, the
-second is not.
+second is not. Frames are computed in tiles of a fixed number, counted from the start of a piece,
+so that every bit of a frame is the same however the sound came in.
 """
 
+import copy
 import math
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -12,6 +15,7 @@ from torch.nn import functional
 
 SMALLEST_POWER = 1e-10
 FLOOR_BELOW_MAXIMUM = 8.0  # decades of power: 80 dB
+TILE = 40  # frames computed at once: 0.4 s
 
 # the slaney scale: linear up to 1 kHz, logarithmic above
 _HZ_PER_LINEAR_MEL = 200 / 3
@@ -21,34 +25,103 @@ _LOG_STEP = math.log(6.4) / 27
 
 
 class LogMel:
-    """Window and filters of one feature size, on one device. Read-only, always float32."""
+    """Window and filters of one feature size. Read-only; always float32, and on the CPU.
 
-    def __init__(self, *, sample_rate: int, n_fft: int, hop: int, n_mels: int, device: str) -> None:
+    A product's last bits depend on its shape and on the device, and they can decide which code is
+    nearest: features are the same bits everywhere.
+    """
+
+    def __init__(self, *, sample_rate: int, n_fft: int, hop: int, n_mels: int) -> None:
         self.n_fft = n_fft
         self.hop = hop
-        self._window = torch.hann_window(n_fft, device=device)
+        self.n_mels = n_mels
+        self._window = torch.hann_window(n_fft)
         filters = slaney_filters(sample_rate=sample_rate, n_fft=n_fft, n_mels=n_mels)
-        self._filters = filters.to(device=device, dtype=torch.float32)
+        self._filters = filters.to(torch.float32)
+
+    @property
+    def tile_samples(self) -> int:
+        """What a tile is computed from: from half a window before its first frame's centre on."""
+        return (TILE - 1) * self.hop + self.n_fft
 
     def piece(self, pcm: Tensor) -> Tensor:
         """Features of a whole piece: pcm [T], T a multiple of the hop, to [n_mels, T / hop].
 
         Reflected at both ends; floored below the loudest bin of this piece, padding included.
         """
-        half = self.n_fft // 2
+        half, step, n_frames = self.n_fft // 2, TILE * self.hop, len(pcm) // self.hop
         extended = functional.pad(pcm[None], (half, half), mode="reflect")[0]
-        raw = self.raw(extended)[:, :-1]
+        extended = functional.pad(extended, (0, self.tile_samples))
+        starts = range(0, n_frames * self.hop, step)
+        tiles = [self.tile(extended[start : start + self.tile_samples]) for start in starts]
+        raw = torch.cat(tiles, dim=1)[:, :n_frames]
         return floor(raw, raw.max())
 
-    def raw(self, extended: Tensor) -> Tensor:
-        """log10 of mel power, [T] to [n_mels, frames].
-
-        `extended` already has what lies half a window before the first frame's centre and after
-        the last one's.
-        """
+    def tile(self, extended: Tensor) -> Tensor:
+        """log10 of mel power, [tile_samples] to [n_mels, TILE]."""
         windows = extended.unfold(0, self.n_fft, self.hop) * self._window
         power = torch.fft.rfft(windows).abs() ** 2
         return (self._filters @ power.T).clamp(min=SMALLEST_POWER).log10()
+
+
+class RawMel:
+    """Raw log-mel of one piece, computed as its sound comes in.
+
+    Of the sound itself only what the next tile needs is kept.
+    """
+
+    def __init__(self, log_mel: LogMel) -> None:
+        self.n_frames = 0
+        self.maximum = torch.tensor(-math.inf)  # of all frames so far
+        self.n_frames_at_rise = 0  # frames there were when the maximum last rose
+        self._log_mel = log_mel
+        self._tiles: list[Tensor] = []
+        self._pending = torch.zeros(0)  # sound from the next tile's first sample on
+        self._is_reflected = False  # `pending` begins half a window before the piece
+
+    def copy(self) -> Self:
+        """One that can go on apart from this one; tiles are shared."""
+        twin = copy.copy(self)
+        twin._tiles = [*self._tiles]
+        return twin
+
+    def append(self, pcm: Tensor) -> None:
+        """Take the next sound, [T]."""
+        half, step = self._log_mel.n_fft // 2, TILE * self._log_mel.hop
+        pending = torch.cat((self._pending, pcm))
+        if not self._is_reflected and len(pending) > half:
+            pending = torch.cat((pending[1 : half + 1].flip(0), pending))
+            self._is_reflected = True
+        while self._is_reflected and len(pending) >= self._log_mel.tile_samples:
+            self._add(pending, TILE)
+            pending = pending[step:]
+        self._pending = pending
+
+    def close(self) -> None:
+        """There is no more sound: reflect its end. What was appended is a multiple of the hop."""
+        half, step, hop = self._log_mel.n_fft // 2, TILE * self._log_mel.hop, self._log_mel.hop
+        end = self._pending[-half - 1 : -1].flip(0)
+        pending = torch.cat((self._pending, end, torch.zeros(self._log_mel.tile_samples)))
+        n_left = (len(self._pending) - half) // hop
+        while n_left > 0:
+            self._add(pending, min(n_left, TILE))
+            pending, n_left = pending[step:], n_left - TILE
+        self._pending = torch.zeros(0)
+
+    def frames(self, start: int, stop: int) -> Tensor:
+        """Frames from `start` to before `stop`, [n_mels, stop - start]."""
+        first = start // TILE
+        tiles = torch.cat(self._tiles[first : -(-stop // TILE)], dim=1)
+        return tiles[:, start - first * TILE : stop - first * TILE]
+
+    def _add(self, pending: Tensor, n_frames: int) -> None:
+        """Compute the tile at the start of `pending`; of the last one not all frames count."""
+        tile = self._log_mel.tile(pending[: self._log_mel.tile_samples])[:, :n_frames]
+        self._tiles.append(tile)
+        self.n_frames += n_frames
+        loudest = tile.max()
+        if loudest > self.maximum:
+            self.maximum, self.n_frames_at_rise = loudest, self.n_frames
 
 
 def floor(raw: Tensor, maximum: Tensor) -> Tensor:

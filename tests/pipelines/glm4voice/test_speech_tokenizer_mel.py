@@ -2,17 +2,17 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.glm4voice.speech_tokenizer_mel import LogMel, floor, slaney_filters
+from pipelines.glm4voice.speech_tokenizer_mel import TILE, LogMel, RawMel, floor, slaney_filters
 
 RATE, N_FFT, HOP, N_MELS = 16_000, 400, 160, 128
 
 
 @pytest.fixture(scope="module")
 def log_mel() -> LogMel:
-    return LogMel(sample_rate=RATE, n_fft=N_FFT, hop=HOP, n_mels=N_MELS, device="cpu")
+    return LogMel(sample_rate=RATE, n_fft=N_FFT, hop=HOP, n_mels=N_MELS)
 
 
 def noise(n_samples: int) -> torch.Tensor:
@@ -54,16 +54,46 @@ def test_floor_follows_the_loudest_bin(log_mel: LogMel) -> None:
     assert float(features.max() - features.min()) == pytest.approx(2.0)
 
 
-@given(cut=st.integers(1, 40))
-def test_raw_frames_do_not_depend_on_the_cut(cut: int) -> None:
-    """Raw features of a sound taken in two parts are those of the whole sound."""
-    log_mel = LogMel(sample_rate=RATE, n_fft=N_FFT, hop=HOP, n_mels=N_MELS, device="cpu")
-    sound = noise(HOP * 40 + N_FFT)
-    whole = log_mel.raw(sound)
+@settings(deadline=None, max_examples=40)
+@given(n_tokens=st.integers(1, 25), cuts=st.lists(st.integers(0, 32_000), max_size=6))
+def test_features_do_not_depend_on_the_cut(n_tokens: int, cuts: list[int]) -> None:
+    """Every bit of a sound's features is the same, whole or in parts that came in one by one."""
+    log_mel = LogMel(sample_rate=RATE, n_fft=N_FFT, hop=HOP, n_mels=N_MELS)
+    sound = noise(HOP * 8 * n_tokens)
 
-    first = log_mel.raw(sound[: HOP * (cut - 1) + N_FFT])
-    rest = log_mel.raw(sound[HOP * cut :])
-    assert torch.allclose(torch.cat((first, rest), dim=1), whole, atol=1e-5)
+    raw = RawMel(log_mel)
+    for part in torch.tensor_split(sound, sorted(cuts)):
+        raw.append(part)
+    raw.close()
+
+    features = floor(raw.frames(0, raw.n_frames), raw.maximum)
+    assert torch.equal(features, log_mel.piece(sound))
+
+
+def test_a_range_of_frames(log_mel: LogMel) -> None:
+    """Frames can be looked at by number, across the tiles they were computed in."""
+    raw = RawMel(log_mel)
+    raw.append(noise(HOP * TILE * 4))
+    whole = raw.frames(0, raw.n_frames)
+
+    assert raw.n_frames == 3 * TILE
+    assert torch.equal(raw.frames(TILE - 3, 2 * TILE + 5), whole[:, TILE - 3 : 2 * TILE + 5])
+    assert torch.equal(raw.frames(TILE, 2 * TILE), whole[:, TILE : 2 * TILE])
+
+
+def test_a_copy_goes_its_own_way(log_mel: LogMel) -> None:
+    """What is appended to a copy does not come to the original, nor the other way round."""
+    sound = noise(HOP * 200)
+    raw = RawMel(log_mel)
+    raw.append(sound[: HOP * 100])
+
+    twin = raw.copy()
+    twin.append(10 * sound)
+    raw.append(sound[HOP * 100 :])
+    raw.close()
+
+    features = floor(raw.frames(0, raw.n_frames), raw.maximum)
+    assert torch.equal(features, log_mel.piece(sound))
 
 
 def test_floor_keeps_what_is_above() -> None:
