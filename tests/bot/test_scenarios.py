@@ -1,0 +1,90 @@
+"""Scenario files: what they may say, and what is told about the rest."""
+
+from pathlib import Path
+
+import pytest
+
+from bot.scenarios import read_scenario
+from config.strict_yaml import PromptFileError
+
+SHIPPED = Path(__file__).resolve().parents[2] / "prompts" / "scenarios"
+WANTED = {
+    "barge-in",
+    "caller-hangs-up-mid-reply",
+    "dtmf",
+    "gpu-host-lost",
+    "greeting",
+    "load",
+    "malformed-frames",
+    "question-and-answer",
+    "question-and-answer-zh",
+    "silence",
+}
+GOOD = """\
+name: short
+title: A short call
+caller: "+15550199"
+called: "+15550100"
+steps:
+  - wait_for_reply: {}
+  - say: {text: Hello.}
+    as: hello
+  - hang_up: {}
+expect:
+  heard: [{after: hello, within_ms: 500}]
+  ends: {by: caller}
+"""
+
+
+def written(folder: Path, text: str, name: str = "short.yaml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_shipped_scenarios_are_read() -> None:
+    """Each file is valid; only gpu-host-lost takes the host away."""
+    scenarios = [read_scenario(path) for path in sorted(SHIPPED.glob("*.yaml"))]
+
+    assert {scenario.name for scenario in scenarios} == WANTED
+    assert [s.name for s in scenarios if s.kills_host] == ["gpu-host-lost"]
+
+
+def test_steps_and_labels(tmp_path: Path) -> None:
+    """A step knows its action and its label."""
+    scenario = read_scenario(written(tmp_path, GOOD))
+
+    assert [step.action for step in scenario.steps] == ["wait_for_reply", "say", "hang_up"]
+    assert scenario.steps[1].label == "hello"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line", "words"),
+    [
+        ("text: Hello.", "txt: Hello.", 7, "steps.1.say.txt"),
+        ("wait_for_reply: {}", "wait_for_reply: {timeout_ms: soon}", 6, "timeout_ms"),
+        ("  - hang_up: {}", "  - hang_up: {}\n    silence: {duration_ms: 5}", 9, "exactly one"),
+        ("say: {text: Hello.}", "say: {voice: cmn}", 7, "either text or wav"),
+        ("after: hello", "after: goodbye", 1, "no step has the label 'goodbye'"),
+        ('"+15550199"', '"5550199"', 3, "caller"),
+        ("by: caller", "by: nobody", 12, "ends.by"),
+        ("by: caller", "by: caller, after: hello", 12, "after and within_ms together"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(
+    tmp_path: Path, before: str, after: str, line: int, words: str
+) -> None:
+    """The message has file, line and key."""
+    path = written(tmp_path, GOOD.replace(before, after))
+
+    with pytest.raises(PromptFileError) as caught:
+        read_scenario(path)
+
+    assert f"{path}:{line}: " in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_file_and_scenario_have_one_name(tmp_path: Path) -> None:
+    """Reports are named after the scenario: it must be found under that name."""
+    with pytest.raises(PromptFileError, match="is called 'other'"):
+        read_scenario(written(tmp_path, GOOD, "other.yaml"))

@@ -1,0 +1,139 @@
+"""The command, against a bot that runs already."""
+
+import asyncio
+import xml.etree.ElementTree as ElementTree
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from bot.simulate import FAILED, PASSED, USAGE, main
+from tests.telephony.emulator.tiny_bot import LOUD, QUIET, TOKEN, Socket, TinyBot, serve
+
+SHIPPED = Path(__file__).resolve().parents[2] / "prompts" / "scenarios"
+SCENARIO = """\
+name: short
+title: A short call with everything in it
+caller: "+15550199"
+called: "+15550100"
+steps:
+  - wait_for_reply: {quiet_ms: 300}
+  - dtmf: {keys: "1#", gap_ms: 40}
+  - noise: {duration_ms: 60, level_dbfs: -50}
+  - say: {text: Yes., wait: false}
+    as: asked
+  - fault: {kind: unknown_event}
+  - fault: {kind: frames_lost, duration_ms: 40}
+  - repeat:
+      until_ms: 900
+      steps:
+        - silence: {duration_ms: 100}
+  - barge_in: {after_ms: 60, text: Stop.}
+    as: stop
+  - silence: {duration_ms: 100}
+  - hang_up: {}
+expect:
+  greeting_within_ms: 2000
+  heard: [{after: asked, within_ms: 3000}]
+  cleared: [{after: stop, within_ms: 500}]
+  ends: {by: caller}
+"""
+
+
+async def greet_and_answer(socket: Socket) -> None:
+    """Speak at once and again after the keys; clear at the third thing heard."""
+    await socket.play(LOUD * 10)
+    await socket.receive_until("dtmf")
+    await socket.receive_until("dtmf")
+    await asyncio.sleep(0.7)
+    await socket.play(LOUD * 100)
+    await asyncio.sleep(0.3)
+    await socket.send("clear")
+    await socket.receive_all()
+
+
+@pytest.fixture
+async def bot() -> AsyncIterator[TinyBot]:
+    async with serve(TinyBot(on_stream=greet_and_answer)) as bot:
+        bot.pages["/twilio/voice"] = bot.connect()
+        yield bot
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    path = tmp_path / "short.yaml"
+    path.write_text(SCENARIO, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def impatient_scenario(scenario: Path) -> Path:
+    scenario.write_text(SCENARIO.replace("quiet_ms: 300", "timeout_ms: 200"), encoding="utf-8")
+    return scenario
+
+
+async def run(*arguments: str | Path) -> int:
+    return await asyncio.to_thread(main, [str(argument) for argument in arguments])
+
+
+async def test_calls_to_a_target_are_reported(
+    bot: TinyBot,
+    scenario: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Three calls at once pass; each leaves its files, the terminal shows what was said."""
+    monkeypatch.setenv("VOICEBOT_TWILIO_AUTH_TOKEN", TOKEN)
+    out = tmp_path / "out"
+
+    status = await run(scenario, "--target", bot.url, "--out", out, "-n", "3")
+
+    printed = capsys.readouterr().out
+    assert status == PASSED, printed
+    wanted = {f"short-{n:02d}.{kind}" for n in (1, 2, 3) for kind in ("wav", "png", "jsonl")}
+    assert {path.name for path in out.iterdir()} == wanted | {"junit.xml"}
+    assert "caller Stop." in printed
+    assert "(speaks 0.2 s)" in printed
+    assert "CPU in ms per second of call: phone" in printed
+
+
+async def test_a_call_that_goes_wrong_fails_the_run(
+    bot: TinyBot, impatient_scenario: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bot that stays silent: the exit status is 1 and the JUnit file says why."""
+
+    async def silent(socket: Socket) -> None:
+        await socket.play(QUIET)
+        await socket.receive_all()
+
+    bot.on_stream = silent
+    monkeypatch.setenv("VOICEBOT_TWILIO_AUTH_TOKEN", TOKEN)
+
+    status = await run(impatient_scenario, "--target", bot.url, "--out", tmp_path / "out")
+
+    root = ElementTree.parse(tmp_path / "out" / "junit.xml").getroot()
+    messages = [failure.get("message") for failure in root.iter("failure")]
+    assert status == FAILED
+    assert messages[0] == "no reply began within 200 ms of 0.0 s"
+    assert "the bot was first heard never; limit 2000 ms" in messages
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["missing.yaml"], "missing.yaml: cannot be read"),
+        ([str(SHIPPED / "greeting.yaml"), "-n", "0"], "-n must be 1 to 500"),
+        ([str(SHIPPED / "greeting.yaml"), str(SHIPPED / "greeting.yaml")], "given twice"),
+        (
+            [str(SHIPPED / "gpu-host-lost.yaml"), "--target", "http://127.0.0.1:1"],
+            "takes the GPU host away",
+        ),
+    ],
+)
+async def test_what_cannot_be_done_is_said_before_anything_starts(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit status 2 and one sentence."""
+    assert await run(*arguments) == USAGE
+    assert words in capsys.readouterr().err
