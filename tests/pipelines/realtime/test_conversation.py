@@ -92,6 +92,7 @@ async def test_a_turn_of_speech_is_answered_event_by_event() -> None:
     assert done.usage.input_token_details.audio_tokens == 7  # of the prompt's seven at most
     assert len(pcm16_of(events)) == pytest.approx(2 * 0.08 * 24_000, abs=0.005 * 24_000)
     assert model.sessions[0].journal == [("commit", 10), ("reply", None)]
+    assert model.threads == {"engine"}
 
 
 async def test_every_event_is_one_of_the_protocols() -> None:

@@ -34,6 +34,7 @@ class ToneReply:
     def step(self) -> Step:
         assert self.stop_reason is None
         model = self.session.model
+        model.threads.add(threading.current_thread().name)
         model.on_step(self)
         self.n_steps += 1
         if self.tool_call_due is not None:
@@ -75,7 +76,7 @@ class ToneSession:
         self.journal.append(("configure", instructions, [tool.name for tool in tools]))
 
     def append_audio(self, pcm: NDArray[np.float32]) -> None:
-        assert threading.current_thread().name == "engine"
+        self.model.threads.add(threading.current_thread().name)
         self.heard.append(pcm)
 
     def clear_audio(self) -> None:
@@ -131,6 +132,7 @@ class ToneModel:
         self.stop_reason = stop_reason
         self.sessions: list[ToneSession] = []
         self.n_broken_opens = 0
+        self.threads: set[str] = set()  # that called the model
         self.on_step: Callable[[ToneReply], None] = lambda reply: None
 
     def open_session(self) -> ToneSession:
