@@ -51,6 +51,7 @@ from pipelines.realtime.wire_types import (
 MAX_APPEND: Final = 512 * 1024  # characters of base64: 8 s at the highest rate
 MAX_TEXT: Final = 32_000  # characters of one item
 MIN_COMMIT_MS: Final = 100
+_TOKEN_LETTERS: Final = 2  # characters a token, between Chinese and English
 _PAST_END_MS: Final = 100  # a player's last frame may be padded
 
 
@@ -77,6 +78,7 @@ class Conversation:
         self._history = History()
         self._session = model.open_session()
         self._response: ResponseStream | None = None
+        self._n_tokens = 0  # of the conversation, about
         self._turn_samples = 0  # of the open turn
         self._decoder = self._new_decoder()
         self._detector = self._new_detector()
@@ -190,9 +192,9 @@ class Conversation:
                 "Items can only be added at the end of the conversation", param="previous_item_id"
             )
         item.id = item_id = item.id or new_id("item")
-        self._tell_model(item_id, item)
+        n_letters = self._tell_model(item_id, item)
         item.status, item.object = "completed", "realtime.item"
-        self._show_item(item_id, Item(wire=item))
+        self._show_item(item_id, Item(wire=item, n_text_tokens=n_letters // _TOKEN_LETTERS))
 
     @_do.register
     def _retrieve(self, event: ConversationItemRetrieveEvent) -> None:
@@ -295,6 +297,7 @@ class Conversation:
     def _start_response(self, params: ResponseParams | None) -> None:
         config = self._config.for_response(params)
         self._configure(config)
+        self._make_room()
         item_id = new_id("item")
         reply = self._session.start_reply(
             item_id, config.sampling, instructions=params.instructions if params else None
@@ -337,9 +340,29 @@ class Conversation:
             with contextlib.suppress(KeyError):  # an empty reply is no item of the conversation
                 self._session.delete(response.item_id)
 
+        self._n_tokens = response.tokens.n_all
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """When the conversation fills most of the model's context, its oldest items are forgotten.
+
+        Down to a half at once, so that it is done seldom: the prompt then begins differently, and
+        all of it must be computed anew.
+        """
+        limit = self._model.max_context_tokens
+        if self._n_tokens * 4 <= limit * 3:
+            return
+        for item_id in self._history.oldest(self._n_tokens - limit // 2):
+            item = self._history.remove(item_id)
+            if item.in_model:
+                self._session.delete(item_id)
+            self._n_tokens -= item.n_tokens
+            self._emit(events.item_deleted(item_id))
+
     # ---- items and settings
 
-    def _tell_model(self, item_id: str, item: NewItem) -> None:
+    def _tell_model(self, item_id: str, item: NewItem) -> int:
+        """Add a text to the model's history; return its number of characters."""
         if isinstance(item, RealtimeConversationItemFunctionCallOutput):
             if not self._history.has_call(item.call_id):
                 raise ClientMistake("There is no tool call with this id", param="item.call_id")
@@ -348,10 +371,13 @@ class Conversation:
                     f"'output' is longer than {MAX_TEXT} characters", param="item.output"
                 )
             self._session.add_tool_output(item_id, item.output)
-        else:
-            self._session.add_text(item_id, Role(item.role), _text_of(item))
+            return len(item.output)
+        text = _text_of(item)
+        self._session.add_text(item_id, Role(item.role), text)
+        return len(text)
 
     def _show_item(self, item_id: str, item: Item) -> None:
+        self._n_tokens += item.n_tokens
         previous = self._history.add(item_id, item)
         self._emit(events.item_added(item.wire, previous))
         self._emit(events.item_done(item.wire, previous))

@@ -7,6 +7,7 @@ from openai.types.realtime import (
     ConversationItem,
     RealtimeConversationItemAssistantMessage,
     RealtimeConversationItemFunctionCall,
+    RealtimeConversationItemSystemMessage,
     RealtimeConversationItemUserMessage,
 )
 from openai.types.realtime.realtime_conversation_item_assistant_message import (
@@ -27,7 +28,13 @@ class Item:
     is_spoken_reply: bool = False
     in_model: bool = True  # a tool call lies within the reply that made it
     n_audio_tokens: int = 0
+    n_text_tokens: int = 0  # of a text that came from the client, about
     audio_ms: int = 0
+
+    @property
+    def n_tokens(self) -> int:
+        """What it takes of the model's context, about."""
+        return self.n_text_tokens + self.n_audio_tokens
 
 
 class History:
@@ -74,10 +81,28 @@ class History:
             previous = one
         raise KeyError(item_id)
 
-    def spoken(self, item_id: str, *, n_audio_tokens: int, audio_ms: int) -> None:
+    def spoken(
+        self, item_id: str, *, n_text_tokens: int, n_audio_tokens: int, audio_ms: int
+    ) -> None:
         """Note how much was said in a reply that is there."""
         item = self._items[item_id]
-        item.n_audio_tokens, item.audio_ms = n_audio_tokens, audio_ms
+        item.n_text_tokens, item.n_audio_tokens = n_text_tokens, n_audio_tokens
+        item.audio_ms = audio_ms
+
+    def oldest(self, n_tokens: int) -> list[str]:
+        """The oldest items that hold about so many tokens together.
+
+        System texts stay, and so does the newest item. A tool's result goes with its call.
+        """
+        chosen: list[str] = []
+        for item_id, item in list(self._items.items())[:-1]:
+            is_result = item.wire.type == "function_call_output"
+            if n_tokens <= 0 and not is_result:
+                break
+            if not isinstance(item.wire, RealtimeConversationItemSystemMessage):
+                chosen.append(item_id)
+                n_tokens -= item.n_tokens
+        return chosen
 
     def find(self, item_id: str, *, code: str) -> Item:
         """The item of this id. Raises ClientMistake with `code` if there is none."""

@@ -164,6 +164,11 @@ class SpeechModel(Protocol):
     @property
     def output_sample_rate(self) -> int: ...
 
+    @property
+    def max_context_tokens(self) -> int:
+        """How many tokens a conversation can hold; a reply that would pass it is CONTEXT_FULL."""
+        ...
+
     def open_session(self) -> SpeechSession:
         """Begin a conversation."""
         ...

@@ -48,6 +48,11 @@ class TokenCounts:
     n_text: int = 0
     n_audio: int = 0
 
+    @property
+    def n_all(self) -> int:
+        """The length of the conversation with this response."""
+        return self.n_prompt + self.n_text + self.n_audio
+
 
 class ResponseStream:
     """A response under way: `step` until `is_done`. Its item appears with its first word or sound.
@@ -161,6 +166,7 @@ class ResponseStream:
         message.content = spoken_content(transcript)
         self._history.spoken(
             self.item_id,
+            n_text_tokens=self.tokens.n_text,
             n_audio_tokens=self.tokens.n_audio,
             audio_ms=self.sound_ms,
         )

@@ -126,6 +126,7 @@ class ToneModel:
 
     input_sample_rate = 16_000
     output_sample_rate = RATE
+    max_context_tokens = 10_000
 
     def __init__(self, n_words: int = 10, stop_reason: StopReason = StopReason.END) -> None:
         self.n_words = n_words
