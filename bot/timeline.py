@@ -1,6 +1,7 @@
 """The picture of a simulated call: what both sides said, when, and how long the bot took."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from telephony.g711 import mulaw_to_pcm16
 _CALLER, _BOT = "#2563a8", "#0f8a6d"
 _INK, _FAINT, _ALARM, _FAULT = "#22272e", "#8a929c", "#c8372d", "#8b3fb0"
 _COLUMNS = 2400
-_LABEL_S = 1.5
+_CHAR_IN = 0.068  # width of a letter of a label
+_LABEL_S = 0.9  # moments closer than this share a label
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -45,9 +47,10 @@ def draw_timeline(path: Path, record: CallRecord, *, title: str, verdict: str) -
         _track(bot, record.recording.heard_mulaw, "bot", _BOT)
         _shade(caller, [(s.start_ms, s.end_ms) for s in record.caller_stretches], _CALLER)
         _shade(bot, [(s.start_ms, s.end_ms) for s in record.bot_stretches], _BOT)
+        rail.set_xlim(0, seconds)
         _latencies(bot, record)
         _moments(caller, bot, record.events)
-        _marks(rail, record.events, seconds)
+        _marks(rail, record.events)
         _title(figure, record, title, verdict)
         figure.savefig(path, bbox_inches="tight", facecolor="white", pad_inches=0.18)
 
@@ -112,24 +115,57 @@ def _latencies(axes: Axes, record: CallRecord) -> None:
 
 
 def _moments(caller: Axes, bot: Axes, events: tuple[CallEvent, ...]) -> None:
-    named_until_s: dict[str, float] = {}
+    labels: list[_Label] = []
     for at_s, name, colour, style in _notable(events):
         for axes in (caller, bot):
             axes.axvline(at_s, color=colour, linewidth=1.1, linestyle=style, zorder=4)
-        if at_s < named_until_s.get(name, 0.0):
-            continue  # the name of the one just before stands for this one too
-        named_until_s[name] = at_s + _LABEL_S
-        caller.annotate(
-            name,
-            xy=(at_s, 1.0),
-            xycoords=blended_transform_factory(caller.transData, caller.transAxes),
-            xytext=(0, 2),
+        if labels and labels[-1].colour == colour and at_s - labels[-1].first_s < _LABEL_S:
+            labels[-1].add(at_s, name)
+        else:
+            labels.append(_Label(at_s, at_s, colour, [name]))
+    _write_labels(caller, labels)
+
+
+def _write_labels(axes: Axes, labels: "list[_Label]") -> None:
+    """Write labels above the axes, in a second row where they would overlap."""
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    left_s, right_s = axes.get_xlim()
+    width_in = figure.get_figwidth() * axes.get_position().width
+    char_s = _CHAR_IN * (right_s - left_s) / width_in
+    free_from_s = [float("-inf"), float("-inf")]
+    for label in labels:
+        text = ", ".join(label.names)
+        half_s = char_s * len(text) / 2
+        centre_s = (label.first_s + label.last_s) / 2
+        row = 0 if centre_s - half_s > free_from_s[0] else 1
+        free_from_s[row] = centre_s + half_s
+        axes.annotate(
+            text,
+            xy=(centre_s, 1.0),
+            xycoords=blended_transform_factory(axes.transData, axes.transAxes),
+            xytext=(0, 2 + 11 * row),
             textcoords="offset points",
             ha="center",
             va="bottom",
-            color=colour,
+            color=label.colour,
             fontsize=8,
         )
+
+
+@dataclass(slots=True)
+class _Label:
+    """The names of moments that lie too close together for a label each."""
+
+    first_s: float
+    last_s: float
+    colour: str
+    names: list[str]
+
+    def add(self, at_s: float, name: str) -> None:
+        self.last_s = at_s
+        if name not in self.names:
+            self.names.append(name)
 
 
 def _notable(events: tuple[CallEvent, ...]) -> Iterator[tuple[float, str, str, str]]:
@@ -145,13 +181,12 @@ def _notable(events: tuple[CallEvent, ...]) -> Iterator[tuple[float, str, str, s
             yield at_s, f"error {event.facts.get('code')}", _ALARM, ":"
 
 
-def _marks(axes: Axes, events: tuple[CallEvent, ...], seconds: float) -> None:
+def _marks(axes: Axes, events: tuple[CallEvent, ...]) -> None:
     rows = {"mark_received": 0.7, "mark_returned": 0.3}
     for name, height in rows.items():
         times_s = [event.at_ms / 1000 for event in events if event.name == name]
         axes.plot(times_s, [height] * len(times_s), "|", color=_FAINT, markersize=5, mew=0.8)
     axes.set_ylim(0, 1)
-    axes.set_xlim(0, seconds)
     axes.set_yticks(list(rows.values()), ["marks sent", "marks back"])
     axes.tick_params(axis="y", length=0, labelsize=7, labelcolor=_FAINT)
     axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True))

@@ -27,6 +27,8 @@ class Transcript:
             TimeElapsedColumn(),
             console=console,
             transient=True,
+            auto_refresh=console.is_terminal,
+            refresh_per_second=4,
         )
         self._task = self._progress.add_task("")
 
