@@ -88,6 +88,10 @@ class PromptBuilder:
 
         Raises ValueError for a code the tokenizer has no audio token for.
         """
+        return [*self.open_audio_turn(codes), self._end_of_audio]
+
+    def open_audio_turn(self, codes: Sequence[int]) -> list[int]:
+        """The beginning of an audio turn that is not over. Raises ValueError as `audio_turn`."""
         n_audio, offset = self._tokenizer.n_audio, self._tokenizer.audio_offset
         if any(not 0 <= code < n_audio for code in codes):
             raise ValueError(f"speech codes must be in 0..{n_audio - 1}")
@@ -96,7 +100,6 @@ class PromptBuilder:
             *self._tokenizer.encode("\n"),
             self._begin_of_audio,
             *(offset + code for code in codes),
-            self._end_of_audio,
         ]
 
     def answer(self, ids: Sequence[int]) -> list[int]:

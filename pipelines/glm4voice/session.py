@@ -1,6 +1,10 @@
-"""One conversation with the chain: its history, its cache, the caller's unfinished turn."""
+"""One conversation with the chain: its history, its cache, the caller's unfinished turn.
 
-from collections import deque
+What is known of the next prompt is computed before it is needed: the caller's sound is turned into
+tokens while he speaks, and the language model reads them, and all before them, while nobody waits.
+What turns out otherwise later, is cut back to what is still true.
+"""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,8 +19,9 @@ from pipelines.glm4voice.prompt import PromptBuilder, system_text
 from pipelines.glm4voice.reply import GlmReply, ReplyParser
 from pipelines.glm4voice.sampling import Sampler
 from pipelines.glm4voice.speech_tokenizer import SpeechTokenizer
+from pipelines.glm4voice.speech_tokenizer_stream import UtteranceState
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
-from pipelines.realtime.model import NO_SOUND, Role, Sampling, Tool
+from pipelines.realtime.model import Role, Sampling, Tool
 
 log = structlog.get_logger()
 
@@ -35,40 +40,6 @@ class Parts:
     max_turn_samples: int  # of one caller's turn
 
 
-class AudioBuffer:
-    """The sound of an open turn; the newest `n_max` samples of it."""
-
-    def __init__(self, n_max: int) -> None:
-        self._n_max = n_max
-        self._pieces: deque[NDArray[np.float32]] = deque()
-        self._n_samples = 0
-        self.n_dropped = 0
-
-    def append(self, pcm: NDArray[np.float32]) -> None:
-        """Add sound, shape [T]; what is then too old is dropped and counted."""
-        self._pieces.append(pcm)
-        self._n_samples += pcm.size
-        while self._n_samples > self._n_max:
-            n_cut = min(self._n_samples - self._n_max, self._pieces[0].size)
-            self._pieces[0] = self._pieces[0][n_cut:]
-            if not self._pieces[0].size:
-                self._pieces.popleft()
-            self._n_samples -= n_cut
-            self.n_dropped += n_cut
-
-    def take(self) -> NDArray[np.float32]:
-        """Empty the buffer and return what it held."""
-        pcm = np.concatenate(self._pieces) if self._pieces else NO_SOUND
-        self.clear()
-        return pcm
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._pieces.clear()
-        self._n_samples = 0
-        self.n_dropped = 0
-
-
 class GlmSession:
     """A `SpeechSession`. A prompt is the ids of all items; the cache keeps what is unchanged."""
 
@@ -76,9 +47,10 @@ class GlmSession:
         self._parts = parts
         self._history = History()
         self._context: EngineSession = parts.engine.open()
-        self._audio = AudioBuffer(parts.max_turn_samples)
+        self._open_turn: UtteranceState | None = None
         self._reply: GlmReply | None = None
         self._reply_item: Item | None = None
+        self._has_news = True  # the context may not be what is known of the next prompt
         self._tools: tuple[Tool, ...] = ()
         self._system_ids = parts.prompt.system_turn(system_text())
 
@@ -90,31 +62,58 @@ class GlmSession:
         text = system_text(instructions, tools)
         self._tools = tuple(tools)
         self._system_ids = self._parts.prompt.system_turn(text)
+        self._has_news = True
 
     def append_audio(self, pcm: NDArray[np.float32]) -> None:
-        """Add caller audio, shape [T], 16 kHz; beyond the longest turn the oldest is dropped."""
+        """Add caller audio, shape [T], 16 kHz; of too long a turn the oldest 30 s are dropped.
+
+        Raises ValueError if it is not finite; nothing is added then.
+        """
         if pcm.ndim != 1:
             raise ValueError(f"caller audio must have shape [T], got {pcm.shape}")
-        if pcm.size:
-            self._audio.append(np.asarray(pcm, dtype=np.float32))
+        if not pcm.size:
+            return
+        if self._open_turn is None:
+            limit = self._parts.max_turn_samples
+            self._open_turn = self._parts.speech_tokenizer.begin(max_samples=limit)
+            self._has_news = True
+        self._open_turn.append(np.asarray(pcm, dtype=np.float32))
 
     def clear_audio(self) -> None:
         """Forget the open user turn."""
-        self._audio.clear()
+        self._open_turn = None
+        self._has_news = True
 
     def commit_audio(self, item_id: str) -> int:
         """Make the open turn an item; return its number of speech tokens.
 
-        Without any audio nothing is added and 0 returned. Raises ValueError if the id is taken.
+        Only what `work` could not do before is computed: the last 4 s at most, unless they are the
+        loudest of the turn or there was no time. Without any audio nothing is added and 0 returned.
+        Raises ValueError if the id is taken.
         """
-        n_dropped, pcm = self._audio.n_dropped, self._audio.take()
-        if n_dropped:
-            log.warning("turn_too_long", n_dropped_samples=n_dropped)
-        if not pcm.size:
+        turn, self._open_turn = self._open_turn, None
+        if turn is None:
             return 0
-        codes = self._parts.speech_tokenizer.encode(pcm)
-        self._history.add(item_id, self._parts.prompt.audio_turn(codes))
+        if turn.n_dropped:
+            log.warning("turn_too_long", n_dropped_samples=turn.n_dropped)
+        codes = turn.finish()
+        self._add(item_id, self._parts.prompt.audio_turn(codes))
         return len(codes)
+
+    def work(self) -> bool:
+        """Encode one block of the open turn, or let the model read a part of the next prompt."""
+        if self._open_turn is not None and self._open_turn.work():
+            self._has_news = True
+            return True
+        if self._is_replying:
+            return False
+        if self._has_news:
+            self._bring_context_to(self._known_prompt())
+            self._has_news = False
+        if self._context.n_cached == len(self._context.ids):
+            return False
+        self._context.prefill()
+        return True
 
     def add_text(self, item_id: str, role: Role, text: str) -> None:
         """Add a text item; `text` is data. Raises ValueError if the id is taken."""
@@ -124,11 +123,11 @@ class GlmSession:
             Role.USER: prompt.text_turn,
             Role.ASSISTANT: prompt.answer_text,
         }[role]
-        self._history.add(item_id, turn(text))
+        self._add(item_id, turn(text))
 
     def add_tool_output(self, item_id: str, output: str) -> None:
         """Add the result of a tool call; `output` is data. Raises ValueError if the id is taken."""
-        self._history.add(item_id, self._parts.prompt.tool_output(output))
+        self._add(item_id, self._parts.prompt.tool_output(output))
 
     def start_reply(
         self, item_id: str, sampling: Sampling, *, instructions: str | None = None
@@ -138,7 +137,7 @@ class GlmSession:
         Raises RuntimeError while another reply is under way, ValueError for impossible sampling
         settings or a taken id.
         """
-        if self._reply is not None and self._reply.stop_reason is None:
+        if self._is_replying:
             raise RuntimeError("a reply of this session is under way")
         if sampling.max_tokens < 1:
             raise ValueError(f"max_tokens must be at least 1, got {sampling.max_tokens}")
@@ -147,6 +146,7 @@ class GlmSession:
         )
         prompt = self._prompt(instructions)
         self._reply_item = self._history.add_reply(item_id)
+        self._has_news = True
         generation = self._continue(prompt, sampler, sampling.max_tokens)
         self._reply = GlmReply(
             generation,
@@ -165,6 +165,7 @@ class GlmSession:
         Returns the number of audio tokens kept. Raises KeyError or ValueError, see the contract.
         """
         self._cancel_if(self._history.find(item_id))
+        self._has_news = True
         is_audio = self._parts.text_tokenizer.is_audio
         return self._history.truncate(item_id, audio_end_ms, is_audio)
 
@@ -172,18 +173,40 @@ class GlmSession:
         """Remove an item; a reply still under way is cancelled. Raises KeyError if unknown."""
         self._cancel_if(self._history.find(item_id))
         self._history.delete(item_id)
+        self._has_news = True
 
     def close(self) -> None:
         """Free everything; a reply under way is cancelled. Idempotent."""
         if self._reply is not None:
             self._reply.cancel()
         self._reply = self._reply_item = None
-        self._audio.clear()
+        self._open_turn = None
+        self._has_news = False
         self._history = History()
         self._context.close()
 
+    @property
+    def _is_replying(self) -> bool:
+        return self._reply is not None and self._reply.stop_reason is None
+
+    def _add(self, item_id: str, ids: list[int]) -> None:
+        self._history.add(item_id, ids)
+        self._has_news = True
+
     def _prompt(self, instructions: str | None) -> list[int]:
         """The ids a reply continues: system text, items, a request for this reply, its header."""
+        prompt = self._parts.prompt
+        request = prompt.text_turn(instructions) if instructions else []
+        return self._past() + request + prompt.answer_header
+
+    def _known_prompt(self) -> list[int]:
+        """What can be known of the next prompt: the past, and as much as is heard by now."""
+        if self._open_turn is None:
+            return self._past()
+        return self._past() + self._parts.prompt.open_audio_turn(self._open_turn.ids)
+
+    def _past(self) -> list[int]:
+        """The ids of system text and items."""
         prompt = self._parts.prompt
         ids = [*prompt.start, *self._system_ids]
         for item in self._history:
@@ -191,19 +214,23 @@ class GlmSession:
                 ids += item.ids
             elif item.ids:  # of a reply nobody heard, not even its header stays
                 ids += prompt.answer(item.ids)
-        if instructions:
-            ids += prompt.text_turn(instructions)
-        return ids + prompt.answer_header
+        return ids
+
+    def _bring_context_to(self, ids: Sequence[int]) -> bool:
+        """Keep what is common and add the rest, computing nothing; False if it does not fit."""
+        n_common = common_prefix(self._context.ids, ids)
+        self._context.rewind(n_common)
+        try:
+            self._context.append(ids[n_common:])
+        except ContextFull:
+            return False
+        return True
 
     def _continue(
         self, prompt: Sequence[int], sampler: Sampler, max_tokens: int
     ) -> Generation | None:
-        """Bring the context to `prompt`, computing nothing yet; None if it does not fit."""
-        n_common = common_prefix(self._context.ids, prompt)
-        self._context.rewind(n_common)
-        try:
-            self._context.append(prompt[n_common:])
-        except ContextFull:
+        """Bring the context to `prompt` and go on from there; None if it does not fit."""
+        if not self._bring_context_to(prompt):
             log.warning("context_full", n_prompt_tokens=len(prompt))
             return None
         return self._context.generate(sampler, max_tokens=max_tokens, stop_ids=self._parts.stop_ids)

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipelines.glm4voice.chain import GlmChain
+from pipelines.glm4voice.chain import GlmChain, load_chain
 from pipelines.glm4voice.reply import GlmReply
-from pipelines.glm4voice.session import AudioBuffer, GlmSession, common_prefix
+from pipelines.glm4voice.session import GlmSession, common_prefix
 from pipelines.realtime.model import Role, Sampling, SpeechModel, Step, StopReason, Tool
 
 TOOL = Tool(name="look_up", description="", parameters="{}")
@@ -252,17 +253,147 @@ def test_audio_in_pieces_is_the_same_turn(embedded_chain: GlmChain) -> None:
     assert pieces._history.find("user").ids == whole._history.find("user").ids
 
 
-def test_the_oldest_sound_of_an_endless_turn_is_dropped() -> None:
-    """The buffer holds the newest samples up to its bound, and counts what it dropped."""
-    buffer = AudioBuffer(100)
-    sound = np.arange(250, dtype=np.float32)
+def work_off(session: GlmSession) -> int:
+    """Do all the work there is; how many units that was."""
+    n_units = 0
+    while session.work():
+        n_units += 1
+    return n_units
 
-    for piece in (sound[:30], sound[30:40], sound[40:90], sound[90:250]):
-        buffer.append(piece)
 
-    assert buffer.n_dropped == 150
-    assert np.array_equal(buffer.take(), sound[150:])
-    assert buffer.take().size == 0
+def quiet_then_loud() -> NDArray[np.float32]:
+    """10 s of which the second half changes the tokens of the first."""
+    pcm = speech(5, n_ms=10_000) + noise(160_000, 1e-3)
+    pcm[:80_000] *= 0.01
+    return pcm
+
+
+def noise(n_samples: int, level: float) -> NDArray[np.float32]:
+    return (level * np.random.default_rng(0).standard_normal(n_samples)).astype(np.float32)
+
+
+GREEDY = Sampling(temperature=0.0, max_tokens=30)
+
+
+def test_a_turn_is_read_while_it_is_spoken(embedded_chain: GlmChain) -> None:
+    """When the caller ends, his complete blocks of 4 s are in the model's cache already."""
+    session = embedded_chain.open_session()
+    pcm = speech(1, n_ms=10_000)
+    for part in np.array_split(pcm, 100):
+        session.append_audio(part)
+        work_off(session)
+
+    n_tokens = session.commit_audio("user")
+    reply = session.start_reply("bot", GREEDY)
+    n_new = reply.n_prompt_tokens - reply.n_cached_tokens
+    answer = finish(reply).text
+
+    idle = embedded_chain.open_session()
+    idle.append_audio(pcm)
+    idle.commit_audio("user")
+    assert n_tokens == 125
+    n_header = len(session._parts.prompt.answer_header) + 1  # and the end of the audio
+    assert n_new == 25 + n_header
+    assert answer == finish(idle.start_reply("bot", GREEDY)).text
+
+
+def test_what_louder_sound_made_wrong_is_read_anew(embedded_chain: GlmChain) -> None:
+    """Tokens that the model has read and that turn out otherwise are not in the prompt."""
+    session = embedded_chain.open_session()
+    pcm = quiet_then_loud()
+    session.append_audio(pcm[:72_000])
+    work_off(session)
+    read_early = list(session._context.ids)
+    session.append_audio(pcm[72_000:])
+    work_off(session)
+    read_late = list(session._context.ids)
+
+    session.commit_audio("user")
+    fresh = embedded_chain.open_session()
+    fresh.append_audio(pcm)
+    fresh.commit_audio("user")
+    item_ids = fresh._history.find("user").ids
+    assert session._history.find("user").ids == item_ids
+    assert read_early != read_late[: len(read_early)]
+    assert read_late[-100:] == item_ids[-126:-26]
+    said, expected = (finish(one.start_reply("bot", GREEDY)) for one in (session, fresh))
+    assert said.text == expected.text
+
+
+def test_between_turns_the_past_is_read(embedded_chain: GlmChain) -> None:
+    """What came after the last reply is computed while nobody waits, and then no more."""
+    session = embedded_chain.open_session()
+    session.add_text("note", Role.SYSTEM, "Hello")
+    n_units = work_off(session)
+    n_again = work_off(session)
+    reply = session.start_reply("bot", GREEDY)
+
+    assert (n_units, n_again) == (1, 0)
+    n_header = len(session._parts.prompt.answer_header)
+    assert reply.n_prompt_tokens - reply.n_cached_tokens == n_header
+
+
+def test_during_a_reply_only_sound_is_worked_on(embedded_chain: GlmChain) -> None:
+    """A caller who speaks over a reply is heard meanwhile, and the reply is what it would be."""
+    alone = embedded_chain.open_session()
+    expected = finish(alone.start_reply("bot", GREEDY))
+
+    session = embedded_chain.open_session()
+    reply = session.start_reply("bot", GREEDY)
+    session.append_audio(speech(2, n_ms=9000))
+    n_units = work_off(session)
+    said = finish(reply)
+
+    assert n_units == 2
+    assert said.text == expected.text
+    assert work_off(session) == 1
+
+
+def test_work_on_what_was_taken_back(embedded_chain: GlmChain) -> None:
+    """Sound that is cleared and items that are deleted leave nothing in the model's context."""
+    session = embedded_chain.open_session()
+    work_off(session)
+    before = list(session._context.ids)
+    session.add_text("one", Role.USER, "Hello")
+    session.append_audio(speech(2, n_ms=5000))
+    work_off(session)
+    between = list(session._context.ids)
+
+    session.clear_audio()
+    session.delete("one")
+    work_off(session)
+    assert len(between) > len(before) + 50
+    assert list(session._context.ids) == before
+
+
+def test_the_oldest_sound_of_an_endless_turn_is_dropped(embedded_dir: Path) -> None:
+    """Of a turn without end the newest is kept, and whole pieces of 30 s before it go."""
+    chain = load_chain(
+        tokenizer_dir=embedded_dir / "tokenizer",
+        language_model_dir=embedded_dir / "lm",
+        decoder_dir=embedded_dir / "decoder",
+        max_turn_ms=1000,
+    )
+    session = chain.open_session()
+    pcm = noise(70 * 16_000, 0.1)
+    for part in np.array_split(pcm, 10):
+        session.append_audio(part)
+
+    assert session.commit_audio("user") == 125
+    alone = chain.open_session()
+    alone.append_audio(pcm[60 * 16_000 :])
+    alone.commit_audio("user")
+    assert session._history.find("user").ids == alone._history.find("user").ids
+
+
+def test_sound_that_is_no_sound_is_refused(embedded_chain: GlmChain) -> None:
+    """Numbers that are not finite are refused, and the turn goes on without them."""
+    session = embedded_chain.open_session()
+    session.append_audio(speech(1))
+
+    with pytest.raises(ValueError, match="finite"):
+        session.append_audio(np.full(100, np.nan, dtype=np.float32))
+    assert session.commit_audio("user") == 19
 
 
 def test_a_closed_session_is_empty(embedded_chain: GlmChain) -> None:
