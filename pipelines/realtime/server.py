@@ -44,7 +44,6 @@ _IDLE: Final = Ending(
 class Limits:
     """What one client may use up. Times in ms."""
 
-    max_sessions: int = 32
     max_message_bytes: int = 1024 * 1024  # a larger message closes the socket with 1009
     max_session_ms: int = 4 * 3_600_000
     max_idle_ms: int = 600_000  # without any message of the client
@@ -67,7 +66,10 @@ class RealtimeServer:
         max_sessions: int = 32,
         limits: Limits | None = None,
     ) -> None:
-        """`port` 0 takes a free one. Without a token everyone who can connect is served."""
+        """`port` 0 takes a free one. Without a token all who can connect are served, but browsers:
+
+        any page open on this machine could have itself served otherwise.
+        """
         self._host = host
         self._port = port
         self._token = token
@@ -162,7 +164,7 @@ class RealtimeServer:
 
     def _knows(self, headers: Headers) -> bool:
         if self._token is None:
-            return True
+            return "Origin" not in headers
         given = headers.get_all("Authorization")
         expected = f"Bearer {self._token}".encode()
         return len(given) == 1 and hmac.compare_digest(given[0].encode(), expected)

@@ -19,7 +19,7 @@ def test_a_long_call_forgets_its_beginning(chain: SpeechModel) -> None:
     conversation = Conversation(chain, lambda text: said.append(json.loads(text)))
     create = {"type": "response.create", "response": {"max_output_tokens": 40}}
     conversation.handle(message("system", "Be kind.", id="rule"))
-    n_turns = 16
+    n_turns = 12
     for turn in range(n_turns):
         conversation.handle(message("user", "tell me more " * 60, id=f"turn_{turn}"))
         conversation.handle(json.dumps(create))

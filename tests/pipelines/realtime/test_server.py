@@ -11,6 +11,7 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import InvalidStatus
+from websockets.typing import Origin
 
 from pipelines.realtime.client import connect
 from pipelines.realtime.errors import AtCapacity, HostLost, HostUnreachable, Unauthorized
@@ -46,6 +47,15 @@ async def test_a_wrong_token_is_refused_before_the_upgrade(token: str | None) ->
     assert caught.value.response.status_code == 401
     assert json.loads(caught.value.response.body)["error"]["code"] == "invalid_api_key"
     assert model.sessions == []
+
+
+async def test_without_a_token_programs_are_served_and_web_pages_are_not() -> None:
+    """A page in a browser on the host's machine cannot use a host that asks for no token."""
+    async with serving(ToneModel(), token=None) as server:
+        async with connect(url_of(server), token=None, open_timeout_ms=2000) as host:
+            await one(host, "session.created")
+        with pytest.raises(InvalidStatus, match="401"):
+            await connect_websocket(url_of(server), origin=Origin("https://example.com"))
 
 
 async def test_a_full_house_says_so_and_a_freed_seat_is_given_again() -> None:
