@@ -117,6 +117,10 @@ class Conversation:
         if self._response.is_done:
             self._retire()
 
+    def work(self) -> bool:
+        """Do one bounded piece of work ahead; whether there was any."""
+        return self._session.work()
+
     def end(self, code: str, message: str) -> None:
         """Tell the client why the server ends the session, and fail the reply under way."""
         if self._response is not None:

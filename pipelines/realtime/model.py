@@ -121,6 +121,14 @@ class SpeechSession(Protocol):
         """Close the open user turn as a history item; return its number of speech tokens."""
         ...
 
+    def work(self) -> bool:
+        """Do one bounded unit of what will be needed later; False when there is none.
+
+        Such as turning sound into tokens, or reading the history, while nobody waits for it. It
+        need never be called: whatever was not done ahead is done when it is needed.
+        """
+        ...
+
     def add_text(self, item_id: str, role: Role, text: str) -> None:
         """Add a text item. `text` is data: nothing in it can become a control token."""
         ...

@@ -3,7 +3,8 @@
 In each round the waiting messages of every session are handled in order, and replies advance by one
 step each: those whose listeners run short of sound, or, when all have enough in hand, all of them.
 So a caller's first sound waits neither for the whole of another's reply nor for its later parts,
-and a cancel takes effect before the next step. A session whose model call raises is told so and
+and a cancel takes effect before the next step. While no listener runs short, one session in turn
+works ahead in each round: its caller's speech is heard while he speaks. A session whose model call raises is told so and
 closed; others do not notice.
 """
 
@@ -68,6 +69,7 @@ class Engine:
         self._lock = threading.Lock()
         self._awake = threading.Event()
         self._stopping = False
+        self._next_ahead = 0  # whose turn it is to work ahead, as a place among the seats
         self._served_since: float | None = None  # when the seat being served got its turn
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -127,13 +129,21 @@ class Engine:
             arrivals, self._arrivals = self._arrivals, []
         self._seats += arrivals
         worked = [self._serve(seat, self._read) for seat in list(self._seats)]
-        worked += [self._serve(seat, self._step) for seat in self._due(time.monotonic())]
-        return any(worked)
-
-    def _due(self, now: float) -> list[Seat]:
-        """Replies that are short of sound; if none is, all replies."""
+        now = time.monotonic()
         replying = [seat for seat in self._seats if seat.can_step]
-        return [seat for seat in replying if seat.lead_ms(now) < LEAD_MS] or replying
+        short = [seat for seat in replying if seat.lead_ms(now) < LEAD_MS]
+        worked += [self._serve(seat, self._step) for seat in short or replying]
+        return any(worked) if short else self._work_ahead() or any(worked)
+
+    def _work_ahead(self) -> bool:
+        """Let one session work ahead, the next in turn that can; whether there was any."""
+        n_seats = len(self._seats)
+        for place in range(self._next_ahead, self._next_ahead + n_seats):
+            seat = self._seats[place % n_seats]
+            if self._serve(seat, lambda _, conversation: conversation.work()):
+                self._next_ahead = (place + 1) % n_seats
+                return True
+        return False
 
     def _serve(self, seat: Seat, work: Callable[[Seat, Conversation], bool]) -> bool:
         """Do some work for a seat, within the edge of its session; whether there was any."""

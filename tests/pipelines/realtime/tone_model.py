@@ -89,6 +89,9 @@ class ToneSession:
         self.heard.clear()
         return n_tokens
 
+    def work(self) -> bool:
+        return False
+
     def add_text(self, item_id: str, role: Role, text: str) -> None:
         if text == "break":
             raise ModelBroken
