@@ -3,13 +3,14 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from pipelines.glm4voice.checkpoint import CheckpointError, config_value, read_json
-from pipelines.glm4voice.conformance_manifest import Manifest, Row
+from pipelines.glm4voice.conformance_manifest import Manifest, Row, row_or_failure
 from pipelines.glm4voice.language_model import load_language_model
 from pipelines.glm4voice.sampling import sample_probabilities
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
@@ -32,12 +33,9 @@ def rows(directory: Path, manifest: Manifest) -> Iterator[Row]:
     prompts = {name: tokenizer.encode_prompt(text.prompt) for name, text in texts.items()}
     check = _LanguageModelCheck(directory / "lm", manifest, prompts)
     for name in manifest.names(EXPECTED):
-        with torch.inference_mode():
-            numbers = check.compute(name)
-            if numbers is None:
-                continue
-            noise = check.noise(name, numbers) if name.endswith("_bf16") else 0.0
-        yield manifest.compare(name, numbers, noise=noise)
+        row = row_or_failure(name, partial(check.row, name))
+        if row is not None:
+            yield row
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +65,15 @@ class _LanguageModelCheck:
         self._model = load_language_model(folder, device="cpu", dtype=torch.float32)
         self._logits: dict[str, Tensor] = {}
         self._greedy: dict[str, Tensor] = {}
+
+    @torch.inference_mode()
+    def row(self, name: str) -> Row | None:
+        """The row of that name; None if the name means nothing here."""
+        numbers = self.compute(name)
+        if numbers is None:
+            return None
+        noise = self.noise(name, numbers) if name.endswith("_bf16") else 0.0
+        return self._manifest.compare(name, numbers, noise=noise)
 
     def compute(self, name: str) -> Tensor | None:
         """The numbers of that name; None if the name means nothing here."""

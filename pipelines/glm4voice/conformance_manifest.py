@@ -6,7 +6,8 @@ A check asks the manifest for names, computes what they stand for, and yields th
 
 import hashlib
 import re
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -33,6 +34,20 @@ class Row:
     tolerance: str
     passed: bool
     note: str = ""
+
+
+def row_or_failure(name: str, compute: Callable[[], Row | None]) -> Row | None:
+    """What `compute` gives, or a failing row that tells what stopped it.
+
+    One strange tensor must not hide the others of its file.
+    """
+    try:
+        return compute()
+    except CheckpointError as exc:
+        return Row(name, None, "", False, str(exc))
+    except Exception as exc:  # the edge of the command
+        traceback.print_exception(exc)
+        return Row(name, None, "", False, f"{type(exc).__name__}: {exc}")
 
 
 class Kind(Enum):

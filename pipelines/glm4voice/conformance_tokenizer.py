@@ -3,6 +3,7 @@
 import re
 import wave
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from pipelines.audio import pcm16_to_float
 from pipelines.glm4voice.checkpoint import CheckpointError
-from pipelines.glm4voice.conformance_manifest import Manifest, Row
+from pipelines.glm4voice.conformance_manifest import Manifest, Row, row_or_failure
 from pipelines.glm4voice.speech_tokenizer import SpeechTokenizer
 from pipelines.glm4voice.speech_tokenizer_config import CONV_STRIDE
 
@@ -25,16 +26,13 @@ _NO_TOKEN = -1
 def rows(directory: Path, manifest: Manifest) -> Iterator[Row]:
     """One row for each expected tensor that is understood.
 
-    Raises CheckpointError if the tokenizer, or a sound it is to hear, cannot be read.
+    Raises CheckpointError if the tokenizer cannot be read.
     """
     check = _TokenizerCheck(directory, manifest)
     for name in manifest.names(EXPECTED):
-        with torch.inference_mode():
-            found = check.compute(name)
-            if found is None:
-                continue
-            runners_up = check.runners_up(name) if name.endswith(".tokens") else None
-        yield manifest.compare(name, found, runners_up=runners_up)
+        row = row_or_failure(name, partial(check.row, name))
+        if row is not None:
+            yield row
 
 
 class _TokenizerCheck:
@@ -46,6 +44,15 @@ class _TokenizerCheck:
         self._tokenizer = SpeechTokenizer.load(directory / "tokenizer")
         self._pre_vq: dict[str, Tensor] = {}
         self._batches: dict[str, dict[str, list[int]]] = {}
+
+    @torch.inference_mode()
+    def row(self, name: str) -> Row | None:
+        """The row of that name; None if the name means nothing here."""
+        found = self.compute(name)
+        if found is None:
+            return None
+        runners_up = self.runners_up(name) if name.endswith(".tokens") else None
+        return self._manifest.compare(name, found, runners_up=runners_up)
 
     def compute(self, name: str) -> Tensor | None:
         """The numbers of that name; None if the name means nothing here."""
