@@ -25,6 +25,7 @@ ROTARY_SHARE = 0.5  # of each head's dimensions, in interleaved pairs
 
 # What the released family is: another value means another architecture, not another size.
 FIXED_OPTIONS: Mapping[str, bool] = {
+    "multi_query_attention": True,
     "add_bias_linear": False,
     "rmsnorm": True,
     "post_layer_norm": True,
@@ -99,9 +100,7 @@ def _head_sizes(found: Mapping[str, Any], path: Path) -> tuple[int, int, int]:
     n_heads, head_dim = (
         _positive(found, key, path) for key in ("num_attention_heads", "kv_channels")
     )
-    n_groups = n_heads
-    if found.get("multi_query_attention", False):
-        n_groups = _positive(found, "multi_query_group_num", path)
+    n_groups = _positive(found, "multi_query_group_num", path)
     if n_heads % n_groups:
         raise CheckpointError(
             f"{path}: num_attention_heads {n_heads} is not a multiple of multi_query_group_num"

@@ -120,6 +120,7 @@ def test_both_shapes_of_a_mismatch_are_named(folder: Path) -> None:
         ({"num_layers": None}, "num_layers"),
         ({"hidden_size": 0}, "hidden_size"),
         ({"rmsnorm": False}, "rmsnorm"),
+        ({"multi_query_attention": False}, "multi_query_attention"),
         ({"multi_query_group_num": 3}, "multi_query_group_num"),
         ({"kv_channels": 14}, "kv_channels"),
         ({"rope_ratio": "1"}, "rope_ratio"),
