@@ -105,7 +105,7 @@ class SpeechEncoder(nn.Module):
         self.embed_positions = nn.Embedding(config.n_positions, width)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layers))
         self.codebook = nn.Embedding(config.n_codes, width)
-        self.embed_positions2 = nn.Embedding(config.n_positions // config.pool, width)
+        self.embed_positions2 = nn.Embedding(-(-config.n_positions // config.pool), width)
 
     def start(self, n_rows: int) -> EncoderState:
         """The state before the first frame of a piece, for a batch of `n_rows`."""

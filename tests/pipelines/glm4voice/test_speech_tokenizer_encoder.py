@@ -128,6 +128,11 @@ def test_pool(n_frames: int) -> None:
     assert float(pooled[0, -1, 0]) == (1.0 if n_frames == 8 else (n_frames - 8) / 4)
 
 
+def test_every_token_has_a_position() -> None:
+    """The positions of tokens cover a last token of fewer frames too, as in the original."""
+    assert small_encoder(block=4, pool=3).embed_positions2.weight.shape == (67, 12)
+
+
 def test_quantise_takes_the_nearest_and_the_first() -> None:
     """The nearest code is taken; of equal codes the first."""
     encoder = small_encoder(block=4, pool=4)
