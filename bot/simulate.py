@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from rich.console import Console
 
@@ -50,7 +51,7 @@ class Job:
 class Bot:
     """Whom to call, with which token, and how to take its GPU host away."""
 
-    url: str
+    voice_url: str
     auth_token: str
     lose_host: Callable[[], Awaitable[None]] | None
 
@@ -106,7 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="scenario (YAML)")
     parser.add_argument(
-        "--target", metavar="URL", help="a running bot to call; without it, one is started"
+        "--target",
+        metavar="URL",
+        help="a running bot, by its address or voice webhook; without it, one is started",
     )
     parser.add_argument("--out", type=Path, default=Path("calls"), metavar="DIR")
     parser.add_argument(
@@ -143,7 +146,8 @@ def _target(url: str | None, jobs: Sequence[Job]) -> Bot | None:
                 " leave --target out to run it against a bot of its own"
             )
     token = read_settings(WebSettings).twilio_auth_token
-    return Bot(url.rstrip("/"), token.get_secret_value() if token else "", None)
+    voice_url = url if urlsplit(url).path.strip("/") else url.rstrip("/") + VOICE_PATH
+    return Bot(voice_url, token.get_secret_value() if token else "", None)
 
 
 async def _simulate(
@@ -158,7 +162,7 @@ async def _simulate(
             transcript.status("starting the bot")
             own = Stack(out, max_calls=len(kind) + len(unkind), on_log=transcript.on_log)
             async with own as stack:
-                bot = Bot(stack.url, stack.auth_token, stack.lose_host)
+                bot = Bot(stack.url + VOICE_PATH, stack.auth_token, stack.lose_host)
                 before_s = stack.cpu_s()
                 shared = await _play(bot, kind, transcript)
                 used_s = {name: s - before_s.get(name, 0.0) for name, s in stack.cpu_s().items()}
@@ -197,7 +201,7 @@ async def _call(
     view = transcript.call(job.name, shown=index < _MOST_SHOWN)
     caller = ScriptedCaller(scenario, job.sounds, lose_host=bot.lose_host, on_speech=view.on_speech)
     record = await network.place_call(
-        bot.url + VOICE_PATH,
+        bot.voice_url,
         from_number=scenario.caller,
         to_number=scenario.called,
         caller=caller,

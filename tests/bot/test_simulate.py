@@ -119,6 +119,21 @@ async def test_a_call_that_goes_wrong_fails_the_run(
     assert "the bot was first heard never; limit 2000 ms" in messages
 
 
+async def test_a_bot_that_does_not_start_shows_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The exit status is 1, the tail of the log is printed, and the log is kept."""
+    monkeypatch.setenv("VOICEBOT_NONSENSE", "1")
+
+    status = await run(SHIPPED / "greeting.yaml", "--out", tmp_path / "out")
+
+    printed = capsys.readouterr().err
+    logs = [path.name for path in (tmp_path / "out").iterdir()]
+    assert status == FAILED
+    assert "VOICEBOT_NONSENSE: is not a setting" in printed
+    assert sorted(logs) == ["gpu.log", "web.log"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
