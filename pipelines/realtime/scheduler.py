@@ -4,8 +4,8 @@ In each round the waiting messages of every session are handled in order, and re
 step each: those whose listeners run short of sound, or, when all have enough in hand, all of them.
 So a caller's first sound waits neither for the whole of another's reply nor for its later parts,
 and a cancel takes effect before the next step. While no listener runs short, one session in turn
-works ahead in each round: its caller's speech is heard while he speaks. A session whose model call raises is told so and
-closed; others do not notice.
+works ahead in each round: its caller's speech is heard while he speaks. A session whose model call
+raises is told so and closed; others do not notice.
 """
 
 import threading
