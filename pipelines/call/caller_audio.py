@@ -20,6 +20,10 @@ from telephony.media_stream import Media
 MAX_CONCEALED_MS: Final = 200  # a longer hole is cut short: the stream jumps in time
 RESYNC_AFTER: Final = 50  # so many frames "from the past" in a row are a new time line
 
+QUIET_PEAK: Final = 0.0015  # -56 dB: no voice detector takes this for speech
+AT_REST_MS: Final = 1800  # longer than any end of a turn takes
+FRAMES_TOGETHER: Final = 5
+
 _SAMPLES_PER_MS: Final = exact_div(LINE_RATE, 1000)
 _LEVELS: Final[Pcm] = pcm16_to_float(mulaw_to_pcm16(bytes(range(256))))  # of each mu-law byte
 _FADE: Final = (0.7, 0.4, 0.15)  # of the last frame, repeated; then silence
@@ -30,6 +34,10 @@ class CallerAudio:
 
     Frames that come twice, or after their time, are dropped and counted in `n_late`. Holes of up to
     200 ms are filled with a fading echo of the last frame, counted in `concealed_ms`.
+
+    Sound is passed on at once. Only when the line has been quiet for longer than any end of a turn
+    takes, five quiet frames travel together: most of a call is spent listening to nothing. The
+    first frame that is not quiet goes on at once, with those held before it.
     """
 
     def __init__(self) -> None:
@@ -39,22 +47,35 @@ class CallerAudio:
         self._next_ms: int | None = None  # where the next frame belongs on the stream's clock
         self._n_refused = 0
         self._last: Pcm = np.zeros(0, np.float32)
+        self._held: list[Pcm] = []
+        self._n_quiet = 0  # samples since the line fell quiet
 
-    def take(self, media: Media) -> bytes:
-        """The frame as pcm16 at the model's input rate, with what was missing before it.
+    def take(self, media: Media) -> bytes | None:
+        """What of the stream is now due, as pcm16 at the model's input rate; may be empty.
 
-        Empty if the frame was dropped.
+        None if the frame was dropped.
         """
         pcm = _LEVELS[np.frombuffer(media.mulaw, np.uint8)]
         duration_ms = len(pcm) // _SAMPLES_PER_MS
         ahead_ms = 0 if self._next_ms is None else media.timestamp_ms - self._next_ms
         if ahead_ms < 0 and ahead_ms <= -duration_ms and self._refuse():
-            return b""
+            return None
         self._n_refused = 0
         if ahead_ms >= FRAME_MS:
             pcm = np.concatenate((self._conceal(min(ahead_ms, MAX_CONCEALED_MS)), pcm))
         self._next_ms = media.timestamp_ms + duration_ms
         self._last = pcm[-FRAME_MS * _SAMPLES_PER_MS :]
+        return self._due(pcm)
+
+    def _due(self, pcm: Pcm) -> bytes:
+        quiet = len(pcm) == 0 or float(np.abs(pcm).max()) < QUIET_PEAK
+        self._n_quiet = self._n_quiet + len(pcm) if quiet else 0
+        self._held.append(pcm)
+        at_rest = self._n_quiet > AT_REST_MS * _SAMPLES_PER_MS
+        if at_rest and len(self._held) < FRAMES_TOGETHER:
+            return b""
+        pcm = np.concatenate(self._held) if len(self._held) > 1 else pcm
+        self._held.clear()
         return float_to_pcm16(self._resampler.process(pcm))
 
     def _refuse(self) -> bool:

@@ -65,14 +65,14 @@ class Line:
             self.on_ended(reason, detail)
 
     def heard(self, media: Media) -> bytes:
-        """Take a frame of the caller; return pcm16 for the model, empty if it came too late."""
+        """Take a frame of the caller; return the pcm16 that is due for the model, if any."""
         now_ms = self.last_media_ms = self.now_ms()
         ends_ms = media.timestamp_ms + len(media.mulaw) // _MULAW_PER_MS
         self._stream_began_ms = min(self._stream_began_ms, now_ms - ends_ms)
         pcm16 = self.caller.take(media)
-        if self.recorder is not None and pcm16:
+        if self.recorder is not None and pcm16 is not None:
             self.recorder.caller(media.mulaw, media.timestamp_ms)
-        return pcm16
+        return pcm16 or b""
 
     def said(self, media: SendMedia, plays_at_ms: float) -> None:
         """A frame of ours is on its way and will play at that time."""

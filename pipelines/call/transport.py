@@ -55,7 +55,7 @@ WRITE_LIMIT_MS: Final = 10_000  # a peer that reads nothing for so long is gone
 MAX_QUEUED_MS: Final = 120_000  # of sound; more of a reply is dropped and counted
 MAX_ENTRIES: Final = 20_000  # sounds and frames; beyond it interruptible frames are dropped
 
-_PREPARED_MS: Final = 60  # encoded ahead of its time
+_PREPARED_MS: Final = 60  # encoded at a time, ahead of its time
 _BURST_MS: Final = 40  # sent together, to wake up less often
 
 
@@ -294,7 +294,7 @@ class TwilioOutput(FastAPIWebsocketOutputTransport):
         if speech is None or speech.ended or speech.utterance != sound.utterance:
             self._end(now_ms)
             self._begin(sound.utterance)
-        n_bytes = sound.sample_rate * FRAME_MS // 1000 * PCM16_BYTES
+        n_bytes = sound.sample_rate * _PREPARED_MS // 1000 * PCM16_BYTES
         pcm16 = sound.pcm16[sound.sent : sound.sent + n_bytes]
         sound.sent += n_bytes
         self._line.playout.push(self._encoder.encode(pcm16, sound.sample_rate), now_ms)

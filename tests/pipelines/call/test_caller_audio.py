@@ -7,12 +7,19 @@ from telephony.media_stream import Media
 LOUD = pcm16_to_mulaw(
     (8000 * np.sin(2 * np.pi * 440 * np.arange(160) / 8000)).astype("<i2").tobytes()
 )
+QUIET = b"\xff" * 160
 
 
 def media(timestamp_ms: int, mulaw: bytes = LOUD) -> Media:
     return Media(
         stream_sid="MZ", sequence_number=2, chunk=1, timestamp_ms=timestamp_ms, mulaw=mulaw
     )
+
+
+def take(caller: CallerAudio, timestamp_ms: int, mulaw: bytes = LOUD) -> bytes:
+    pcm16 = caller.take(media(timestamp_ms, mulaw))
+    assert pcm16 is not None
+    return pcm16
 
 
 def rms(pcm16: bytes) -> float:
@@ -23,7 +30,7 @@ def test_each_frame_gives_a_frame_at_once() -> None:
     """20 ms of mu-law come out as 20 ms at 16 kHz, with nothing but the filter's lag held back."""
     caller = CallerAudio()
 
-    frames = [caller.take(media(20 * n)) for n in range(10)]
+    frames = [take(caller, 20 * n) for n in range(10)]
 
     assert {len(frame) for frame in frames} == {640}
     assert rms(frames[5]) > 5000
@@ -33,7 +40,7 @@ def test_jitter_of_the_timestamps_is_not_a_gap() -> None:
     """Timestamps that wobble by less than a frame lose and invent nothing."""
     caller = CallerAudio()
 
-    lengths = [len(caller.take(media(at))) for at in (3, 20, 45, 60, 81)]
+    lengths = [len(take(caller, at)) for at in (3, 20, 45, 60, 81)]
 
     assert lengths == [640] * 5
     assert (caller.n_late, caller.concealed_ms) == (0, 0)
@@ -44,7 +51,7 @@ def test_a_hole_is_filled_with_a_fading_echo() -> None:
     caller = CallerAudio()
     caller.take(media(0))
 
-    patched = caller.take(media(60))
+    patched = take(caller, 60)
 
     assert len(patched) == 3 * 640
     assert caller.concealed_ms == 40
@@ -56,7 +63,7 @@ def test_a_long_hole_is_bounded() -> None:
     caller = CallerAudio()
     caller.take(media(0))
 
-    assert len(caller.take(media(1000))) == 11 * 640
+    assert len(take(caller, 1000)) == 11 * 640
     assert caller.concealed_ms == 200
 
 
@@ -66,9 +73,9 @@ def test_duplicates_and_latecomers_are_dropped() -> None:
     caller.take(media(0))
     caller.take(media(20))
 
-    assert caller.take(media(20)) == b""
-    assert caller.take(media(0)) == b""
-    assert len(caller.take(media(40))) == 640
+    assert caller.take(media(20)) is None
+    assert caller.take(media(0)) is None
+    assert len(take(caller, 40)) == 640
     assert (caller.n_late, caller.concealed_ms) == (2, 0)
 
 
@@ -88,4 +95,29 @@ def test_empty_media_is_harmless() -> None:
     caller = CallerAudio()
 
     assert caller.take(media(0, b"")) == b""
-    assert len(caller.take(media(0))) == 640
+    assert len(take(caller, 0)) == 640
+
+
+def test_a_line_at_rest_sends_five_frames_together() -> None:
+    """After 1.8 quiet seconds, 100 ms of quiet come at a time; nothing is lost."""
+    caller = CallerAudio()
+
+    lengths = [len(take(caller, 20 * n, QUIET)) for n in range(250)]
+
+    assert set(lengths[:90]) == {640}
+    assert set(lengths[90:]) == {0, 3200}
+    assert sum(lengths) == 250 * 640
+
+
+def test_speech_wakes_a_line_at_rest_at_once() -> None:
+    """The first loud frame goes on when it comes, after the quiet that was held."""
+    resting, awake = CallerAudio(), CallerAudio()
+    for n in range(203):
+        take(resting, 20 * n, QUIET)
+    for n in range(50):
+        take(awake, 20 * n, QUIET)
+
+    woken = take(resting, 203 * 20)
+    assert len(woken) % 640 == 0
+    assert woken[-640:] == take(awake, 50 * 20)
+    assert len(take(resting, 204 * 20)) == 640
