@@ -6,7 +6,9 @@ events in the output folder; the run leaves a JUnit file. Exit status: 0 all pas
 
 import argparse
 import asyncio
+import signal
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -78,6 +80,9 @@ class Played:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the result is the exit status."""
     options = _parser().parse_args(arguments)
+    if threading.current_thread() is threading.main_thread():
+        # Whoever ends this process means the bot it started, too.
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     console = Console() if sys.stdout.isatty() else Console(width=_LOG_WIDTH)
     try:
         jobs = _jobs(options.files, options.calls)
