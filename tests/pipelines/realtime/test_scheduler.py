@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -157,30 +156,3 @@ async def test_a_model_that_cannot_open_a_session_refuses_that_one() -> None:
             done = await one(host, "response.done")
 
     assert done.response.status == "completed"
-
-
-async def test_sessions_work_ahead_in_turn_while_no_listener_runs_short() -> None:
-    """Speech is taken in while it is spoken, one session's and then another's."""
-    model = ToneModel()
-    worked: list[int] = []
-    async with serving(model) as server, session(server) as first, session(server) as second:
-        await configure(first)
-        await configure(second)
-        for place, tone_session in enumerate(model.sessions):
-            tone_session.work = _twenty_times(worked, place)  # type: ignore[method-assign]
-        await first.send(append(babble(200)))
-        await wait_for(lambda: len(worked) == 40)
-
-    assert all(one != other for one, other in pairwise(worked))
-
-
-def _twenty_times(worked: list[int], place: int) -> Callable[[], bool]:
-    left = iter(range(20))
-
-    def work() -> bool:
-        if next(left, None) is None:
-            return False
-        worked.append(place)
-        return True
-
-    return work
