@@ -127,7 +127,7 @@ class SpeechEncoder(nn.Module):
         all layers (or the first `n_layers`: to look inside), and the state behind them. A state
         that ends inside a block cannot be continued: its frames have not seen the rest of it.
         """
-        x, mel_tail, conv_tail = self._embed(mel, state)
+        x, mel_tail, conv_tail = self.embed(mel, state)
         real = torch.cat((state.real, real), dim=1)
         keys, values = list(state.keys), list(state.values)
         for n, layer in enumerate(self.layers[:n_layers]):
@@ -177,7 +177,7 @@ class SpeechEncoder(nn.Module):
         """Code vectors plus their positions [B, N, D]: what a consumer of hidden states reads."""
         return self.codebook(ids) + self.embed_positions2.weight[: ids.shape[1]]
 
-    def _embed(self, mel: Tensor, state: EncoderState) -> tuple[Tensor, Tensor, Tensor]:
+    def embed(self, mel: Tensor, state: EncoderState) -> tuple[Tensor, Tensor, Tensor]:
         """Both convolutions and the position table; [B, F, D] and the new tails."""
         mel = torch.cat((state.mel_tail, mel.to(state.mel_tail.dtype)), dim=2)
         wide = torch.cat((state.conv_tail, functional.gelu(self.conv1(mel))), dim=2)

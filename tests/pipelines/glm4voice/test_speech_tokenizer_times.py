@@ -1,0 +1,33 @@
+"""That the ways of hearing that are timed against each other are the same hearing."""
+
+from dataclasses import replace
+
+import pytest
+
+from pipelines.glm4voice.speech_tokenizer_times import RELEASED, measure_hearing, random_tokenizer
+
+SMALL = replace(RELEASED, d_model=32, n_heads=2, d_ffn=32, n_layers=2, n_codes=64)
+
+
+@pytest.mark.parametrize("loudest_last", [False, True])
+def test_all_lengths_are_timed(loudest_last: bool) -> None:
+    """Each length is heard in each way, with the same ids, and its times are told."""
+    tokenizer = random_tokenizer(SMALL)
+
+    measured = measure_hearing(
+        tokenizer, (1000, 9000, 31_000), n_rounds=1, loudest_last=loudest_last
+    )
+    assert [one.duration_ms for one in measured] == [1000, 9000, 31_000]
+    assert all(one.ratio > 0 and one.ratio_to_whole > 0 for one in measured)
+
+
+def test_released_size() -> None:
+    """The sizes that are timed are those of the released model."""
+    config = RELEASED
+    per_layer = 4 * config.d_model**2 + 2 * config.d_model * config.d_ffn
+    convolutions = 3 * config.d_model * (config.n_mels + config.d_model)
+    tables = config.d_model * (config.n_codes + config.n_positions * (1 + 1 / config.pool))
+    n_biases = 3 * config.d_model + config.n_layers * (9 * config.d_model + config.d_ffn)
+
+    total = config.n_layers * per_layer + convolutions + tables + n_biases
+    assert total == pytest.approx(343_599_360, rel=1e-4)
