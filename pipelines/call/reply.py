@@ -79,6 +79,11 @@ class Replies:
         """Whether a reply is being made, or has been made and not yet heard."""
         return bool(self._unheard)
 
+    @property
+    def any_owed(self) -> bool:
+        """Whether a reply was asked for that must wait for the one under way."""
+        return bool(self._owed)
+
     def ask(self, request: Request) -> Reply | None:
         """Ask for a reply; None if one is under way, and this one owed."""
         if self.current is not None:

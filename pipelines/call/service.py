@@ -22,6 +22,7 @@ import asyncio
 import base64
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -33,8 +34,6 @@ from openai.types.realtime import (
 )
 from pipecat.frames.frames import (
     BotStoppedSpeakingFrame,
-    CancelFrame,
-    EndFrame,
     Frame,
     FunctionCallCancelFrame,
     FunctionCallFromLLM,
@@ -51,7 +50,6 @@ from pipecat.frames.frames import (
     LLMSetToolsFrame,
     LLMTextFrame,
     SpeechControlParamsFrame,
-    StartFrame,
     TTSAudioRawFrame,
     TTSSpeakFrame,
     TTSStartedFrame,
@@ -63,8 +61,6 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.aggregators.llm_context import LLMContext, LLMContextMessage
 from pipecat.processors.frame_processor import FrameDirection
-from pipecat.services.llm_service import LLMService
-from pipecat.services.settings import LLMSettings
 from pipecat.utils.errors import ErrorCategory
 from pipecat.utils.text.base_text_aggregator import TextType
 
@@ -75,12 +71,12 @@ from pipelines.audio import (
     float_to_pcm16,
     pcm16_to_float,
 )
-from pipelines.call.adapter import GLMVoiceLLMAdapter, is_news, token_usage, tool_arguments
+from pipelines.call.adapter import is_news, token_usage, tool_arguments
 from pipelines.call.caller_turn import CallerTurn
-from pipelines.call.host_session import Event, HostSession, error_word
+from pipelines.call.host_service import HostedLLMService
+from pipelines.call.host_session import Event
 from pipelines.call.reply import Cut, Replies, Reply, Request
-from pipelines.call.settings import UPDATABLE, GLMVoiceLLMSettings, complete, session_update
-from pipelines.realtime.errors import AtCapacity, HostLost, RealtimeError, Unauthorized
+from pipelines.call.settings import GLMVoiceLLMSettings, session_update
 
 PREROLL_MARGIN_MS: Final = 300
 DEFAULT_PREROLL_MS: Final = 500  # until the VAD says how long it takes to start
@@ -89,17 +85,21 @@ MAX_KEYS: Final = 64
 SAY: Final = "Say exactly this, word for word, and nothing else: {text}"
 KEYS: Final = "I pressed these keys on my telephone: {keys}"
 
-_HARMLESS_ERRORS: Final = frozenset({"response_cancel_not_active"})
+MAX_ITEMS: Final = 1000  # of the conversation, known by their ids
 
-_CATEGORIES: Final = {
-    Unauthorized: ErrorCategory.AUTHENTICATION,
-    AtCapacity: ErrorCategory.RATE_LIMIT,
-}
+# what crosses on the wire: a reply that ended as it was cancelled, an item that was never made
+_HARMLESS_ERRORS: Final = frozenset(
+    {
+        "response_cancel_not_active",
+        "item_truncate_invalid_item_id",
+        "item_delete_invalid_item_id",
+    }
+)
 
 log = structlog.get_logger()
 
 
-class GLMVoiceRealtimeLLMService(LLMService[GLMVoiceLLMAdapter]):
+class GLMVoiceRealtimeLLMService(HostedLLMService):
     """Speech in, speech out. Turns are local: VAD and end-of-turn analysis in the user aggregator.
 
     In: InputAudioRawFrame is sent on while the user's turn is open, with the pre-roll before it;
@@ -115,10 +115,6 @@ class GLMVoiceRealtimeLLMService(LLMService[GLMVoiceLLMAdapter]):
     - on_reply_cut(service, reply, heard_ms): interrupted before it was heard to its end
     - on_host_lost(service, word): the service is of no use any more; `word` is static
     """
-
-    Settings = GLMVoiceLLMSettings
-    _settings: GLMVoiceLLMSettings
-    adapter_class = GLMVoiceLLMAdapter
 
     def __init__(
         self,
@@ -152,12 +148,14 @@ class GLMVoiceRealtimeLLMService(LLMService[GLMVoiceLLMAdapter]):
                 it unless a recorder sits behind the output.
             **kwargs: For LLMService.
         """
-        super().__init__(settings=complete(settings), **kwargs)
-        self._host = HostSession(url, token=token, open_timeout_ms=open_timeout_ms)
-        self._host_task: asyncio.Task[None] | None = None
-        self._gone = False  # lost or left: nothing more is sent
-        self._reply_timeout_s = reply_timeout_ms / 1000
-        self._reply_timer: asyncio.TimerHandle | None = None
+        super().__init__(
+            url=url,
+            token=token,
+            settings=settings,
+            open_timeout_ms=open_timeout_ms,
+            reply_timeout_ms=reply_timeout_ms,
+            **kwargs,
+        )
         self._auto_preroll = user_audio_preroll_secs is None
         preroll_ms = DEFAULT_PREROLL_MS
         if user_audio_preroll_secs is not None:
@@ -174,81 +172,24 @@ class GLMVoiceRealtimeLLMService(LLMService[GLMVoiceLLMAdapter]):
         self._begun = False  # a context has come
         self._n_messages = 0  # of the context, as far as looked at
         self._open_calls: set[str] = set()
+        self._items: deque[str] = deque(maxlen=MAX_ITEMS)
         self._replies = Replies(self._send)
-        self._idle = asyncio.Event()  # no reply is being made
-        self._idle.set()
         self._register_event_handler("on_reply_started", sync=True)
         self._register_event_handler("on_reply_done", sync=True)
         self._register_event_handler("on_reply_cut", sync=True)
-        self._register_event_handler("on_host_lost")
-
-    # --- life
-
-    def can_generate_metrics(self) -> bool:
-        """Time to first byte and to first audible sound, processing time and token usage."""
-        return True
 
     def service_metadata_frame(self) -> LLMServiceMetadataFrame:
         """A realtime service whose turns are detected locally."""
         return LLMServiceMetadataFrame(service_name=self.name, is_realtime_service=True)
 
-    async def start(self, frame: StartFrame) -> None:
-        """Connect in the background; what is asked for meanwhile waits."""
-        await super().start(frame)
-        await self._update_session()
-        self._host_task = self.create_task(self._run_host(), "host")
-
-    async def stop(self, frame: EndFrame) -> None:
-        """Let the reply under way be made to its end, then leave the host."""
-        await super().stop(frame)
-        try:
-            async with asyncio.timeout(self._reply_timeout_s):
-                await self._idle.wait()
-        except TimeoutError:
-            log.info("reply_abandoned")
-        await self._leave()
-
-    async def cancel(self, frame: CancelFrame) -> None:
-        """Leave the host at once."""
-        await super().cancel(frame)
-        await self._leave()
-
-    async def cleanup(self) -> None:
-        """Leave the host, if that has not happened."""
-        await super().cleanup()  # type: ignore[no-untyped-call]
-        await self._leave()
-
     async def _leave(self) -> None:
-        self._gone = True
-        self._stop_reply_timer()
-        for task in (self._host_task, self._keys_task):
-            if task is not None:
-                await self.cancel_task(task)
-        self._host_task = self._keys_task = None
+        if self._keys_task is not None:
+            await self.cancel_task(self._keys_task)
+            self._keys_task = None
+        await super()._leave()
 
-    async def _run_host(self) -> None:
-        try:
-            await self._host.run(self._on_event)
-        except RealtimeError as exc:
-            await self._lose(exc)
-
-    async def _lose(self, error: RealtimeError) -> None:
-        if self._gone:
-            return
-        self._gone = True
-        self._stop_reply_timer()
-        await self.push_error(
-            f"GPU host lost: {error}",
-            exception=error,
-            category=_CATEGORIES.get(type(error), ErrorCategory.CONNECTIVITY),
-            force_treat_as_permanent=True,
-        )
+    async def _abandon_reply(self) -> None:
         await self._finish_reply(self._replies.close(cancelled=True))
-        await self._call_event_handler("on_host_lost", error_word(error))
-
-    def _send(self, event: Event) -> None:
-        if not self._gone:
-            self._host.send(event)
 
     # --- frames
 
@@ -383,23 +324,14 @@ class GLMVoiceRealtimeLLMService(LLMService[GLMVoiceLLMAdapter]):
                 [{"type": "function_call_output", "call_id": call_id, "output": output}]
             )
 
-    async def _update_settings(self, delta: LLMSettings) -> dict[str, Any]:  # type: ignore[override]
-        changed = await super()._update_settings(delta)
-        if changed.keys() & UPDATABLE:
-            await self._update_session()
-        self._warn_unhandled_updated_settings(changed.keys() - UPDATABLE)  # type: ignore[no-untyped-call]
-        return changed
-
-    async def _update_session(self) -> None:
+    async def _session_update(self) -> Event:
         params = await self._adapter.get_llm_invocation_params(
             self._context,
             system_instruction=self._settings.system_instruction,
             service_tools=self._service_tools(),
         )
-        self._send(
-            session_update(
-                self._settings, instructions=params["instructions"], tools=params["tools"]
-            )
+        return session_update(
+            self._settings, instructions=params["instructions"], tools=params["tools"]
         )
 
     # --- replies
@@ -428,7 +360,8 @@ class GLMVoiceRealtimeLLMService(LLMService[GLMVoiceLLMAdapter]):
         if reply.first_sound_s is not None:
             await self.push_frame(TTSStoppedFrame(context_id=reply.item_id))
         await self.push_frame(LLMFullResponseEndFrame())
-        self._idle.set()
+        if not self._replies.any_owed:
+            self._idle.set()
         await self._call_event_handler("on_reply_done", reply)
 
     async def _tell_cut(self, cancelled: Reply | None, cuts: list[Cut]) -> None:
@@ -438,19 +371,6 @@ class GLMVoiceRealtimeLLMService(LLMService[GLMVoiceLLMAdapter]):
 
     def _cuts(self) -> list[Cut]:
         return self._replies.cuts(time.monotonic(), self._heard_ms)
-
-    def _start_reply_timer(self) -> None:
-        self._stop_reply_timer()
-        loop = asyncio.get_running_loop()
-        self._reply_timer = loop.call_later(self._reply_timeout_s, self._reply_overdue)
-
-    def _stop_reply_timer(self) -> None:
-        if self._reply_timer is not None:
-            self._reply_timer.cancel()
-            self._reply_timer = None
-
-    def _reply_overdue(self) -> None:
-        self.create_task(self._lose(HostLost("a reply stopped coming")), "overdue")
 
     # --- the host's events
 
@@ -464,11 +384,11 @@ class GLMVoiceRealtimeLLMService(LLMService[GLMVoiceLLMAdapter]):
                 self._replies.created(event.response)
             case "response.done":
                 await self._on_response_done(event.response)
+            case "conversation.item.added" if event.item.id is not None:
+                self._items.append(event.item.id)
             case "error" if event.error.code not in _HARMLESS_ERRORS:
                 log.warning("host_error", code=event.error.code, param=event.error.param)
-                await self.push_error(
-                    f"GPU host: {event.error.code}", category=ErrorCategory.INVALID_REQUEST
-                )
+                await self.push_error(f"GPU host: {event.error.code}")
 
     async def _on_sound(self, response_id: str, item_id: str, delta: str) -> None:
         reply = self._replies.of(response_id)
@@ -510,9 +430,17 @@ class GLMVoiceRealtimeLLMService(LLMService[GLMVoiceLLMAdapter]):
         await self.stop_processing_metrics()
         if response.status == "failed":
             await self.push_error("GPU host: a reply failed", category=ErrorCategory.SERVER)
+        if _is_full(response):
+            self._forget_oldest()
         await self._finish_reply(self._replies.close(cancelled=False))
         await self._run_calls(response.output or [])
         await self._begin_reply(self._replies.ask_owed())
+
+    def _forget_oldest(self) -> None:
+        """The conversation fills the model's context: its older half goes."""
+        log.info("conversation_shortened", n_items=len(self._items) // 2)
+        for _ in range(len(self._items) // 2):
+            self._send({"type": "conversation.item.delete", "item_id": self._items.popleft()})
 
     async def _run_calls(self, items: list[ConversationItem]) -> None:
         calls = []
@@ -534,3 +462,10 @@ class GLMVoiceRealtimeLLMService(LLMService[GLMVoiceLLMAdapter]):
                 )
             )
         await self.run_function_calls(calls)
+
+
+def _is_full(response: RealtimeResponse) -> bool:
+    details = response.status_details
+    return (
+        details is not None and details.error is not None and details.error.code == "context_full"
+    )

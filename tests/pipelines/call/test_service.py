@@ -43,6 +43,7 @@ from pipecat.utils.errors import ErrorCategory
 
 from pipelines.call.reply import Reply
 from pipelines.call.service import GLMVoiceRealtimeLLMService
+from pipelines.realtime.model import StopReason
 from pipelines.realtime.server import RealtimeServer
 from tests.conftest import MS
 from tests.pipelines.call.phone import TOKEN, serving
@@ -359,3 +360,15 @@ async def test_a_reply_that_stops_coming() -> None:
 
     assert words == ["host_lost"]
     assert len(of(down, TTSStoppedFrame)) == 1
+
+
+async def test_a_full_context_loses_its_older_half() -> None:
+    """When the conversation fills the model's context, the oldest items are deleted: the call goes
+    on."""
+    model = ToneModel(n_words=1, stop_reason=StopReason.CONTEXT_FULL)
+    frames = [InputTextRawFrame("One."), SleepFrame(sleep=0.2), InputTextRawFrame("Two.")]
+    async with serving(model) as host:
+        _, up = await send(service(host), frames)
+
+    assert len(journal(model, "delete")) == 1 + 1
+    assert of(up, ErrorFrame) == []
