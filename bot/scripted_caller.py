@@ -153,10 +153,10 @@ class ScriptedCaller:
             if self._lose_host is None:
                 raise StepFailed("the GPU host of a --target cannot be taken away")
             line.log("fault_host_lost")
-            await self._lose_host()
             self._acted_ms = line.now_ms
             if line.stream is not None:
                 line.stream.underruns.turn_passed()  # an apology is another utterance
+            await self._lose_host()
             return
         stream = line.stream
         if stream is None:
