@@ -9,9 +9,12 @@ import copy
 import math
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from pipelines.audio import Pcm
 
 SMALLEST_POWER = 1e-10
 FLOOR_BELOW_MAXIMUM = 8.0  # decades of power: 80 dB
@@ -76,37 +79,38 @@ class RawMel:
         self.n_frames_at_rise = 0  # frames there were when the maximum last rose
         self._log_mel = log_mel
         self._tiles: list[Tensor] = []
-        self._pending = torch.zeros(0)  # sound from the next tile's first sample on
-        self._is_reflected = False  # `pending` begins half a window before the piece
+        self._parts: list[Pcm] = []  # sound from the next tile's first sample on
+        self._n_missing = log_mel.tile_samples - log_mel.n_fft // 2  # for the next tile
+        self._is_reflected = False  # the sound begins half a window before the piece
 
     def copy(self) -> Self:
         """One that can go on apart from this one; tiles are shared."""
         twin = copy.copy(self)
-        twin._tiles = [*self._tiles]
+        twin._tiles, twin._parts = [*self._tiles], [*self._parts]
         return twin
 
-    def append(self, pcm: Tensor) -> None:
-        """Take the next sound, [T]."""
-        half, step = self._log_mel.n_fft // 2, TILE * self._log_mel.hop
-        pending = torch.cat((self._pending, pcm))
-        if not self._is_reflected and len(pending) > half:
-            pending = torch.cat((pending[1 : half + 1].flip(0), pending))
-            self._is_reflected = True
-        while self._is_reflected and len(pending) >= self._log_mel.tile_samples:
-            self._add(pending, TILE)
-            pending = pending[step:]
-        self._pending = pending
+    def append(self, pcm: Pcm) -> None:
+        """Take the next sound, [T]. Costs next to nothing until a tile is full."""
+        self._parts.append(pcm.copy())
+        self._n_missing -= len(pcm)
+        if self._n_missing <= 0:
+            pending = self._take()
+            while len(pending) >= self._log_mel.tile_samples:
+                self._add(pending, TILE)
+                pending = pending[TILE * self._log_mel.hop :]
+            self._parts = [pending]
+            self._n_missing = self._log_mel.tile_samples - len(pending)
 
     def close(self) -> None:
         """There is no more sound: reflect its end. What was appended is a multiple of the hop."""
-        half, step, hop = self._log_mel.n_fft // 2, TILE * self._log_mel.hop, self._log_mel.hop
-        end = self._pending[-half - 1 : -1].flip(0)
-        pending = torch.cat((self._pending, end, torch.zeros(self._log_mel.tile_samples)))
-        n_left = (len(self._pending) - half) // hop
+        half, hop = self._log_mel.n_fft // 2, self._log_mel.hop
+        pending = self._take()
+        n_left = (len(pending) - half) // hop
+        no_sound = np.zeros(self._log_mel.tile_samples, dtype=np.float32)
+        pending = np.concatenate((pending, pending[-half - 1 : -1][::-1], no_sound))
         while n_left > 0:
             self._add(pending, min(n_left, TILE))
-            pending, n_left = pending[step:], n_left - TILE
-        self._pending = torch.zeros(0)
+            pending, n_left = pending[TILE * hop :], n_left - TILE
 
     def frames(self, start: int, stop: int) -> Tensor:
         """Frames from `start` to before `stop`, [n_mels, stop - start]."""
@@ -114,9 +118,20 @@ class RawMel:
         tiles = torch.cat(self._tiles[first : -(-stop // TILE)], dim=1)
         return tiles[:, start - first * TILE : stop - first * TILE]
 
-    def _add(self, pending: Tensor, n_frames: int) -> None:
+    def _take(self) -> Pcm:
+        """The sound that waits, with the reflected start of the piece in front of its first."""
+        pending = np.concatenate(self._parts)
+        self._parts = []
+        if not self._is_reflected:
+            self._is_reflected = True
+            start = pending[1 : self._log_mel.n_fft // 2 + 1]
+            pending = np.concatenate((start[::-1], pending))
+        return pending
+
+    def _add(self, pending: Pcm, n_frames: int) -> None:
         """Compute the tile at the start of `pending`; of the last one not all frames count."""
-        tile = self._log_mel.tile(pending[: self._log_mel.tile_samples])[:, :n_frames]
+        extended = torch.from_numpy(pending[: self._log_mel.tile_samples])
+        tile = self._log_mel.tile(extended)[:, :n_frames]
         self._tiles.append(tile)
         self.n_frames += n_frames
         loudest = tile.max()

@@ -15,9 +15,9 @@ from typing import Final, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from pipelines.audio import Pcm
 from pipelines.glm4voice.speech_tokenizer_config import CONV_STRIDE
 from pipelines.glm4voice.speech_tokenizer_encoder import EncoderState, SpeechEncoder
 from pipelines.glm4voice.speech_tokenizer_mel import (
@@ -33,7 +33,7 @@ from pipelines.glm4voice.speech_tokenizer_mel import (
 _STEADY_FRAMES: Final = TILE
 
 
-def check_pcm(pcm: NDArray[np.float32]) -> None:
+def check_pcm(pcm: Pcm) -> None:
     """Raises ValueError unless `pcm` is finite float32 [T]."""
     if pcm.ndim != 1 or pcm.dtype != np.float32:
         raise ValueError(f"expected float32 [T], found {pcm.dtype} {list(pcm.shape)}")
@@ -65,7 +65,7 @@ class UtteranceState:
         self._pieces: deque[_Piece] = deque()  # the rest; all but the last are complete
 
     @torch.inference_mode()
-    def append(self, pcm: NDArray[np.float32]) -> None:
+    def append(self, pcm: Pcm) -> None:
         """Take the next sound, [T] at 16 kHz in [-1, 1]; only features are computed.
 
         Raises ValueError if it is not finite float32 [T]; nothing is taken then.
@@ -179,13 +179,11 @@ class _Piece:
         """Nothing is left to hear or to encode."""
         return self.is_complete and self._next_block is None
 
-    def append(self, pcm: NDArray[np.float32]) -> None:
+    def append(self, pcm: Pcm) -> None:
         """Take sound, [T], no more than is free."""
         self._n_samples += len(pcm)
-        self._mel.append(torch.tensor(np.ascontiguousarray(pcm)))
-        if self.n_free:
-            self._forget_wrong_blocks()
-        else:
+        self._hear(pcm)
+        if not self.n_free:
             self._complete()
 
     def work(self) -> bool:
@@ -217,10 +215,16 @@ class _Piece:
     def _complete(self) -> None:
         """No sound will be added: fill up to a whole token."""
         n_missing = -self._n_samples % self._encoder.config.samples_per_token
-        self._mel.append(torch.zeros(n_missing))
+        self._hear(np.zeros(n_missing, dtype=np.float32))
         self._mel.close()
-        self.is_complete = True
         self._forget_wrong_blocks()
+        self.is_complete = True
+
+    def _hear(self, pcm: Pcm) -> None:
+        before = self._mel.n_frames_at_rise
+        self._mel.append(pcm)
+        if self._mel.n_frames_at_rise != before:
+            self._forget_wrong_blocks()
 
     def _forget_wrong_blocks(self) -> None:
         """Forget the first block that a new floor changes, and all after it."""
