@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import GlmConfig, GlmForCausalLM
-from transformers.models.glm.modeling_glm import GlmRotaryEmbedding
+from transformers.models.glm.modeling_glm import GlmRMSNorm, GlmRotaryEmbedding
 
 from pipelines.glm4voice.checkpoint import (
     CheckpointError,
@@ -49,11 +49,33 @@ def load_language_model(folder: Path, *, device: str, dtype: torch.dtype) -> Glm
     _check_shapes(config, tensors, folder)
     with torch.device("meta"):
         model = GlmForCausalLM(config)
+        _round_norms_once(model)
     weights = {name: tensor.to(device, dtype) for name, tensor in _renamed(config, tensors)}
     model.load_state_dict(weights, strict=True, assign=True)
     # Its frequencies are no parameters: they are on the meta device still, and stay float32.
     model.model.rotary_emb = GlmRotaryEmbedding(config).to(device)
     return model.eval().requires_grad_(False)
+
+
+class RmsNorm(GlmRMSNorm):
+    """A norm that rounds to half precision once, after its weight, as the original does.
+
+    transformers' own rounds before it too, which makes other logits in bfloat16.
+    """
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """[..., D] to [..., D] in the same dtype; float32 between."""
+        wide = hidden_states.float()
+        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.variance_epsilon)
+        return (self.weight * wide).to(hidden_states.dtype)
+
+
+def _round_norms_once(model: GlmForCausalLM) -> None:
+    """Put `RmsNorm` in the place of each of transformers' norms."""
+    for parent in list(model.modules()):
+        for name, norm in list(parent.named_children()):
+            if isinstance(norm, GlmRMSNorm):
+                setattr(parent, name, RmsNorm(norm.weight.shape[0], eps=norm.variance_epsilon))
 
 
 def read_config(path: Path) -> GlmConfig:

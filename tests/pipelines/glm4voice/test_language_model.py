@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn import functional
+from transformers.models.glm.modeling_glm import GlmRMSNorm
 
 from pipelines.glm4voice.checkpoint import CheckpointError
 from pipelines.glm4voice.engine import Engine
@@ -79,6 +81,21 @@ def test_half_precision_keeps_the_rotary_frequencies(golden: Path) -> None:
 
     assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
     assert model.model.rotary_emb.inv_freq.dtype == torch.float32
+
+
+def test_norms_round_once(golden: Path) -> None:
+    """In bfloat16 each norm gives what float32 gives, rounded at the end and not before."""
+    model = load_language_model(golden / "lm", device="cpu", dtype=torch.bfloat16)
+    generator = torch.Generator().manual_seed(0)
+
+    norms = [module for module in model.modules() if isinstance(module, GlmRMSNorm)]
+    assert len(norms) == 2 * model.config.num_hidden_layers + 1
+    for norm in norms:
+        hidden = torch.randn(5, len(norm.weight), generator=generator).bfloat16()
+        exact = functional.rms_norm(
+            hidden.double(), norm.weight.shape, norm.weight.double(), norm.variance_epsilon
+        )
+        assert torch.equal(norm(hidden), exact.bfloat16())
 
 
 def test_rope_base_follows_the_file(folder: Path) -> None:
