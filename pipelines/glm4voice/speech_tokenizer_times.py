@@ -8,13 +8,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from pipelines.audio import MODEL_INPUT_RATE
+from pipelines.audio import MODEL_INPUT_RATE, Pcm
 from pipelines.glm4voice.speech_tokenizer import SpeechTokenizer
-from pipelines.glm4voice.speech_tokenizer_config import SpeechTokenizerConfig
+from pipelines.glm4voice.speech_tokenizer_config import CONV_STRIDE, SpeechTokenizerConfig
 from pipelines.glm4voice.speech_tokenizer_encoder import SpeechEncoder
 
 T = TypeVar("T")
@@ -41,9 +40,10 @@ RELEASED = SpeechTokenizerConfig(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HearingTime:
-    """Medians for one length of utterance, in ms of the engine thread."""
+    """Medians for one length of utterance, averaged over its ends, in ms of the engine thread."""
 
     duration_ms: int
+    n_ends: int
     n_rounds: int
     one_pass_ms: float  # all frames of a piece in one pass under one mask, as the official code
     whole_ms: float  # all blocks after the end, by `SpeechTokenizer.encode`
@@ -76,10 +76,15 @@ def measure_hearing(
     durations_ms: Sequence[int] = (2000, 10_000, 20_000, 60_000),
     *,
     n_rounds: int = 3,
+    n_ends: int = 4,
     loudest_last: bool = False,
     clock: Clock = time.perf_counter,
 ) -> list[HearingTime]:
-    """Time each way of hearing utterances of these lengths, in turn, `n_rounds` times.
+    """Time each way of hearing utterances of about these lengths, in turn, `n_rounds` times.
+
+    What is left at the end depends on where in a block of 4 s an utterance ends: a figure is the
+    mean over `n_ends` ends spread evenly over one block around the length given. With one end the
+    length is exact; a multiple of 4 s is then the worst case, a whole block being open.
 
     The engine is taken to have time while the caller speaks, but none between his last sound and
     the end of his turn. The loudest sound is in the first second, so the mel floor is settled, or
@@ -88,21 +93,38 @@ def measure_hearing(
     the ways disagree on the ids.
     """
     watch = _Watch(tokenizer.device, clock)
-    sounds = [_babble(duration_ms, loudest_last=loudest_last) for duration_ms in durations_ms]
-    return [
-        _measure(tokenizer, pcm, duration_ms, n_rounds, watch)
-        for pcm, duration_ms in zip(sounds, durations_ms, strict=True)
-    ]
+    measured = []
+    for duration_ms in durations_ms:
+        medians = [
+            _measure(tokenizer, _babble(end_ms, loudest_last=loudest_last), n_rounds, watch)
+            for end_ms in _ends(duration_ms, n_ends, tokenizer.config)
+        ]
+        one_pass_ms, whole_ms, ahead_ms, left_ms = np.mean(medians, axis=0).tolist()
+        measured.append(
+            HearingTime(
+                duration_ms=duration_ms,
+                n_ends=n_ends,
+                n_rounds=n_rounds,
+                one_pass_ms=one_pass_ms,
+                whole_ms=whole_ms,
+                ahead_ms=ahead_ms,
+                left_ms=left_ms,
+            )
+        )
+    return measured
+
+
+def _ends(duration_ms: int, n_ends: int, config: SpeechTokenizerConfig) -> list[int]:
+    block_ms = config.block * config.hop * CONV_STRIDE * 1000 // config.sample_rate
+    first = duration_ms - block_ms * (n_ends - 1) // (2 * n_ends)
+    return [first + block_ms * n // n_ends for n in range(n_ends)]
 
 
 def _measure(
-    tokenizer: SpeechTokenizer,
-    pcm: NDArray[np.float32],
-    duration_ms: int,
-    n_rounds: int,
-    watch: "_Watch",
-) -> HearingTime:
-    times: list[tuple[float, float, float, float]] = []
+    tokenizer: SpeechTokenizer, pcm: Pcm, n_rounds: int, watch: "_Watch"
+) -> tuple[float, ...]:
+    """Medians: in one pass, whole, ahead, left."""
+    times: list[tuple[float, ...]] = []
     for _ in range(n_rounds):
         one_pass_ms, _ = watch.time(lambda: _encode_in_one_pass(tokenizer, pcm))
         whole_ms, whole = watch.time(lambda: tokenizer.encode(pcm))
@@ -110,20 +132,10 @@ def _measure(
         if ids != whole:
             raise RuntimeError("the ids depend on when they are computed")
         times.append((one_pass_ms, whole_ms, ahead_ms, left_ms))
-    one_pass_ms, whole_ms, ahead_ms, left_ms = map(statistics.median, zip(*times, strict=True))
-    return HearingTime(
-        duration_ms=duration_ms,
-        n_rounds=n_rounds,
-        one_pass_ms=one_pass_ms,
-        whole_ms=whole_ms,
-        ahead_ms=ahead_ms,
-        left_ms=left_ms,
-    )
+    return tuple(map(statistics.median, zip(*times, strict=True)))
 
 
-def _hear(
-    tokenizer: SpeechTokenizer, pcm: NDArray[np.float32], watch: "_Watch"
-) -> tuple[float, float, list[int]]:
+def _hear(tokenizer: SpeechTokenizer, pcm: Pcm, watch: "_Watch") -> tuple[float, float, list[int]]:
     """Time before and after the last frame has come in, and the ids."""
     state = tokenizer.begin()
     frame = tokenizer.sample_rate * FRAME_MS // 1000
@@ -145,7 +157,7 @@ def _hear(
 
 
 @torch.inference_mode()
-def _encode_in_one_pass(tokenizer: SpeechTokenizer, pcm: NDArray[np.float32]) -> list[int]:
+def _encode_in_one_pass(tokenizer: SpeechTokenizer, pcm: Pcm) -> list[int]:
     """The ids by the official way: each layer over all frames of a piece, masked."""
     ids: list[int] = []
     size = tokenizer.config.samples_per_piece
@@ -157,7 +169,7 @@ def _encode_in_one_pass(tokenizer: SpeechTokenizer, pcm: NDArray[np.float32]) ->
     return ids
 
 
-def _hidden_in_one_pass(tokenizer: SpeechTokenizer, piece: NDArray[np.float32]) -> Tensor:
+def _hidden_in_one_pass(tokenizer: SpeechTokenizer, piece: Pcm) -> Tensor:
     encoder = tokenizer.encoder
     x, _, _ = encoder.embed(tokenizer.features(piece)[None], encoder.start(1))
     frame = torch.arange(x.shape[1], device=x.device)
@@ -195,7 +207,7 @@ class _Watch:
         return (self._clock() - start) * 1000, done
 
 
-def _babble(duration_ms: int, *, loudest_last: bool) -> NDArray[np.float32]:
+def _babble(duration_ms: int, *, loudest_last: bool) -> Pcm:
     """Noise in syllables with one loud second, [T]."""
     n_samples = duration_ms * MODEL_INPUT_RATE // 1000
     noise = np.random.default_rng(0).standard_normal(n_samples)

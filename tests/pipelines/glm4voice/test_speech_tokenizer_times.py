@@ -4,7 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from pipelines.glm4voice.speech_tokenizer_times import RELEASED, measure_hearing, random_tokenizer
+from pipelines.glm4voice.speech_tokenizer_times import (
+    RELEASED,
+    _ends,
+    measure_hearing,
+    random_tokenizer,
+)
 
 SMALL = replace(RELEASED, d_model=32, n_heads=2, d_ffn=32, n_layers=2, n_codes=64)
 
@@ -15,10 +20,18 @@ def test_all_lengths_are_timed(loudest_last: bool) -> None:
     tokenizer = random_tokenizer(SMALL)
 
     measured = measure_hearing(
-        tokenizer, (1000, 9000, 31_000), n_rounds=1, loudest_last=loudest_last
+        tokenizer, (1000, 9000, 31_000), n_rounds=1, n_ends=1, loudest_last=loudest_last
     )
     assert [one.duration_ms for one in measured] == [1000, 9000, 31_000]
     assert all(one.ratio > 0 and one.ratio_to_whole > 0 for one in measured)
+
+
+@pytest.mark.parametrize(
+    ("n_ends", "expected"), [(1, [10_000]), (2, [9000, 11_000]), (4, [8500, 9500, 10_500, 11_500])]
+)
+def test_ends_are_spread_over_a_block(n_ends: int, expected: list[int]) -> None:
+    """Ends lie evenly in a block of 4 s around the length asked for."""
+    assert _ends(10_000, n_ends, RELEASED) == expected
 
 
 def test_released_size() -> None:
