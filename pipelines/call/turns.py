@@ -25,12 +25,13 @@ from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from pipelines.audio import MODEL_INPUT_RATE
 from pipelines.call.loudness import window_lufs
 
-VAD: Final = VADParams()  # stock: confidence 0.7, start 0.2 s, stop 0.2 s, volume 0.6
+VAD: Final = VADParams(confidence=0.5)  # Silero's own threshold; stock's 0.7 breaks up onsets
 SMART_TURN: Final = SmartTurnParams(stop_secs=1.5)  # an unfinished sentence waits half as long
 
 MAX_WAITING_VERDICTS: Final = 8  # more callers than this finish at once: the rest is answered
 
 ONSET_LAG_SECS: Final = 0.048  # Silero needs so much speech to be sure
+WINDOWS_BRIDGED: Final = 2
 QUIET_WINDOWS_SHOWN: Final = 5  # so that the model has come to rest before it is left alone
 
 _LOUDNESS_RANGE_LUFS: Final = (-110.0, -10.0)  # Pipecat's volume 0 and 1
@@ -63,10 +64,13 @@ class LineVADAnalyzer(SileroVADAnalyzer):
     """SileroVADAnalyzer on the process's session, run where it is called.
 
     A window takes a fifth of a millisecond, less than the hop to a thread that stock Pipecat makes
-    for each 20 ms frame. Three things make it fit for a line that carries digital silence:
-    the volume follows a rise at once and falls by Pipecat's smoothing (smoothing the rise as well
-    costs 160 ms of each onset); windows too quiet to count as speech are not shown to the model;
-    and `start_secs` counts from the onset, of which the model speaks a window or two late.
+    for each 20 ms frame. What makes it quick on a line that carries digital silence:
+    - the volume follows a rise at once and falls by Pipecat's smoothing; smoothing the rise as well
+      costs 160 ms of each onset
+    - `start_secs` counts from the onset, of which the model speaks a window or two late
+    - while speech is starting, two windows without it are bridged: the closure of a "t" in the
+      first word is no reason to start counting again
+    - windows too quiet to count as speech are not shown to the model
     """
 
     def __init__(self, *, sample_rate: int | None = None, params: VADParams | None = None) -> None:
@@ -77,6 +81,7 @@ class LineVADAnalyzer(SileroVADAnalyzer):
         self._low_confidence_windows = 0
         self._volume = 0.0
         self._n_quiet = 0  # windows in a row under min_volume
+        self._n_bridged = 0
 
     def set_params(self, params: VADParams) -> None:
         """Take new parameters and start over as quiet."""
@@ -94,7 +99,15 @@ class LineVADAnalyzer(SileroVADAnalyzer):
         self._n_quiet = self._n_quiet + 1 if self._volume < self._params.min_volume else 0
         if self._n_quiet > QUIET_WINDOWS_SHOWN:
             return 0.0
-        return float(np.max(super().voice_confidence(buffer)))
+        return self._bridged(float(np.max(super().voice_confidence(buffer))))
+
+    def _bridged(self, confidence: float) -> float:
+        if self._vad_state is not VADState.STARTING:
+            self._n_bridged = 0
+        elif confidence < self._params.confidence and self._n_bridged < WINDOWS_BRIDGED:
+            self._n_bridged += 1
+            return self._params.confidence
+        return confidence
 
     def _get_smoothed_volume(self, audio: bytes) -> float:
         return self._volume

@@ -48,7 +48,8 @@ async def speaking_from(vad: VADAnalyzer, mulaw: bytes) -> int | None:
 @pytest.mark.parametrize("text", ["What are your opening hours?", "I need help with my bill."])
 async def test_voice_is_noticed_within_start_secs(text: str) -> None:
     """From digital silence, speech is noticed within start_secs and a frame or two."""
-    onset_ms = await speaking_from(turns.LineVADAnalyzer(), QUIET * 50 + spoken(text))
+    vad = turns.LineVADAnalyzer(params=turns.VAD)
+    onset_ms = await speaking_from(vad, QUIET * 50 + spoken(text))
 
     assert onset_ms is not None
     assert onset_ms - 1000 <= 240
@@ -72,7 +73,7 @@ async def test_noise_is_not_voice() -> None:
     rng = np.random.default_rng(0)
     noise = (rng.standard_normal(16_000) * 2000).astype("<i2").tobytes()
     tone = (9000 * np.sin(np.arange(16_000) * 0.3)).astype("<i2").tobytes()
-    vad = turns.LineVADAnalyzer(sample_rate=16_000)
+    vad = turns.LineVADAnalyzer(params=turns.VAD)
     vad.set_sample_rate(16_000)
     states = [await vad.analyze_audio(noise[at : at + 640]) for at in range(0, 32_000, 640)]
     states += [await vad.analyze_audio(tone[at : at + 640]) for at in range(0, 32_000, 640)]
