@@ -66,7 +66,7 @@ class WaitForReply(_Strict):
     """Listen until the bot answers what was done last (or greets)."""
 
     until: Literal["start", "end"] = "end"
-    quiet_ms: Annotated[int, Field(ge=300, le=10_000)] = 800  # this much quiet ends a reply
+    quiet_ms: Annotated[int, Field(ge=300, le=10_000)] = 1_000  # this much quiet ends a reply
     timeout_ms: Ms = 10_000
     longest_ms: Ms = 30_000
 
