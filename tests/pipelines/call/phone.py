@@ -27,7 +27,7 @@ from tests.conftest import MS
 
 TOKEN = "s3cret"
 QUIET = b"\xff" * 160
-CLIP = pcm16_to_mulaw((9000 * np.sin(np.arange(8000) * 0.6)).astype("<i2").tobytes())  # 1 s
+CLIP = pcm16_to_mulaw((9000 * np.sin(np.arange(4000) * 0.6)).astype("<i2").tobytes())  # 0.5 s
 
 
 @cache
