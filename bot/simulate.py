@@ -1,6 +1,6 @@
 """The command `python -m bot.simulate`: plays scenarios through the phone network and reports.
 
-Without --target it starts a bot of its own (bot.stack). Each call leaves a WAV, a picture and its
+Without --target it starts a bot of its own (bot.simulation.stack). Each call leaves a WAV, a picture and its
 events in the output folder; the run leaves a JUnit file. Exit status: 0 all passed, 1 not, 2 usage.
 """
 
@@ -17,12 +17,12 @@ from urllib.parse import urlsplit
 
 from rich.console import Console
 
-from bot.checks import check_call
-from bot.report import Outcome, summary, write_call, write_junit
-from bot.scenarios import Say, Scenario, read_scenario
-from bot.scripted_caller import ScriptedCaller, make_sounds
-from bot.stack import Stack, StackFailed
-from bot.transcript import Transcript
+from bot.simulation.checks import check_call
+from bot.simulation.report import Outcome, summary, write_call, write_junit
+from bot.simulation.scenarios import Say, Scenario, read_scenario
+from bot.simulation.scripted_caller import ScriptedCaller, make_sounds
+from bot.simulation.stack import Stack, StackFailed
+from bot.simulation.transcript import Transcript
 from config.settings import SettingsError, WebSettings, read_settings
 from config.strict_yaml import PromptFileError
 from telephony.emulator import PhoneNetwork

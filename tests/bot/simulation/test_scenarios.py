@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from bot.scenarios import read_scenario
+from bot.simulation.scenarios import read_scenario
 from config.strict_yaml import PromptFileError
 
-SHIPPED = Path(__file__).resolve().parents[2] / "prompts" / "scenarios"
+SHIPPED = Path(__file__).resolve().parents[3] / "prompts" / "scenarios"
 WANTED = {
     "barge-in",
     "caller-hangs-up-mid-reply",

@@ -2,9 +2,9 @@
 
 import pytest
 
-from bot.checks import check_call
-from bot.scenarios import After, Ends, Expect, Heard, Quiet, Span
-from bot.turns import Turn, turns_of
+from bot.simulation.checks import check_call
+from bot.simulation.scenarios import After, Ends, Expect, Heard, Quiet, Span
+from bot.simulation.turns import Turn, turns_of
 from telephony.emulator import CallEnd, CallEvent, CallRecord, EndedBy, Stretch
 from telephony.emulator.hearing import Ear
 from telephony.emulator.recording import Recording

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from bot.scenarios import (
+from bot.simulation.scenarios import (
     ANSWERED,
     BargeIn,
     Dtmf,

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from bot.checks import Check
-from bot.scenarios import Scenario
-from bot.timeline import draw_timeline
-from bot.turns import turns_of
+from bot.simulation.checks import Check
+from bot.simulation.scenarios import Scenario
+from bot.simulation.timeline import draw_timeline
+from bot.simulation.turns import turns_of
 from telephony.emulator import CallRecord
 from telephony.g711 import SAMPLE_RATE, mulaw_to_pcm16
 

@@ -25,7 +25,7 @@ STOP_TIMEOUT_S = 8.0
 _POLL_S = 0.05
 _TAIL_LINES = 25
 _LINE_LIMIT = 1 << 20
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 OnLog = Callable[[dict[str, Any]], None]
 

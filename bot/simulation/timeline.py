@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 from numpy.typing import NDArray
 
-from bot.turns import turns_of
+from bot.simulation.turns import turns_of
 from pipelines.audio import LINE_RATE, pcm16_to_float
 from telephony.emulator import CallEvent, CallRecord
 from telephony.g711 import mulaw_to_pcm16

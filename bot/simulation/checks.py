@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bot.scenarios import After, Ends, Expect, Heard, Quiet, Span
-from bot.turns import turns_of
+from bot.simulation.scenarios import After, Ends, Expect, Heard, Quiet, Span
+from bot.simulation.turns import turns_of
 from telephony.emulator import CallRecord
 from telephony.emulator.hearing import loud_frames
 from telephony.g711 import FRAME_MS

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-
-from bot.checks import Check
-from bot.report import Outcome, summary, write_call, write_junit
-from bot.scenarios import read_scenario
-from telephony.emulator import CallEvent
 from tests.bot.test_checks import RECORD, record_of
 
-SCENARIO = Path(__file__).resolve().parents[2] / "prompts" / "scenarios" / "barge-in.yaml"
+from bot.simulation.checks import Check
+from bot.simulation.report import Outcome, summary, write_call, write_junit
+from bot.simulation.scenarios import read_scenario
+from telephony.emulator import CallEvent
+
+SCENARIO = Path(__file__).resolve().parents[3] / "prompts" / "scenarios" / "barge-in.yaml"
 
 
 def outcome(name: str, *checks: Check) -> Outcome:
