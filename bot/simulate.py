@@ -1,7 +1,8 @@
 """The command `python -m bot.simulate`: plays scenarios through the phone network and reports.
 
-Without --target it starts a bot of its own (bot.simulation.stack). Each call leaves a WAV, a picture and its
-events in the output folder; the run leaves a JUnit file. Exit status: 0 all passed, 1 not, 2 usage.
+Without --target it starts a bot of its own (bot.simulation.stack). Each call leaves a WAV, a
+picture and its events in the output folder; the run leaves a JUnit file. Exit status: 0 all passed,
+1 not, 2 usage.
 """
 
 import argparse

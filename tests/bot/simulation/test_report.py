@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from tests.bot.test_checks import RECORD, record_of
+from tests.bot.simulation.test_checks import RECORD, record_of
 
 from bot.simulation.checks import Check
 from bot.simulation.report import Outcome, summary, write_call, write_junit
