@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from tests.bot.simulation.test_checks import RECORD, record_of
 
 from bot.simulation.checks import Check
 from bot.simulation.report import Outcome, summary, write_call, write_junit
 from bot.simulation.scenarios import read_scenario
 from telephony.emulator import CallEvent
+from tests.bot.simulation.test_checks import RECORD, record_of
 
 SCENARIO = Path(__file__).resolve().parents[3] / "prompts" / "scenarios" / "barge-in.yaml"
 
