@@ -90,12 +90,14 @@ class DecoderConfig:
     flow: FlowDims
     hift: HiftDims
 
+    @property
+    def frames_per_token(self) -> Fraction:
+        """Mel frames for each token, exactly; not a whole number."""
+        return self.sample_rate / (self.flow.input_frame_rate * self.hift.samples_per_frame)
+
     def n_frames(self, n_tokens: int) -> int:
         """Mel frames of `n_tokens` tokens from the start of a reply, in exact arithmetic."""
-        frames_per_token = self.sample_rate / (
-            self.flow.input_frame_rate * self.hift.samples_per_frame
-        )
-        return math.floor(n_tokens * frames_per_token)
+        return math.floor(n_tokens * self.frames_per_token)
 
 
 def read_decoder_config(path: Path) -> DecoderConfig:

@@ -16,7 +16,7 @@ from pipelines.glm4voice.decoder_config import DecoderConfig, FlowDims
 from pipelines.glm4voice.flow_encoder import BlockConformerEncoder
 from pipelines.glm4voice.flow_estimator import ConditionalDecoder, Shifts
 
-# called before each step with its number from 0 on, x [1, M, T] and the flow [2, M, T] found there
+# called before each step with its number from 0 on, x [B, M, T] and the flow [2B, M, T] found there
 Watcher = Callable[[int, Tensor, Tensor], None]
 
 
@@ -35,6 +35,14 @@ class LengthRegulator(nn.Module):
         """[B, N, M] to [B, M, n_frames]."""
         stretched = functional.interpolate(hidden.transpose(1, 2), size=n_frames, mode="nearest")
         return self.model(stretched)
+
+    def at(self, hidden: Tensor, token_of: Tensor) -> Tensor:
+        """As `forward`, of frames that begin anywhere: `token_of` [B, T] names the token of each.
+
+        [B, N, M] to [B, M, T].
+        """
+        places = token_of[:, :, None].expand(-1, -1, hidden.shape[2])
+        return self.model(hidden.gather(1, places).transpose(1, 2))
 
 
 class FlowMatching(nn.Module):
@@ -62,10 +70,10 @@ class FlowMatching(nn.Module):
         n_steps: int,
         watch: Watcher | None = None,
     ) -> Tensor:
-        """The mel [1, M, T] float32 that `n_steps` Euler steps make of `noise`.
+        """The mel [B, M, T] float32 that `n_steps` Euler steps make of `noise`.
 
-        `noise`, `mu` and `given` (the mel known so far, zero elsewhere) are [1, M, T], `speaker` is
-        [1, M].
+        `noise`, `mu` and `given` (the mel known so far, zero elsewhere) are [B, M, T], `speaker` is
+        [B, M].
         """
         speaker_frames = speaker[:, :, None].expand(-1, -1, mu.shape[2])
         conditions = torch.cat([mu, speaker_frames, given], dim=1)
@@ -78,7 +86,8 @@ class FlowMatching(nn.Module):
             flow = estimate(x.to(mu.dtype), shifts[k]).float()
             if watch is not None:
                 watch(k, x, flow)
-            x = x + length * ((1.0 + self.guidance) * flow[:1] - self.guidance * flow[1:])
+            guided, free = flow.chunk(2)
+            x = x + length * ((1.0 + self.guidance) * guided - self.guidance * free)
         return x
 
     def _shifts(self, moments: Tensor) -> list[Shifts]:
@@ -87,13 +96,13 @@ class FlowMatching(nn.Module):
         return self.estimator.shifts(moments)
 
     def _estimator(self, conditions: Tensor) -> Callable[[Tensor, Shifts], Tensor]:
-        """A function of the state [1, M, T] and a moment to the flow [2, M, T]."""
+        """A function of the state [B, M, T] and a moment to the flow [2B, M, T]."""
         if not self.official_rounding:
             prepared = self.estimator.prepare(conditions)
             return lambda x, shifts: self.estimator(x, prepared, shifts)
 
         def estimate_rows(x: Tensor, shifts: Shifts) -> Tensor:
-            rows = [torch.cat([x, row], dim=1) for row in conditions.split(1)]
+            rows = torch.cat([torch.cat([x, x]), conditions], dim=1).split(1)
             return torch.cat([self.estimator.forward_whole(row, shifts) for row in rows])
 
         return estimate_rows
@@ -157,11 +166,34 @@ class FlowDecoder(nn.Module):
         [1, spk_embed_dim] is zero if left out, as the released weights are used.
         """
         mu = self.mu(self.encode(ids))
-        n_given = given.shape[2]
-        frames = functional.pad(given.to(mu), (0, mu.shape[2] - n_given))
-        speaker = self._speaker(speaker, mu)
-        mel = self.decoder(noise.to(mu.device), mu, speaker, frames, n_steps=n_steps, watch=watch)
-        return mel[:, :, n_given:]
+        mel = self._solve(mu, noise, given, n_steps=n_steps, speaker=speaker, watch=watch)
+        return mel[:, :, given.shape[2] :]
+
+    def window(
+        self, hidden: Tensor, token_of: Tensor, *, noise: Tensor, given: Tensor, n_steps: int
+    ) -> Tensor:
+        """The mel of frames from the midst of a reply, [B, M, T] float32, the given ones too.
+
+        `hidden` [B, N, D] are the encoder's states of the tokens around them, `token_of` [B, T]
+        names the one of each frame; `noise` is [B, M, T]; `given` [B, M, T] is the mel of the first
+        frames, zero where it is not known.
+        """
+        mu = self.length_regulator.at(self.encoder_proj(hidden), token_of)
+        return self._solve(mu, noise, given, n_steps=n_steps)
+
+    def _solve(
+        self,
+        mu: Tensor,
+        noise: Tensor,
+        given: Tensor,
+        *,
+        n_steps: int,
+        speaker: Tensor | None = None,
+        watch: Watcher | None = None,
+    ) -> Tensor:
+        frames = functional.pad(given.to(mu), (0, mu.shape[2] - given.shape[2]))
+        speaker = self._speaker(speaker, mu).expand(len(mu), -1)
+        return self.decoder(noise.to(mu.device), mu, speaker, frames, n_steps=n_steps, watch=watch)
 
     def _speaker(self, speaker: Tensor | None, like: Tensor) -> Tensor:
         if speaker is None:

@@ -20,7 +20,7 @@ _TIME_SCALE = 1000
 _WIDEN = 4  # of the feed forward, and of the time features against the first width
 
 Shifts = tuple[Tensor, ...]  # what one moment adds in each residual block, [1, C, 1] each
-Prepared = tuple[Tensor, Tensor]  # shares of the first block's two convolutions, [B, C, T] each
+Prepared = tuple[Tensor, Tensor]  # shares of the first block's two convolutions, [kB, C, T] each
 
 
 class ConditionalDecoder(nn.Module):
@@ -69,7 +69,7 @@ class ConditionalDecoder(nn.Module):
         return self._first.resnet.prepare(conditions)
 
     def forward(self, x: Tensor, prepared: Prepared, shifts: Shifts) -> Tensor:
-        """The flow [B, M, T] of one state [1, M, T] under each of the prepared conditions."""
+        """The flow [kB, M, T] of states [B, M, T] under each of k prepared conditions."""
         return self._beyond(self._first.resnet.enter(x, prepared, shifts[0]), shifts[1:])
 
     def forward_whole(self, inputs: Tensor, shifts: Shifts) -> Tensor:
@@ -190,8 +190,13 @@ class _ResnetBlock(nn.Module):
         n_new = x.shape[1]
         convolved = functional.conv1d(x, self.block1.conv.weight[:, :n_new], padding=1)
         shortcut = functional.conv1d(x, self.res_conv.weight[:, :n_new])
-        hidden = self.block1.normed(convolved + prepared[0])
-        return self.block2(hidden + shift) + (shortcut + prepared[1])
+        hidden = self.block1.normed(_under_each(convolved, prepared[0]))
+        return self.block2(hidden + shift) + _under_each(shortcut, prepared[1])
+
+
+def _under_each(states: Tensor, prepared: Tensor) -> Tensor:
+    """The sums of [B, C, T] and each B rows of [kB, C, T], [kB, C, T]."""
+    return (states + prepared.unflatten(0, (-1, len(states)))).flatten(0, 1)
 
 
 class _Transformer(nn.Module):

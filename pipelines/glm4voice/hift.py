@@ -3,8 +3,9 @@
 Module names are those of the released hift.pt. Weight norm is folded into plain weights at load.
 """
 
+from fractions import Fraction
 from itertools import pairwise
-from math import prod
+from math import ceil, prod
 from pathlib import Path
 from typing import Self
 
@@ -22,6 +23,8 @@ from pipelines.glm4voice.hift_source import (
     SourceModule,
 )
 
+_PRE_SIZE = 7  # of the convolutions before the first and after the last stage
+_POST_SIZE = 7
 _LOUDEST = 100.0  # bound of a magnitude before turning it back into sound
 _LAST_SLOPE = 0.01  # of the last leaky ReLU; the others take theirs from the file
 _TINY = 1e-9
@@ -36,7 +39,7 @@ class HiftVocoder(nn.Module):
         n_bins = dims.n_fft + 2  # real and imaginary parts, or magnitudes and phases
         widths = [dims.base_channels >> i for i in range(len(dims.upsample_rates) + 1)]
         self.m_source = SourceModule(dims)
-        self.conv_pre = NormedConv1d(dims.in_channels, widths[0], 7, padding=3)
+        self.conv_pre = NormedConv1d(dims.in_channels, widths[0], _PRE_SIZE, padding=_PRE_SIZE // 2)
         self.ups = nn.ModuleList(
             NormedConvTranspose1d(n_in, n_out, size, rate, padding=(size - rate) // 2)
             for (n_in, n_out), rate, size in zip(
@@ -60,7 +63,7 @@ class HiftVocoder(nn.Module):
         self.resblocks = nn.ModuleList(
             _ResBlock(width, size, dilations) for width in widths[1:] for size, dilations in kernels
         )
-        self.conv_post = NormedConv1d(widths[-1], n_bins, 7, padding=3)
+        self.conv_post = NormedConv1d(widths[-1], n_bins, _POST_SIZE, padding=_POST_SIZE // 2)
         self.f0_predictor = F0Predictor(dims)
 
     @classmethod
@@ -76,12 +79,17 @@ class HiftVocoder(nn.Module):
         """Where the weights are."""
         return self.m_source.l_linear.weight.device
 
+    @property
+    def n_frames_seen(self) -> int:
+        """How many frames to each side a sample depends on at most, of mel and of excitation."""
+        return _n_frames_seen(self.dims)
+
     def excitation(self, mel: Tensor, chance: Chance) -> Tensor:
         """The source [1, 1, S] for the pitch of `mel` [1, M, T], S = T * samples_per_frame."""
         return self.m_source(self.f0_predictor(mel), chance)
 
     def forward(self, mel: Tensor, source: Tensor) -> Tensor:
-        """`mel` [1, M, T] and excitation [1, 1, S] to sound [1, S] within audio_limit."""
+        """`mel` [B, M, T] and excitation [B, 1, S] to sound [B, S] within audio_limit."""
         dims = self.dims
         window = torch.hann_window(dims.n_fft, device=mel.device)
         spectrum = torch.stft(
@@ -97,7 +105,7 @@ class HiftVocoder(nn.Module):
         return turned.clamp(-dims.audio_limit, dims.audio_limit)
 
     def _filter(self, mel: Tensor, spectrum: Tensor) -> Tensor:
-        """Log magnitudes and phases, [1, n_fft + 2, S / hop_len + 1]."""
+        """Log magnitudes and phases, [B, n_fft + 2, S / hop_len + 1]."""
         n_kernels = len(self.dims.resblock_kernel_sizes)
         hidden = self.conv_pre(mel)
         for i, up in enumerate(self.ups):
@@ -108,6 +116,30 @@ class HiftVocoder(nn.Module):
             blocks = self.resblocks[i * n_kernels : (i + 1) * n_kernels]
             hidden = sum(block(hidden) for block in blocks) / n_kernels
         return self.conv_post(functional.leaky_relu(hidden, _LAST_SLOPE))
+
+
+def _n_frames_seen(dims: HiftDims) -> int:
+    """The reach of all filters on the longest way from a sample, each in its own resolution."""
+    sources = zip(
+        dims.source_resblock_kernel_sizes, dims.source_resblock_dilation_sizes, strict=True
+    )
+    kernels = zip(dims.resblock_kernel_sizes, dims.resblock_dilation_sizes, strict=True)
+    reach_of_kernels = max(_reach(size, dilations) for size, dilations in kernels)
+    rate, reach = 1, Fraction(_PRE_SIZE // 2)
+    for factor, size, source in zip(
+        dims.upsample_rates, dims.upsample_kernel_sizes, sources, strict=True
+    ):
+        reach += Fraction(size, 2 * factor * rate)
+        rate *= factor
+        reach_of_source = Fraction(_reach(*source) + 1, rate)  # 1 for getting to this resolution
+        reach = max(reach, reach_of_source) + Fraction(reach_of_kernels, rate)
+    reach += Fraction(_POST_SIZE // 2, rate)
+    return ceil(reach + Fraction(2 * dims.n_fft, dims.samples_per_frame))  # there and back
+
+
+def _reach(size: int, dilations: tuple[int, ...]) -> int:
+    """Of a residual block, to each side: a plain convolution follows each dilated one."""
+    return size // 2 * (sum(dilations) + len(dilations))
 
 
 def _source_down(n_bins: int, width: int, rate: int) -> nn.Conv1d:
