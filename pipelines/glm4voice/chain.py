@@ -7,6 +7,7 @@ from transformers import GlmForCausalLM
 
 from pipelines.glm4voice.checkpoint import CheckpointError
 from pipelines.glm4voice.decoder import SpeechDecoder
+from pipelines.glm4voice.decoder_stream import StreamingDecoder
 from pipelines.glm4voice.engine import Engine
 from pipelines.glm4voice.language_model import load_language_model
 from pipelines.glm4voice.prompt import PromptBuilder
@@ -78,7 +79,7 @@ def load_chain(
         speech_tokenizer=speech_tokenizer,
         text_tokenizer=text_tokenizer,
         engine=engine,
-        decoder=decoder,
+        decoder=StreamingDecoder(decoder),
         prompt=PromptBuilder(text_tokenizer),
         stop_ids=frozenset({*_eos_ids(model), text_tokenizer.special("<|user|>"), call_id}),
         call_id=call_id,

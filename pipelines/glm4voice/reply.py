@@ -5,21 +5,20 @@ something the model learned, not something this code relies on: any order comes 
 """
 
 import re
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from pipelines.glm4voice.decoder import DecoderState, SpeechDecoder
+from pipelines.glm4voice.decoder_stream import StreamingDecoder, StreamState
 from pipelines.glm4voice.engine import Finish, Generation
+from pipelines.glm4voice.sound_schedule import BlockSizes, Pace, SoundAhead, block_due
 from pipelines.glm4voice.text_tokenizer import TextStream, TextTokenizer
 from pipelines.realtime.model import NO_SOUND, Step, StopReason, ToolCall
 
 log = structlog.get_logger()
-
-# Audio tokens (12.5 a second) per decoder call, as the official demo has it; the last repeats.
-BLOCK_SCHEDULE = (25, 50, 100, 150, 200)
 
 _STOP_REASONS = {
     Finish.STOP: StopReason.END,
@@ -107,25 +106,27 @@ class ReplyParser:
 class GlmReply:
     """A `Reply`: a step is one language-model token, a part of a prompt, or one block of sound.
 
-    A block is decoded as soon as it is full, and whatever ends the reply, what is left is decoded
-    and the decoder's held-back tail flushed; only `cancel` drops sound.
+    Blocks are as long as the sound ahead allows. Whatever ends the reply, what is left is decoded
+    and what the decoder keeps back flushed; only `cancel` drops sound.
     """
 
     def __init__(
         self,
         generation: Generation | None,
         parser: ReplyParser,
-        decoder: SpeechDecoder,
+        decoder: StreamingDecoder,
         *,
         ids: list[int],
         n_prompt_tokens: int,
         n_cached_tokens: int,
         call_id: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin a reply.
 
         `generation` is None if the prompt did not fit: the reply then ends with CONTEXT_FULL in its
         first step. Generated ids are added to `ids`. `call_id` is the stop id that asks for a tool.
+        `clock` tells seconds.
         """
         self.stop_reason: StopReason | None = None
         self.tool_call: ToolCall | None = None
@@ -134,10 +135,15 @@ class GlmReply:
         self._generation = generation
         self._parser = parser
         self._decoder = decoder
-        self._state: DecoderState | None = None
+        self._state: StreamState | None = None
         self._ids = ids
         self._call_id = call_id
-        self._n_blocks = 0
+        self._clock = clock
+        self._sizes = BlockSizes(n_history=decoder.n_history_tokens)
+        self._pace = Pace()
+        self._ahead = SoundAhead()
+        self._thinking_s = 0.0  # since the last block
+        self._n_decoded = 0
 
     @property
     def n_stray_tokens(self) -> int:
@@ -147,8 +153,8 @@ class GlmReply:
     def step(self) -> Step:
         """Do one unit of work. Must not be called once `stop_reason` is set."""
         assert self.stop_reason is None, "the reply is over"
-        if len(self._parser.codes) >= self._block_size:
-            return Step(pcm=self._decode_block())
+        if n_codes := self._block_due():
+            return Step(pcm=self._decode(self._parser.take_codes(n_codes), final=False))
         if self._generation is not None and self._generation.finish is None:
             return self._think(self._generation)
         return self._finish()
@@ -161,14 +167,22 @@ class GlmReply:
         if self.stop_reason is None:
             self.stop_reason = StopReason.CANCELLED
 
-    @property
-    def _block_size(self) -> int:
-        return BLOCK_SCHEDULE[min(self._n_blocks, len(BLOCK_SCHEDULE) - 1)]
+    def _block_due(self) -> int:
+        return block_due(
+            len(self._parser.codes),
+            n_decoded=self._n_decoded,
+            buffered_ms=self._ahead.buffered_ms(self._clock()),
+            pace=self._pace,
+            token_sound_ms=self._decoder.token_ms,
+            sizes=self._sizes,
+        )
 
     def _think(self, generation: Generation) -> Step:
+        started_s = self._clock()
         token = generation.step()
         if token is None:
             return Step()
+        self._thinking_s += self._clock() - started_s
         self._ids.append(token)
         n_text, n_audio = self._parser.n_text, self._parser.n_audio
         return Step(
@@ -177,14 +191,9 @@ class GlmReply:
             n_audio_tokens=self._parser.n_audio - n_audio,
         )
 
-    def _decode_block(self) -> NDArray[np.float32]:
-        codes = self._parser.take_codes(self._block_size)
-        self._n_blocks += 1
-        return self._decode(codes, final=False)
-
     def _finish(self) -> Step:
         """Flush sound and text, and say why the reply ended."""
-        pcm = self._decode(self._parser.take_codes(self._block_size), final=True)
+        pcm = self._decode(self._parser.take_codes(len(self._parser.codes)), final=True)
         reason = StopReason.CONTEXT_FULL
         if self._generation is not None and self._generation.finish is not None:
             reason = _STOP_REASONS[self._generation.finish]
@@ -202,7 +211,21 @@ class GlmReply:
             return NO_SOUND
         if self._state is None:
             self._state = self._decoder.start()
-        return self._decoder.decode(codes, self._state, final=final)
+        started_s = self._clock()
+        pcm = self._decoder.decode(codes, self._state, final=final)
+        if not final:
+            self._measure(len(codes), pcm.size, started_s)
+        return pcm
+
+    def _measure(self, n_codes: int, n_samples: int, started_s: float) -> None:
+        """Learn from a block of `n_codes` that was begun at `started_s` and is done now."""
+        now_s = self._clock()
+        n_computed = min(self._n_decoded, self._sizes.n_history) + n_codes
+        self._pace = self._pace.thought(n_codes, self._thinking_s * 1000)
+        self._pace = self._pace.decoded(n_computed, (now_s - started_s) * 1000)
+        self._ahead.add(n_samples * 1000 / self._decoder.sample_rate, now_s=now_s)
+        self._thinking_s = 0.0
+        self._n_decoded += n_codes
 
     def _free(self) -> None:
         self._state = None

@@ -12,7 +12,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from pipelines.glm4voice.decoder import SpeechDecoder
+from pipelines.glm4voice.decoder_stream import StreamingDecoder
 from pipelines.glm4voice.engine import ContextFull, Engine, EngineSession, Generation
 from pipelines.glm4voice.history import History, Item
 from pipelines.glm4voice.prompt import PromptBuilder, system_text
@@ -33,7 +33,7 @@ class Parts:
     speech_tokenizer: SpeechTokenizer
     text_tokenizer: TextTokenizer
     engine: Engine
-    decoder: SpeechDecoder
+    decoder: StreamingDecoder
     prompt: PromptBuilder
     stop_ids: frozenset[int]
     call_id: int  # the one of the stop ids that asks for a tool

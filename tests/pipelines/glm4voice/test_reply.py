@@ -19,6 +19,7 @@ GREEDY = Sampling(temperature=0.0)
 END = "<|user|>"
 TOOL = Tool(name="get_weather", description="", parameters="{}")
 CALL = "get_weather\n"
+PREFACE = [f" word{i}" for i in range(13)]
 
 Scripted = Callable[..., GlmChain]
 
@@ -116,22 +117,27 @@ def test_the_first_text_leaves_at_once(scripted_chain: Scripted) -> None:
     assert (step.n_text_tokens, step.n_audio_tokens) == (1, 0)
 
 
-@pytest.mark.parametrize("n_audio", [1, 24, 25, 26, 75, 80])
+@pytest.mark.parametrize("n_audio", [1, 9, 10, 11, 70, 80])
 def test_all_sound_of_a_reply_comes_out(scripted_chain: Scripted, n_audio: int) -> None:
-    """Whatever its length, a reply sounds as the decoder's blocks of 25, 50 and the rest do."""
+    """Whatever its length, a reply is as long as the frames of all its audio tokens."""
     chain = scripted_chain([" Yes", *range(n_audio), END])
 
     text, pcm = finish(reply := asked(chain).start_reply("a", GREEDY))
 
-    decoder = chain._parts.decoder
-    state, codes, expected = decoder.start(), list(range(n_audio)), []
-    for size in (25, 50):
-        if len(codes) >= size:
-            expected.append(decoder.decode(codes[:size], state, final=False))
-            codes = codes[size:]
-    expected.append(decoder.decode(codes, state, final=True))
-    assert np.array_equal(pcm, np.concatenate(expected))
+    assert pcm.size == chain._parts.decoder.config.n_frames(n_audio) * 256
     assert (text, reply.stop_reason) == (" Yes", StopReason.END)
+
+
+def test_the_first_sound_comes_after_ten_audio_tokens(scripted_chain: Scripted) -> None:
+    """A reply sounds as soon as the encoder's first block is full, here after 23 tokens."""
+    chain = scripted_chain([*PREFACE, *range(26), END])
+    reply = asked(chain).start_reply("a", GREEDY)
+    n_tokens = 0
+
+    while not (step := reply.step()).pcm.size:
+        n_tokens += step.n_text_tokens + step.n_audio_tokens
+
+    assert n_tokens == 13 + 10
 
 
 def test_every_end_flushes_the_tail(scripted_chain: Scripted) -> None:

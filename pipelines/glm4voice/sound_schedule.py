@@ -1,0 +1,105 @@
+"""When to decode the next block of a reply, and how long a block to make.
+
+Long blocks cost less per token, since each is computed together with the history before it; short
+ones sound earlier. So the first block is as short as the encoder's own, and the following ones grow
+as far as the sound that is made but not yet heard leaves time for. Pure functions of given numbers.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+_LEAST_NEWS = 0.5  # weight of the latest measurement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockSizes:
+    """In tokens: blocks are multiples of `unit`, at most `longest`, and follow on `n_history`.
+
+    Of the sound that is made and not yet heard, `reserve_ms` are left for delays on the way.
+    """
+
+    n_history: int
+    unit: int = 10
+    longest: int = 60
+    reserve_ms: float = 200.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How fast this reply comes, as measured so far.
+
+    `token_ms` is the work for one audio token, that for text between included; `decode_ms` is the
+    work of decoding, for each token computed, those of the history too. 0 is not known.
+    """
+
+    token_ms: float = 0.0
+    decode_ms: float = 0.0
+
+    def thought(self, n_tokens: int, elapsed_ms: float) -> "Pace":
+        """With a new measurement: `n_tokens` audio tokens were `elapsed_ms` of work."""
+        return replace(self, token_ms=_mixed(self.token_ms, elapsed_ms / n_tokens))
+
+    def decoded(self, n_tokens: int, elapsed_ms: float) -> "Pace":
+        """With a new measurement: `n_tokens`, with history, were decoded in `elapsed_ms`."""
+        return replace(self, decode_ms=_mixed(self.decode_ms, elapsed_ms / n_tokens))
+
+
+def block_due(
+    n_waiting: int,
+    *,
+    n_decoded: int,
+    buffered_ms: float,
+    pace: Pace,
+    token_sound_ms: float,
+    sizes: BlockSizes,
+) -> int:
+    """How many of the `n_waiting` tokens to decode now; 0 means to wait for more.
+
+    `n_decoded` tokens were decoded before, `buffered_ms` of their sound is yet to be heard, and a
+    token is `token_sound_ms` of sound. The first block does not wait. A later one waits while a
+    longer one would still come in time; since it is decided anew with each token, what is waiting
+    by then can always be decoded in time. But no block is shorter than the device can sustain: if
+    one takes longer than it sounds, each would come later than the one before. A device that cannot
+    keep up at all works in the longest blocks, which are the cheapest.
+    """
+    n_full = min(n_waiting // sizes.unit * sizes.unit, sizes.longest)
+    if n_decoded == 0:
+        return min(n_full, sizes.unit)
+    if n_full in (0, sizes.longest):
+        return n_full
+    n_history = min(n_decoded, sizes.n_history)
+
+    def ready_ms(n_tokens: int, n_missing: int) -> float:
+        return n_missing * pace.token_ms + (n_history + n_tokens) * pace.decode_ms
+
+    n_longer = n_full + sizes.unit
+    if ready_ms(n_longer, n_longer - n_waiting) <= buffered_ms - sizes.reserve_ms:
+        return 0
+    n_sustained = next(
+        (
+            n_tokens
+            for n_tokens in range(sizes.unit, sizes.longest, sizes.unit)
+            if ready_ms(n_tokens, n_tokens) <= n_tokens * token_sound_ms
+        ),
+        sizes.longest,
+    )
+    return n_full if n_full >= n_sustained else 0
+
+
+class SoundAhead:
+    """How much of a reply's sound is made and not yet heard, if it is heard without delay."""
+
+    def __init__(self) -> None:
+        self._heard_at_s = -math.inf  # when all that is made will have been heard
+
+    def add(self, sound_ms: float, *, now_s: float) -> None:
+        """`sound_ms` more are made. If all was heard before, there was a gap."""
+        self._heard_at_s = max(self._heard_at_s, now_s) + sound_ms / 1000
+
+    def buffered_ms(self, now_s: float) -> float:
+        """What is still to be heard."""
+        return max(0.0, (self._heard_at_s - now_s) * 1000)
+
+
+def _mixed(known: float, latest: float) -> float:
+    return latest if known == 0 else known + _LEAST_NEWS * (latest - known)
