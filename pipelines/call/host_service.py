@@ -133,10 +133,12 @@ class HostedLLMService(LLMService[GLMVoiceLLMAdapter]):
         self._warn_unhandled_updated_settings(changed.keys() - UPDATABLE)  # type: ignore[no-untyped-call]
         return changed
 
-    def _start_reply_timer(self) -> None:
+    def _start_reply_timer(self, in_hand_ms: int = 0) -> None:
+        """Give the host its time, and that of the sound in hand: it serves the needy first."""
         self._stop_reply_timer()
         loop = asyncio.get_running_loop()
-        self._reply_timer = loop.call_later(self._reply_timeout_s, self._reply_overdue)
+        delay_s = self._reply_timeout_s + in_hand_ms / 1000
+        self._reply_timer = loop.call_later(delay_s, self._reply_overdue)
 
     def _stop_reply_timer(self) -> None:
         if self._reply_timer is not None:

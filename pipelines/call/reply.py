@@ -51,6 +51,10 @@ class Reply:
             return 0
         return min(round((now_s - self.first_sound_s) * 1000), self.made_ms)
 
+    def in_hand_ms(self, now_s: float) -> int:
+        """Sound that came ahead of its time: so long the caller needs nothing more."""
+        return self.made_ms - self.could_be_heard_ms(now_s)
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:

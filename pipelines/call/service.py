@@ -137,7 +137,8 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
             token: Bearer token.
             settings: What differs from the host's defaults.
             open_timeout_ms: A host that takes longer to greet is lost.
-            reply_timeout_ms: A host that owes the next sound of a reply for longer is lost.
+            reply_timeout_ms: A host that owes the next sound of a reply for longer, once what came
+                before has been played, is lost.
             user_audio_preroll_secs: Sound kept from before a turn. Default: the VAD's start_secs
                 and 0.3 s.
             dtmf_timeout_secs: Keys pressed within this time of each other are one entry; "#" ends
@@ -395,13 +396,13 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
         if reply is None:
             return  # of a reply that was cancelled
         reply.item_id = item_id
-        self._start_reply_timer()
         if reply.first_sound_s is None:
             reply.first_sound_s = time.monotonic()
             await self.stop_ttfb_metrics()
             await self.push_frame(TTSStartedFrame(context_id=item_id))
         pcm16 = base64.b64decode(delta)
         reply.made_bytes += len(pcm16)
+        self._start_reply_timer(reply.in_hand_ms(time.monotonic()))
         frame = TTSAudioRawFrame(
             audio=pcm16, sample_rate=MODEL_OUTPUT_RATE, num_channels=1, context_id=item_id
         )
@@ -413,7 +414,7 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
         if reply is None or not delta:
             return
         reply.item_id = item_id
-        self._start_reply_timer()
+        self._start_reply_timer(reply.in_hand_ms(time.monotonic()))
         reply.text.append(delta)
         for_display = LLMTextFrame(delta)
         for_display.append_to_context = False

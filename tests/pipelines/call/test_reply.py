@@ -1,0 +1,18 @@
+"""Replies as the service follows them."""
+
+from pipelines.audio import MODEL_OUTPUT_RATE, PCM16_BYTES
+from pipelines.call.reply import Reply, Request
+
+SECOND = MODEL_OUTPUT_RATE * PCM16_BYTES
+
+
+def test_sound_in_hand_shrinks_as_it_plays() -> None:
+    """Three seconds that came at once are two seconds ahead of the caller one second later."""
+    reply = Reply(number=1, request=Request(), first_sound_s=10.0, made_bytes=3 * SECOND)
+
+    assert [reply.in_hand_ms(now_s) for now_s in (10.0, 11.0, 13.0, 20.0)] == [3000, 2000, 0, 0]
+
+
+def test_nothing_is_in_hand_before_the_first_sound() -> None:
+    """A reply that has made nothing has nothing ahead."""
+    assert Reply(number=1, request=Request()).in_hand_ms(5.0) == 0
