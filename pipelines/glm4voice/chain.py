@@ -1,5 +1,6 @@
 """The whole chain as a `SpeechModel`: speech tokenizer, language model and speech decoder."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -9,8 +10,12 @@ from pipelines.glm4voice.checkpoint import CheckpointError
 from pipelines.glm4voice.decoder import SpeechDecoder
 from pipelines.glm4voice.decoder_stream import StreamingDecoder
 from pipelines.glm4voice.engine import Engine
+from pipelines.glm4voice.key_values import OneByOne
+from pipelines.glm4voice.language_lock import LanguageLocks
 from pipelines.glm4voice.language_model import load_language_model
+from pipelines.glm4voice.local_engine import LocalEngine
 from pipelines.glm4voice.prompt import PromptBuilder
+from pipelines.glm4voice.recital import Sounds, sounds_of
 from pipelines.glm4voice.session import GlmSession, Parts
 from pipelines.glm4voice.speech_tokenizer import SpeechTokenizer
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
@@ -39,6 +44,15 @@ class GlmChain:
     def max_context_tokens(self) -> int:
         """How many tokens a conversation can hold."""
         return self._parts.engine.max_positions
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether new conversations can be served now."""
+        return self._parts.engine.is_alive
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """`wake` is called, from any thread, whenever a waiting reply may go on."""
+        self._parts.engine.listen(wake)
 
     def open_session(self) -> GlmSession:
         """Begin a conversation."""
@@ -73,7 +87,8 @@ def load_chain(
     text_tokenizer = TextTokenizer.load(language_model_dir)
     model = load_language_model(language_model_dir, device=device, dtype=DTYPES[dtype])
     decoder = SpeechDecoder.load(decoder_dir, device, torch.float32, n_steps=n_flow_steps)
-    engine = Engine(model)
+    engine = LocalEngine(OneByOne(model))
+    _check_vocabulary(text_tokenizer, engine, language_model_dir)
     call_id = text_tokenizer.special("<|observation|>")
     parts = Parts(
         speech_tokenizer=speech_tokenizer,
@@ -83,10 +98,19 @@ def load_chain(
         prompt=PromptBuilder(text_tokenizer),
         stop_ids=frozenset({*_eos_ids(model), text_tokenizer.special("<|user|>"), call_id}),
         call_id=call_id,
+        sounds=_sounds(text_tokenizer, engine),
+        locks=LanguageLocks(text_tokenizer, engine.vocab_size),
         max_turn_samples=max_turn_ms * speech_tokenizer.sample_rate // 1000,
     )
-    _check_fit(parts, tokenizer_dir, language_model_dir)
+    _check_codes(parts, tokenizer_dir, language_model_dir)
     return GlmChain(parts)
+
+
+def _sounds(tokenizer: TextTokenizer, engine: Engine) -> Sounds:
+    """The masks for given words: a reply of them ends as any turn does, or not at all."""
+    first = tokenizer.audio_offset
+    ids = range(first, first + tokenizer.n_audio)
+    return sounds_of(ids, [tokenizer.special("<|user|>")], engine.vocab_size)
 
 
 def _eos_ids(model: GlmForCausalLM) -> list[int]:
@@ -94,8 +118,18 @@ def _eos_ids(model: GlmForCausalLM) -> list[int]:
     return eos if isinstance(eos, list) else [] if eos is None else [eos]
 
 
-def _check_fit(parts: Parts, tokenizer_dir: Path, language_model_dir: Path) -> None:
-    """Every id one model can make is one the next can take. Raises CheckpointError."""
+def _check_vocabulary(tokenizer: TextTokenizer, engine: Engine, folder: Path) -> None:
+    """The model has every id its tokenizer has. Raises CheckpointError."""
+    n_ids = tokenizer.audio_offset + tokenizer.n_audio
+    if n_ids > engine.vocab_size:
+        raise CheckpointError(
+            f"{folder}: the tokenizer has ids up to {n_ids - 1}, the model's vocabulary has"
+            f" {engine.vocab_size}"
+        )
+
+
+def _check_codes(parts: Parts, tokenizer_dir: Path, language_model_dir: Path) -> None:
+    """Every speech code one model can make is one the next can take. Raises CheckpointError."""
     n_heard, n_audio = parts.speech_tokenizer.n_codes, parts.text_tokenizer.n_audio
     if n_heard > n_audio:
         raise CheckpointError(
@@ -106,10 +140,4 @@ def _check_fit(parts: Parts, tokenizer_dir: Path, language_model_dir: Path) -> N
     if n_audio > n_spoken:
         raise CheckpointError(
             f"{language_model_dir} makes {n_audio} speech codes, the decoder speaks {n_spoken}"
-        )
-    n_ids = parts.text_tokenizer.audio_offset + n_audio
-    if n_ids > parts.engine.vocab_size:
-        raise CheckpointError(
-            f"{language_model_dir}: the tokenizer has ids up to {n_ids - 1}, the model's vocabulary"
-            f" has {parts.engine.vocab_size}"
         )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipelines.glm4voice.decoder_stream import StreamingDecoder, StreamState
 from pipelines.glm4voice.engine import Finish, Generation
+from pipelines.glm4voice.rhythm import Rhythm
 from pipelines.glm4voice.sound_schedule import BlockSizes, Pace, SoundAhead, block_due
 from pipelines.glm4voice.text_tokenizer import TextStream, TextTokenizer
 from pipelines.realtime.model import NO_SOUND, Step, StopReason, ToolCall
@@ -73,20 +74,22 @@ class ReplyParser:
         self._stream = TextStream(tokenizer)
         self._call_text = CallText(tool_names)
         self.codes: list[int] = []  # speech codes nobody has taken yet
+        self.rhythm = Rhythm()
         self.n_text = 0
         self.n_audio = 0
-        self.n_stray = 0  # control ids in the midst of a reply: neither shown nor spoken
 
     def push(self, token: int) -> str:
         """Take one id; return the whole characters that are now free to be shown."""
         if self._tokenizer.is_audio(token):
             self.n_audio += 1
+            self.rhythm.audio()
             self.codes.append(token - self._tokenizer.audio_offset)
             return self._call_text.sound()
         if self._tokenizer.is_text(token):
             self.n_text += 1
+            self.rhythm.text()
             return self._call_text.push(self._stream.push(token))
-        self.n_stray += 1
+        self.rhythm.stray()  # neither shown nor spoken
         return ""
 
     def call(self) -> ToolCall | None:
@@ -143,12 +146,21 @@ class GlmReply:
         self._pace = Pace()
         self._ahead = SoundAhead()
         self._thinking_s = 0.0  # since the last block
+        self._waiting_since_s: float | None = None  # for an engine elsewhere
         self._n_decoded = 0
 
     @property
-    def n_stray_tokens(self) -> int:
-        """Control ids the model put into the midst of this reply."""
-        return self._parser.n_stray
+    def deviations(self) -> dict[str, int]:
+        """How often, and how, the model left its rhythm so far; empty for an even reply."""
+        return self._parser.rhythm.deviations
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a step would bring nothing before the engine has computed more."""
+        generation = self._generation
+        if generation is None or generation.finish is not None or self._block_due():
+            return False
+        return generation.is_waiting
 
     def step(self) -> Step:
         """Do one unit of work. Must not be called once `stop_reason` is set."""
@@ -178,11 +190,13 @@ class GlmReply:
         )
 
     def _think(self, generation: Generation) -> Step:
-        started_s = self._clock()
+        started_s = self._clock() if self._waiting_since_s is None else self._waiting_since_s
         token = generation.step()
+        now_s = self._clock()
+        self._waiting_since_s = now_s if generation.is_waiting else None
         if token is None:
             return Step()
-        self._thinking_s += self._clock() - started_s
+        self._thinking_s += now_s - started_s
         self._ids.append(token)
         n_text, n_audio = self._parser.n_text, self._parser.n_audio
         return Step(
@@ -200,8 +214,9 @@ class GlmReply:
             if self._generation.stop_id == self._call_id:
                 self.tool_call = self._parser.call()
         text = "" if self.tool_call else self._parser.flush()
-        if self._parser.n_stray:
-            log.warning("stray_control_tokens", n_tokens=self._parser.n_stray)
+        self._parser.rhythm.end()
+        if self.deviations and self.tool_call is None:
+            log.info("uneven_reply", **self.deviations)
         self._free()
         self.stop_reason = StopReason.TOOL_CALL if self.tool_call else reason
         return Step(text=text, pcm=pcm)

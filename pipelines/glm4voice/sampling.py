@@ -5,10 +5,14 @@ a CPU, so the nucleus is looked for among the most likely tokens first, their pr
 exact because the normaliser is summed over all.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
+
+from pipelines.realtime.model import Sampling
 
 CANDIDATES = (64, 1024)  # how many are looked at; a nucleus larger than all is found by a sort
 GREEDY_BELOW = 1e-3  # a temperature under this would overflow the scaled logits
@@ -40,10 +44,25 @@ def nucleus(logits: Tensor, *, temperature: float, top_p: float) -> Nucleus:
     else:
         values, ids = scaled.sort(descending=True)
         probabilities = (values - total).exp()
+    return _cut(ids, probabilities, top_p)
+
+
+def _cut(ids: Tensor, probabilities: Tensor, top_p: float) -> Nucleus:
+    """The nucleus among candidates [K] that hold it, most likely first."""
     # A token stays while the mass before it is short of top_p; the first one always does.
     before = probabilities.cumsum(dim=-1) - probabilities
     n_kept = max(1, int((before < top_p).sum()))
     return Nucleus(ids[:n_kept], probabilities[:n_kept])
+
+
+def check(sampling: Sampling) -> None:
+    """Raises ValueError for settings nothing can be drawn with."""
+    if not 0 <= sampling.temperature < float("inf"):
+        raise ValueError(f"temperature must be finite and not negative, got {sampling.temperature}")
+    if not 0 < sampling.top_p <= 1:
+        raise ValueError(f"top_p must be in (0, 1], got {sampling.top_p}")
+    if sampling.max_tokens < 1:
+        raise ValueError(f"there must be at least one token to make, not {sampling.max_tokens}")
 
 
 class Sampler:
@@ -51,12 +70,9 @@ class Sampler:
 
     def __init__(self, *, temperature: float, top_p: float, seed: int | None) -> None:
         """Set up the draw; a temperature of (nearly) 0 is greedy. Raises ValueError."""
-        if not 0 <= temperature < float("inf"):
-            raise ValueError(f"temperature must be finite and not negative, got {temperature}")
-        if not 0 < top_p <= 1:
-            raise ValueError(f"top_p must be in (0, 1], got {top_p}")
-        self._temperature = temperature
-        self._top_p = top_p
+        check(Sampling(temperature=temperature, top_p=top_p))
+        self.temperature = temperature
+        self.top_p = top_p
         # On the CPU whatever the device, so that a seed means the same on every machine.
         self._generator = torch.Generator()
         if seed is None:
@@ -64,15 +80,54 @@ class Sampler:
         else:
             self._generator.manual_seed(seed)
 
+    @classmethod
+    def of(cls, sampling: Sampling) -> Self:
+        """The sampler of one generation. Raises ValueError."""
+        return cls(temperature=sampling.temperature, top_p=sampling.top_p, seed=sampling.seed)
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the most likely token is drawn, always."""
+        return self.temperature < GREEDY_BELOW
+
     def draw(self, logits: Tensor) -> int:
         """Draw one token id from logits [V]."""
-        if self._temperature < GREEDY_BELOW:
+        if self.is_greedy:
             return int(logits.argmax())
-        kept = nucleus(logits, temperature=self._temperature, top_p=self._top_p)
+        return self.draw_of(nucleus(logits, temperature=self.temperature, top_p=self.top_p))
+
+    def draw_of(self, kept: Nucleus) -> int:
+        """Draw one token id of a nucleus."""
         cumulative = kept.probabilities.double().cumsum(dim=-1)
         share = torch.rand((), generator=self._generator, dtype=torch.float64).item()
         place = int((cumulative <= share * float(cumulative[-1])).sum())
         return int(kept.ids[min(place, kept.ids.numel() - 1)])
+
+
+def draw_all(samplers: Sequence[Sampler], logits: Tensor) -> list[int]:
+    """Draw one token for each sampler from its row of logits [B, V]."""
+    if logits.device.type == "cpu":
+        return [sampler.draw(row) for sampler, row in zip(samplers, logits, strict=True)]
+    return draw_together(samplers, logits)
+
+
+def draw_together(samplers: Sequence[Sampler], logits: Tensor) -> list[int]:
+    """`draw_all` with one transfer from the device for all rows that have a small nucleus."""
+    heat = torch.tensor([1.0 if one.is_greedy else one.temperature for one in samplers])
+    scaled = logits.float() / heat.to(logits.device)[:, None]
+    values, ids = scaled.topk(min(CANDIDATES[0], scaled.shape[-1]))
+    probabilities = (values - scaled.logsumexp(dim=-1, keepdim=True)).exp()
+    both = torch.stack([ids.double(), probabilities.double()]).cpu()  # ids are exact in float64
+    tokens = []
+    for place, sampler in enumerate(samplers):
+        row_ids, row_probabilities = both[0, place].long(), both[1, place].float()
+        if sampler.is_greedy:
+            tokens.append(int(row_ids[0]))
+        elif float(row_probabilities.sum()) >= sampler.top_p:
+            tokens.append(sampler.draw_of(_cut(row_ids, row_probabilities, sampler.top_p)))
+        else:
+            tokens.append(sampler.draw(logits[place]))
+    return tokens
 
 
 def sample_probabilities(logits: Tensor, *, temperature: float, top_k: int, top_p: float) -> Tensor:

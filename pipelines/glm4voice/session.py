@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 from pipelines.glm4voice.decoder_stream import StreamingDecoder
 from pipelines.glm4voice.engine import ContextFull, Engine, EngineSession, Generation
 from pipelines.glm4voice.history import History, Item
+from pipelines.glm4voice.language_lock import LanguageLocks
 from pipelines.glm4voice.prompt import PromptBuilder, system_text
+from pipelines.glm4voice.recital import Recital, Sounds
 from pipelines.glm4voice.reply import GlmReply, ReplyParser
-from pipelines.glm4voice.sampling import Sampler
+from pipelines.glm4voice.sampling import check
 from pipelines.glm4voice.speech_tokenizer import SpeechTokenizer
 from pipelines.glm4voice.speech_tokenizer_stream import UtteranceState
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
+from pipelines.glm4voice.token_mask import TokenMask
 from pipelines.realtime.model import Role, Sampling, Tool
 
 log = structlog.get_logger()
@@ -37,6 +40,8 @@ class Parts:
     prompt: PromptBuilder
     stop_ids: frozenset[int]
     call_id: int  # the one of the stop ids that asks for a tool
+    sounds: Sounds
+    locks: LanguageLocks
     max_turn_samples: int  # of one caller's turn
 
 
@@ -110,10 +115,7 @@ class GlmSession:
         if self._has_news:
             self._bring_context_to(self._known_prompt())
             self._has_news = False
-        if self._context.n_cached == len(self._context.ids):
-            return False
-        self._context.prefill()
-        return True
+        return self._context.prefill()
 
     def add_text(self, item_id: str, role: Role, text: str) -> None:
         """Add a text item; `text` is data. Raises ValueError if the id is taken."""
@@ -130,24 +132,29 @@ class GlmSession:
         self._add(item_id, self._parts.prompt.tool_output(output))
 
     def start_reply(
-        self, item_id: str, sampling: Sampling, *, instructions: str | None = None
+        self,
+        item_id: str,
+        sampling: Sampling,
+        *,
+        instructions: str | None = None,
+        say: str | None = None,
     ) -> GlmReply:
         """Begin an answer, kept as `item_id`; nothing is computed before its first step.
 
-        Raises RuntimeError while another reply is under way, ValueError for impossible sampling
-        settings or a taken id.
+        With `say`, it is these words and no others. Raises RuntimeError while another reply is
+        under way, ValueError for impossible sampling settings, words that are none or a taken id.
         """
         if self._is_replying:
             raise RuntimeError("a reply of this session is under way")
-        if sampling.max_tokens < 1:
-            raise ValueError(f"max_tokens must be at least 1, got {sampling.max_tokens}")
-        sampler = Sampler(
-            temperature=sampling.temperature, top_p=sampling.top_p, seed=sampling.seed
-        )
+        check(sampling)
+        allowed = self._allowed(sampling)
+        words = None if say is None else self._parts.text_tokenizer.encode(say)
+        if words == []:
+            raise ValueError("there is nothing to say")
         prompt = self._prompt(instructions)
         self._reply_item = self._history.add_reply(item_id)
         self._has_news = True
-        generation = self._continue(prompt, sampler, sampling.max_tokens)
+        generation = self._continue(prompt, sampling, allowed=allowed, words=words)
         self._reply = GlmReply(
             generation,
             ReplyParser(self._parts.text_tokenizer, [tool.name for tool in self._tools]),
@@ -227,13 +234,26 @@ class GlmSession:
         return True
 
     def _continue(
-        self, prompt: Sequence[int], sampler: Sampler, max_tokens: int
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        *,
+        allowed: TokenMask | None,
+        words: Sequence[int] | None,
     ) -> Generation | None:
         """Bring the context to `prompt` and go on from there; None if it does not fit."""
         if not self._bring_context_to(prompt):
             log.warning("context_full", n_prompt_tokens=len(prompt))
             return None
-        return self._context.generate(sampler, max_tokens=max_tokens, stop_ids=self._parts.stop_ids)
+        if words is not None:
+            return Recital(self._context, words, sampling, self._parts.sounds)
+        return self._context.generate(sampling, stop_ids=self._parts.stop_ids, allowed=allowed)
+
+    def _allowed(self, sampling: Sampling) -> TokenMask | None:
+        """What may be drawn in a reply, None for everything. Raises ValueError."""
+        if sampling.language_lock is None:
+            return None
+        return self._parts.locks.mask(sampling.language_lock, has_tools=bool(self._tools))
 
     def _cancel_if(self, item: Item) -> None:
         """Cancel the reply under way if `item` is what it writes to."""

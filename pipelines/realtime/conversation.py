@@ -89,8 +89,18 @@ class Conversation:
 
     @property
     def is_replying(self) -> bool:
-        """Whether `step` has work to do."""
+        """Whether a reply is under way."""
         return self._response is not None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the reply under way waits for something outside."""
+        return self._response is not None and self._response.is_waiting
+
+    @property
+    def can_step(self) -> bool:
+        """Whether `step` has work to do."""
+        return self.is_replying and not self.is_waiting
 
     @property
     def sound_ms(self) -> int:
@@ -299,12 +309,17 @@ class Conversation:
     # ---- replies
 
     def _start_response(self, params: ResponseParams | None) -> None:
+        if params is not None and params.say is not None and params.instructions:
+            raise ClientMistake("'say' leaves nothing to instruct", param="response.instructions")
         config = self._config.for_response(params)
         self._configure(config)
         self._make_room()
         item_id = new_id("item")
         reply = self._session.start_reply(
-            item_id, config.sampling, instructions=params.instructions if params else None
+            item_id,
+            config.sampling,
+            instructions=params.instructions if params else None,
+            say=params.say if params else None,
         )
         self.totals.n_responses += 1
         self._response = ResponseStream(

@@ -6,7 +6,7 @@ bounded steps so that several calls can share a device. All methods run on the o
 the device; none may be called from the event loop.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -37,12 +37,16 @@ class StopReason(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How tokens are drawn. A seed makes a reply reproducible, alone or beside other calls."""
+    """How tokens are drawn. A seed makes a reply reproducible, alone or beside other calls.
+
+    A `language_lock` ("en", "zh") keeps letters of other languages' scripts from being drawn.
+    """
 
     temperature: float = 0.2
     top_p: float = 0.8
     max_tokens: int = 2000
     seed: int | None = None
+    language_lock: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +86,14 @@ class Reply(Protocol):
     stop_reason: StopReason | None  # None until the last step has been taken
     tool_call: ToolCall | None  # set when stop_reason is TOOL_CALL
     n_prompt_tokens: int
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a step would bring nothing yet: something outside is computing.
+
+        The model wakes its listener when that may have changed; a while later it may have, too.
+        """
+        ...
 
     def step(self) -> Step:
         """Do one bounded unit of work: one language-model token, or one block of sound.
@@ -138,9 +150,17 @@ class SpeechSession(Protocol):
         ...
 
     def start_reply(
-        self, item_id: str, sampling: Sampling, *, instructions: str | None = None
+        self,
+        item_id: str,
+        sampling: Sampling,
+        *,
+        instructions: str | None = None,
+        say: str | None = None,
     ) -> Reply:
         """Begin an answer to the history, kept as `item_id`.
+
+        `say` is the exact wording of this reply; only how it sounds is up to the model then. Raises
+        ValueError for settings or words the model cannot take; nothing has changed then.
 
         `instructions` is a request for this reply alone (a greeting, a reminder): it is put to the
         model as a text turn and does not stay in the history.
@@ -175,6 +195,15 @@ class SpeechModel(Protocol):
     @property
     def max_context_tokens(self) -> int:
         """How many tokens a conversation can hold; a reply that would pass it is CONTEXT_FULL."""
+        ...
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether new conversations can be served now. From any thread."""
+        ...
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """`wake` is called, from any thread, whenever a waiting reply may go on."""
         ...
 
     def open_session(self) -> SpeechSession:

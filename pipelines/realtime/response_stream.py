@@ -98,6 +98,11 @@ class ResponseStream:
         return bool(self._output)
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether a step would bring nothing yet."""
+        return not len(self._unsent) and self._reply.is_waiting
+
+    @property
     def sound_ms(self) -> int:
         """How much sound has been sent."""
         return self._n_wire_samples * 1000 // self._wire_rate

@@ -23,6 +23,7 @@ from pipelines.realtime.model import SpeechModel
 log = structlog.get_logger()
 
 MESSAGES_PER_ROUND: Final = 32  # of one session, so that a flood does not starve the others
+WAITING_S: Final = 0.02
 LEAD_MS: Final = 1500  # sound in hand with which a reply lets others go first
 
 _GONE: Final = Ending("client_gone", 1000)
@@ -45,8 +46,13 @@ class Seat:
     @property
     def can_step(self) -> bool:
         """Whether there is a reply to advance, and room for what it brings."""
-        replying = self.conversation is not None and self.conversation.is_replying
+        replying = self.conversation is not None and self.conversation.can_step
         return replying and not self.mailbox.is_full
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether its reply waits for something outside."""
+        return self.conversation is not None and self.conversation.is_waiting
 
     def lead_ms(self, now: float) -> float:
         """How much of the reply's sound its listener still has in hand."""
@@ -71,6 +77,7 @@ class Engine:
         self._stopping = False
         self._next_ahead = 0  # whose turn it is to work ahead, as a place among the seats
         self._served_since: float | None = None  # when the seat being served got its turn
+        model.listen(self.wake)
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -87,6 +94,11 @@ class Engine:
     def is_alive(self) -> bool:
         """Whether sessions can be served."""
         return self._thread.is_alive()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether new sessions can be served now."""
+        return self.is_alive and self._model.is_alive
 
     @property
     def stalled_ms(self) -> int:
@@ -116,12 +128,16 @@ class Engine:
             while not self._stopping:
                 self._awake.clear()
                 if not self._round():
-                    self._awake.wait()
+                    self._awake.wait(self._longest_sleep_s())
         finally:
             with self._lock:
                 seats = self._seats + self._arrivals
             for seat in seats:
                 self._end(seat, _STOPPED)
+
+    def _longest_sleep_s(self) -> float | None:
+        """A reply that waits is looked at now and then: its sound may be due without news."""
+        return WAITING_S if any(seat.is_waiting for seat in self._seats) else None
 
     def _round(self) -> bool:
         """Read every mailbox, then step the replies whose turn it is; whether there was work."""

@@ -153,7 +153,7 @@ class RealtimeServer:
             return _refusal(HTTPStatus.NOT_FOUND, "not_found", f"Sessions are at {PATH}")
         if not self._knows(request.headers):
             return _refusal(HTTPStatus.UNAUTHORIZED, "invalid_api_key", "Wrong or missing token")
-        if self._draining or not self._is_well:
+        if self._draining or not self._is_ready:
             return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "server_draining", _DRAINED.message)
         self._sockets = {s for s in self._sockets if s.state is not State.CLOSED}
         if len(self._sockets) >= self._max_sessions:
@@ -170,10 +170,14 @@ class RealtimeServer:
         return len(given) == 1 and hmac.compare_digest(given[0].encode(), expected)
 
     def _health(self) -> Response:
-        if not self._is_well:
+        if not self._is_ready:
             return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "engine_dead", "The model hangs")
         body = {"status": "draining" if self._draining else "ok", "sessions": self.n_sessions}
         return _json(HTTPStatus.OK, body)
+
+    @property
+    def _is_ready(self) -> bool:
+        return self._is_well and self._engine.is_ready
 
     @property
     def _is_well(self) -> bool:

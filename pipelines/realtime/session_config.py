@@ -37,6 +37,7 @@ class SessionConfig:
     temperature: float = _SAMPLING.temperature
     top_p: float = _SAMPLING.top_p
     seed: int | None = None
+    language_lock: str | None = None
     max_output_tokens: int | Literal["inf"] = "inf"
     tools: tuple[FunctionTool, ...] = ()
     tool_choice: Literal["auto", "none"] = "auto"
@@ -72,6 +73,7 @@ class SessionConfig:
             top_p=self.top_p,
             max_tokens=MAX_OUTPUT_TOKENS if limit == "inf" else limit,
             seed=self.seed,
+            language_lock=self.language_lock,
         )
 
     def shown(self, session_id: str) -> dict[str, Any]:
@@ -90,6 +92,7 @@ class SessionConfig:
             "temperature": self.temperature,
             "top_p": self.top_p,
             "seed": self.seed,
+            "language_lock": self.language_lock,
             "audio": {
                 "input": {
                     "format": format_shown(self.input_format),
@@ -119,6 +122,7 @@ _PLAIN: Final[tuple[str, ...]] = (
     "temperature",
     "top_p",
     "seed",
+    "language_lock",
     "max_output_tokens",
     "tools",
     "tool_choice",

@@ -1,9 +1,11 @@
 """The Realtime protocol's types as this server takes them.
 
 They are the types of `openai.types.realtime`, narrowed to what a speech-to-speech model can do and
-widened by four values of our own: PCM rates other than 24,000 Hz, and `temperature`, `top_p` and
-`seed` on a session or a response. What is refused here comes back to the client as an `error`
-event that names the parameter; fields not mentioned here are accepted as the protocol has them.
+widened by values of our own: PCM rates other than 24,000 Hz; `temperature`, `top_p`, `seed` and
+`language_lock` ("en" or "zh": letters of other scripts are not drawn) on a session or a response;
+`say` on a response, the exact words of it. What is refused here comes back to the client as an
+`error` event that names the parameter; fields not mentioned here are accepted as the protocol has
+them.
 """
 
 from collections.abc import Mapping
@@ -28,6 +30,7 @@ from pipelines.audio import REALTIME_RATE
 
 MAX_OUTPUT_TOKENS: Final = 4096  # what "inf" stands for
 MAX_INSTRUCTIONS: Final = 32_000  # characters
+MAX_WORDS: Final = 4_000  # characters of a reply with given words
 MAX_TOOLS: Final = 64
 
 MaxTokens = Annotated[int, Field(ge=1, le=MAX_OUTPUT_TOKENS)] | Literal["inf"] | None
@@ -35,6 +38,8 @@ Instructions = Annotated[str, Field(max_length=MAX_INSTRUCTIONS)] | None
 Temperature = Annotated[float, Field(ge=0, le=2)] | None
 TopP = Annotated[float, Field(gt=0, le=1)] | None
 Seed = Annotated[int, Field(ge=0, lt=2**63)] | None
+LanguageLock = Literal["en", "zh"] | None
+Words = Annotated[str, Field(max_length=MAX_WORDS, pattern=r"\S")] | None
 ToolChoice = Literal["auto", "none"] | None
 
 
@@ -109,6 +114,7 @@ class Session(RealtimeSessionCreateRequest):
     temperature: Temperature = None
     top_p: TopP = None
     seed: Seed = None
+    language_lock: LanguageLock = None
 
 
 class ResponseOutput(Output):
@@ -139,6 +145,8 @@ class ResponseParams(RealtimeResponseCreateParams):
     temperature: Temperature = None
     top_p: TopP = None
     seed: Seed = None
+    language_lock: LanguageLock = None
+    say: Words = None
 
 
 class SessionUpdate(BaseModel):

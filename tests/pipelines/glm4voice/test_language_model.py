@@ -11,7 +11,7 @@ from torch.nn import functional
 from transformers.models.glm.modeling_glm import GlmRMSNorm
 
 from pipelines.glm4voice.checkpoint import CheckpointError
-from pipelines.glm4voice.engine import Engine
+from pipelines.glm4voice.key_values import OneByOne
 from pipelines.glm4voice.language_model import load_language_model
 
 EMBEDDING = "transformer.embedding.word_embeddings.weight"
@@ -50,17 +50,17 @@ def test_logits_and_greedy_ids_are_the_official_ones(golden: Path, name: str) ->
     """Prompt logits and 40 greedy tokens equal what the official code computed."""
     expected = load_file(golden / "expected" / "lm.safetensors")
     model = load_language_model(golden / "lm", device="cpu", dtype=torch.float32)
-    engine, ids = Engine(model), expected[f"tok.{name}.ids"].tolist()
-    cache = engine.new_cache()
+    compute, ids = OneByOne(model), expected[f"tok.{name}.ids"].tolist()
+    cache = compute.new()
 
-    logits = engine.forward(ids, cache)
+    logits = compute.extend(cache, ids)
     greedy = []
     for _ in range(40):
         assert logits is not None
         greedy.append(int(logits.argmax()))
-        last, logits = logits, engine.forward(greedy[-1:], cache)
+        last, logits = logits, compute.extend(cache, greedy[-1:])
 
-    first = engine.forward(ids, engine.new_cache())
+    first = compute.extend(compute.new(), ids)
     assert torch.allclose(first, expected[f"lm.{name}.logits_last"], atol=5e-4)
     assert torch.allclose(last, expected[f"lm.{name}.greedy_logits_step39"], atol=1e-3)
     assert greedy == expected[f"lm.{name}.greedy40"].tolist()

@@ -77,7 +77,7 @@ def test_stray_control_ids_are_counted_and_nothing_else() -> None:
     shown = parser.push(TOKENIZER.special("<|begin_of_audio|>"))
     shown += parser.push(TOKENIZER.audio_offset + TOKENIZER.n_audio)
 
-    assert (shown, parser.codes, parser.n_stray) == ("", [], 2)
+    assert (shown, parser.codes, parser.rhythm.n_stray) == ("", [], 2)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_a_stray_control_token_does_not_end_a_reply(scripted_chain: Scripted) ->
 
     text, pcm = finish(reply)
 
-    assert (text, reply.n_stray_tokens) == (" Yes,", 1)
+    assert (text, reply.deviations["n_stray"]) == (" Yes,", 1)
     assert pcm.size > 0
 
 
@@ -236,3 +236,118 @@ def test_a_cancelled_reply_says_no_more(scripted_chain: Scripted) -> None:
 
     assert reply.stop_reason is StopReason.CANCELLED
     assert ended.stop_reason is StopReason.END
+
+
+# --- given words
+
+
+WORDS = " one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
+
+
+def said(reply: GlmReply) -> tuple[str, list[int], int]:
+    """What a reply says: its text, its ids and its number of samples."""
+    text, pcm = finish(reply)
+    return text, list(reply._ids), pcm.size
+
+
+def test_given_words_are_said_exactly(embedded_chain: GlmChain) -> None:
+    """The text of the reply is the text given, in runs of 13 ids with sound after each."""
+    parts = embedded_chain._parts
+    tokenizer = parts.text_tokenizer
+    words = tokenizer.encode(WORDS)
+    reply = asked(embedded_chain).start_reply("a", Sampling(seed=1), say=WORDS)
+
+    text, ids, n_samples = said(reply)
+
+    assert (text, reply.stop_reason) == (WORDS, StopReason.END)
+    assert [token for token in ids if tokenizer.is_text(token)] == words
+    kinds = "".join("t" if tokenizer.is_text(token) else "A" for token in ids)
+    assert kinds.startswith(("t" * 13 + "A" * 26) * (len(words) // 13))
+    assert kinds.endswith("A")
+    assert set(reply.deviations) == set()
+    n_sounds = kinds.count("A")
+    assert n_samples == pytest.approx(n_sounds * 0.08 * embedded_chain.output_sample_rate, rel=0.01)
+
+
+def test_given_words_reproduce_and_stay_in_the_history(embedded_chain: GlmChain) -> None:
+    """The same seed says them the same way, and the next prompt holds what was said, once."""
+    first, second = asked(embedded_chain), asked(embedded_chain)
+    replies = [one.start_reply("a", Sampling(seed=5), say="Good day.") for one in (first, second)]
+    results = [said(reply) for reply in replies]
+
+    following = first.start_reply("b", GREEDY)
+
+    assert results[0] == results[1]
+    n_header = len(embedded_chain._parts.prompt.answer_header)
+    n_said = len(results[0][1])
+    assert following.n_prompt_tokens == replies[0].n_prompt_tokens + n_said + n_header
+
+
+def test_given_words_end_though_the_model_does_not(scripted_chain: Scripted) -> None:
+    """A model that would go on for ever is ended a while after the words, and nothing is lost."""
+    chain = scripted_chain([" Yes", ",", *range(400), END])
+
+    reply = asked(chain).start_reply("a", GREEDY, say=" Yes,")
+    text, ids, _ = said(reply)
+
+    assert (text, reply.stop_reason) == (" Yes,", StopReason.END)
+    assert len(ids) == 2 + 26 + 2 * 8
+
+
+@pytest.mark.parametrize("n_steps", [0, 3, 13, 20])
+def test_given_words_can_be_cancelled(embedded_chain: GlmChain, n_steps: int) -> None:
+    """Cancelled anywhere, it leaves in the history exactly what it had said."""
+    session = asked(embedded_chain)
+    reply = session.start_reply("a", Sampling(seed=1), say=WORDS)
+    n_before = reply.n_prompt_tokens
+    for _ in range(n_steps):
+        reply.step()
+
+    reply.cancel()
+
+    n_kept = len(reply._ids)
+    following = session.start_reply("b", GREEDY)
+    n_header = len(embedded_chain._parts.prompt.answer_header)
+    assert following.n_prompt_tokens == n_before + (n_kept + n_header if n_kept else 0)
+    said(following)
+    assert following.stop_reason is not None
+
+
+def test_given_words_obey_the_limit_and_the_context(scripted_chain: Scripted) -> None:
+    """The limit of tokens and the end of the context end given words too."""
+    script = [" Yes", ",", *range(60), END]
+    limited = asked(scripted_chain(script)).start_reply(
+        "a", Sampling(temperature=0.0, max_tokens=10), say=" Yes,"
+    )
+    said(limited)
+    chain = scripted_chain(script, n_positions=limited.n_prompt_tokens + 1)
+    full = asked(chain).start_reply("a", GREEDY, say=" Yes,")
+    said(full)
+
+    assert limited.stop_reason is StopReason.MAX_TOKENS
+    assert len(limited._ids) == 10
+    assert full.stop_reason is StopReason.CONTEXT_FULL
+
+
+def test_no_words_cannot_be_said(embedded_chain: GlmChain) -> None:
+    """Empty words are refused, and nothing has begun."""
+    session = asked(embedded_chain)
+
+    with pytest.raises(ValueError, match="nothing to say"):
+        session.start_reply("a", GREEDY, say="")
+
+    assert session.start_reply("a", GREEDY).stop_reason is None
+
+
+def test_a_language_lock_keeps_other_letters_out(scripted_chain: Scripted) -> None:
+    """What the model would say in another script is not drawn; without the lock it is."""
+    script = ["你", "好", " Yes", 1, 2, END]
+    free, _ = finish(asked(scripted_chain([" No", *script])).start_reply("a", GREEDY))
+    locked, _ = finish(
+        asked(scripted_chain([" No", *script])).start_reply(
+            "a", Sampling(temperature=0.0, language_lock="en", max_tokens=5)
+        )
+    )
+
+    assert "你好" in free
+    assert locked.isascii()

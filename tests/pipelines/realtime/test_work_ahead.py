@@ -135,6 +135,10 @@ async def test_speech_is_heard_while_it_comes_in(chain: SpeechModel, n_ms: int) 
         input_sample_rate = chain.input_sample_rate
         output_sample_rate = chain.output_sample_rate
         max_context_tokens = chain.max_context_tokens
+        is_alive = True
+
+        def listen(self, wake: Callable[[], None]) -> None:
+            chain.listen(wake)
 
         def open_session(self) -> Any:
             opened.append(chain.open_session())

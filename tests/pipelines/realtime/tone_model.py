@@ -30,6 +30,7 @@ class ToneReply:
     tool_call: ToolCall | None = None
     n_prompt_tokens: int = 7
     n_steps: int = 0
+    is_waiting: bool = False
 
     def step(self) -> Step:
         assert self.stop_reason is None
@@ -102,10 +103,15 @@ class ToneSession:
         self.journal.append(("tool_output", output))
 
     def start_reply(
-        self, item_id: str, sampling: Sampling, *, instructions: str | None = None
+        self,
+        item_id: str,
+        sampling: Sampling,
+        *,
+        instructions: str | None = None,
+        say: str | None = None,
     ) -> ToneReply:
         self.sampling = sampling
-        self.journal.append(("reply", instructions))
+        self.journal.append(("reply", instructions) if say is None else ("say", say))
         self.replies[item_id] = 0
         call = (
             ToolCall(name=self.tools[0].name, arguments='{"city": "Oslo"}') if self.tools else None
@@ -130,6 +136,7 @@ class ToneModel:
     input_sample_rate = 16_000
     output_sample_rate = RATE
     max_context_tokens = 10_000
+    is_alive = True
 
     def __init__(self, n_words: int = 10, stop_reason: StopReason = StopReason.END) -> None:
         self.n_words = n_words
@@ -138,6 +145,9 @@ class ToneModel:
         self.n_broken_opens = 0
         self.threads: set[str] = set()  # that called the model
         self.on_step: Callable[[ToneReply], None] = lambda reply: None
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        self.wake = wake
 
     def open_session(self) -> ToneSession:
         if self.n_broken_opens:
