@@ -351,14 +351,14 @@ def test_any_call(script: list[tuple[str, int]], down_ms: int, up_ms: int) -> No
         match action:
             case "say":
                 line.say(tag, amount)
-            case "begin" | "clear":
+            case "begin" | "clear" | "end":  # what is said after an end belongs to a new one
                 if action == "clear":
                     line.clear()
+                elif action == "end":
+                    line.playout.end()
+                    line.attend()
                 tag, highest, calm_ms = tag + 1, 0, 0
                 begun(line, tag)
-            case "end":
-                line.playout.end()
-                line.attend()
             case "stall":
                 line.run(amount, stalled=True)
                 line.attend()
