@@ -2,10 +2,16 @@
 
 import os
 
+import hypothesis
 import pytest
 
 # One millisecond of patience, in seconds: slow machines raise VOICEBOT_TEST_SLOWNESS.
 MS = 0.001 * float(os.environ.pop("VOICEBOT_TEST_SLOWNESS", "1"))
+
+# CI tries the same examples each time; a developer's machine tries new ones
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 
 @pytest.fixture(autouse=True)
