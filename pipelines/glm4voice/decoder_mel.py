@@ -42,6 +42,7 @@ class _Window:
     """What one reply has computed: tokens `n_first` to `n_last`, frames `first` to `last`."""
 
     state: MelState
+    n_heard: int  # the encoder looks back to this token, and the flow to the next one
     n_first: int
     n_last: int
     first: int
@@ -64,17 +65,20 @@ class StreamingMel:
         *,
         n_steps: int,
         n_history_tokens: int,
+        n_encoder_tokens: int,
         n_overlap_frames: int,
     ) -> None:
-        """A window begins at least `n_history_tokens` before its block.
+        """The flow looks back on `n_history_tokens` before a block at least, its encoder on
+        `n_encoder_tokens`: that costs little, and is all that is exact about a longer history.
 
-        It begins with a block of the encoder, which so meets the same blocks as in the whole reply.
-        Raises ValueError if the overlap is longer than the history.
+        Both begin with a block of the encoder, which so meets the same blocks as in the whole
+        reply. Raises ValueError if the overlap is longer than the flow's history.
         """
         self.config = config
         self.flow = flow
         self.n_steps = n_steps
         self.n_history_tokens = n_history_tokens
+        self.n_encoder_tokens = max(n_encoder_tokens, n_history_tokens)
         self.n_overlap_frames = n_overlap_frames
         self._grid = config.flow.encoder.block_size
         self._coarsest = 2 ** (len(config.flow.estimator.channels) - 1)
@@ -121,26 +125,37 @@ class StreamingMel:
         state.ids += state.waiting
         state.n_tokens += len(state.waiting)
         state.waiting = []
-        n_first = max(0, n_before - self.n_history_tokens) // self._grid * self._grid
+        n_heard, n_first = (
+            max(0, n_before - n_back) // self._grid * self._grid
+            for n_back in (self.n_encoder_tokens, self.n_history_tokens)
+        )
         last = self.config.n_frames(state.n_tokens)
         first = last - self.config.n_frames(state.n_tokens - n_first)
         # the estimator's halved resolutions fall on the same frames as in the whole reply
         first = -(-first // self._coarsest) * self._coarsest
-        return _Window(state, n_first, state.n_tokens, first, last, final)
+        return _Window(state, n_heard, n_first, state.n_tokens, first, last, final)
 
     def _compute(self, windows: list[_Window]) -> Tensor:
         """The mel of windows of one size, [B, M, T]."""
-        n_tokens, _ = windows[0].size
-        ids = [window.state.ids[-n_tokens:] for window in windows]
-        hidden = self.flow.encode(torch.tensor(ids, device=self._device))
         token_of = torch.stack([self._token_of(window) for window in windows]).to(self._device)
         return self.flow.window(
-            hidden,
+            self._hidden(windows),
             token_of,
             noise=torch.stack([self._noise(window) for window in windows]),
             given=torch.cat([self._given(window) for window in windows]),
             n_steps=self.n_steps,
         )
+
+    def _hidden(self, windows: list[_Window]) -> Tensor:
+        """The encoder's states of the tokens of windows of one size, [B, N, D]."""
+        hidden = [torch.zeros(0)] * len(windows)
+        n_heard = [window.n_last - window.n_heard for window in windows]
+        for places in alike(n_heard):
+            ids = [windows[i].state.ids[-n_heard[i] :] for i in places]
+            encoded = self.flow.encode(torch.tensor(ids, device=self._device))
+            for i, states in zip(places, encoded, strict=True):
+                hidden[i] = states[-(windows[i].n_last - windows[i].n_first) :]
+        return torch.stack(hidden)
 
     def _token_of(self, window: _Window) -> Tensor:
         """[T], counted in the window. A token begins within a frame, which is the token before's:
@@ -177,5 +192,5 @@ class StreamingMel:
         state.held = new[:, :, n_final:].clone()
         n_kept = self.config.n_frames(self.n_history_tokens + self._grid)
         state.mel = torch.cat([state.mel, new[:, :, :n_final]], dim=2)[:, :, -n_kept:].clone()
-        del state.ids[: -(self.n_history_tokens + self._grid)]
+        del state.ids[: -(self.n_encoder_tokens + self._grid)]
         return new[:, :, :n_final]

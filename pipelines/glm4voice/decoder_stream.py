@@ -17,7 +17,8 @@ from pipelines.glm4voice.decoder import SpeechDecoder
 from pipelines.glm4voice.decoder_mel import MelState, StreamingMel
 from pipelines.glm4voice.decoder_voice import StreamingVoice, VoiceState
 
-N_HISTORY_TOKENS = 20
+N_HISTORY_TOKENS = 10
+N_ENCODER_TOKENS = 100
 N_KEPT_BACK_FRAMES = 34  # as many as in the original, for fading and for looking ahead
 SEED = 42
 
@@ -48,13 +49,15 @@ class StreamingDecoder:
         decoder: SpeechDecoder,
         *,
         n_history_tokens: int = N_HISTORY_TOKENS,
+        n_encoder_tokens: int = N_ENCODER_TOKENS,
         n_kept_back_frames: int = N_KEPT_BACK_FRAMES,
         n_steps: int | None = None,
     ) -> None:
         """Share the weights and, if `n_steps` is left out, the number of steps of `decoder`.
 
-        The flow looks back on `n_history_tokens`. Of the frames kept back, the voice looks ahead on
-        all it can see; the others are faded. Raises ValueError if they do not fit each other.
+        The flow looks back on `n_history_tokens`, its encoder, which costs little, on more. Of the
+        frames kept back, the voice looks ahead on all it can see, the others are faded. Raises
+        ValueError if they do not fit each other.
         """
         self.voice = StreamingVoice(decoder.hift)
         self.mel = StreamingMel(
@@ -62,6 +65,7 @@ class StreamingDecoder:
             decoder.flow,
             n_steps=decoder.n_steps if n_steps is None else n_steps,
             n_history_tokens=n_history_tokens,
+            n_encoder_tokens=n_encoder_tokens,
             n_overlap_frames=n_kept_back_frames - self.voice.n_ahead,
         )
         self.config = decoder.config
