@@ -273,3 +273,16 @@ def test_an_overlap_longer_than_the_history_is_refused(weights: SpeechDecoder) -
         StreamingDecoder(weights, n_history_tokens=1)
     with pytest.raises(ValueError, match="overlap"):
         StreamingDecoder(weights, n_kept_back_frames=3)
+
+
+@pytest.mark.requires_cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_gives_the_same_mel_and_as_much_sound(golden: Path) -> None:
+    """On a CUDA device a reply in blocks is that of the CPU but for rounding."""
+    sizes, mels = [10, 20, 40], []
+    for device in ("cpu", "cuda"):
+        decoder = StreamingDecoder(SpeechDecoder.load(golden / "decoder", device, n_steps=2))
+        mels.append(mel_of(decoder, sizes).cpu())
+        assert sum(len(pcm) for pcm in speak(decoder, sizes)) == mels[-1].shape[2] * FRAME
+
+    torch.testing.assert_close(mels[0], mels[1], atol=0.05, rtol=0.05)
