@@ -1,5 +1,6 @@
 """Replies: what the model says comes out whole, in any order and however it ends."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,6 +139,28 @@ def test_the_first_sound_comes_after_ten_audio_tokens(scripted_chain: Scripted) 
         n_tokens += step.n_text_tokens + step.n_audio_tokens
 
     assert n_tokens == 13 + 10
+
+
+@pytest.mark.parametrize(("tick_ms", "expected"), [(0, [10, 60, 10]), (20, [10, 10])])
+def test_blocks_grow_with_the_sound_that_is_ahead(
+    scripted_chain: Scripted, tick_ms: float, expected: list[int]
+) -> None:
+    """Where no time passes the second block is the longest there is, else what came meanwhile."""
+    chain = scripted_chain([*range(80), END])
+    reply = asked(chain).start_reply("a", GREEDY)
+    ticks = itertools.count()
+    reply._clock = lambda: next(ticks) * tick_ms / 1000
+    n_tokens, n_before, sizes = 0, 0, []
+
+    while reply.stop_reason is None:
+        step = reply.step()
+        n_tokens += step.n_audio_tokens
+        if step.pcm.size:
+            sizes.append(n_tokens - n_before)
+            n_before = n_tokens
+
+    assert sizes[: len(expected)] == expected
+    assert sum(sizes) == 80
 
 
 def test_every_end_flushes_the_tail(scripted_chain: Scripted) -> None:
