@@ -5,6 +5,7 @@ tokens while he speaks, and the language model reads them, and all before them, 
 What turns out otherwise later, is cut back to what is still true.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -163,6 +164,8 @@ class GlmSession:
             n_prompt_tokens=len(prompt),
             n_cached_tokens=self._context.n_cached,
             call_id=self._parts.call_id,
+            # with a seed, the cutting into blocks must not hang on time, since sound hangs on it
+            clock=time.monotonic if sampling.seed is None else _no_time,
         )
         return self._reply
 
@@ -267,3 +270,8 @@ def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
         if one != other:
             return place
     return min(len(first), len(second))
+
+
+def _no_time() -> float:
+    """A clock for replies that are to be the same each time."""
+    return 0.0
