@@ -1,5 +1,6 @@
 """Sample rates, sample formats and the streaming resampler: what all rooms with sound share."""
 
+import warnings
 from dataclasses import dataclass, field
 from functools import cache
 from math import gcd
@@ -8,6 +9,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
+
+with warnings.catch_warnings():
+    # Below Python 3.13 the standard library's module warns of its own removal; from 3.13 on the
+    # same name comes from audioop-lts and is silent.
+    warnings.filterwarnings(
+        "ignore", message="'audioop' is deprecated", category=DeprecationWarning
+    )
+    import audioop
 
 Pcm = NDArray[np.float32]  # mono, in [-1, 1], shape [T]
 
@@ -51,6 +60,18 @@ def float_to_pcm16(pcm: Pcm) -> bytes:
     np.minimum(np.maximum(scaled, -PCM16_SCALE, out=scaled), PCM16_SCALE - 1, out=scaled)
     pcm16: bytes = scaled.astype("<i2").tobytes()
     return pcm16
+
+
+def mulaw_to_pcm16(mulaw: bytes) -> bytes:
+    """Expand G.711 mu-law to little-endian s16, two bytes for each one."""
+    return audioop.ulaw2lin(mulaw, PCM16_BYTES)
+
+
+def pcm16_to_mulaw(pcm16: bytes) -> bytes:
+    """Compress little-endian s16 to G.711 mu-law. Raises ValueError on half a sample."""
+    if len(pcm16) % PCM16_BYTES:
+        raise ValueError(f"pcm16 has {len(pcm16)} bytes: not a whole number of samples")
+    return audioop.lin2ulaw(pcm16, PCM16_BYTES)
 
 
 # The anti-image and anti-alias filter is placed relative to the lower of the two Nyquist

@@ -9,9 +9,10 @@ from pipelines.audio import (
     Pcm,
     StreamingResampler,
     float_to_pcm16,
+    mulaw_to_pcm16,
     pcm16_to_float,
+    pcm16_to_mulaw,
 )
-from pipelines.realtime.mulaw import float_to_mulaw, mulaw_to_float
 from pipelines.realtime.protocol import ClientMistake
 from pipelines.realtime.session_config import WireFormat
 from pipelines.realtime.wire_types import MulawFormat
@@ -37,9 +38,8 @@ class SoundDecoder:
             raise ClientMistake("'audio' is not valid base64", param="audio") from None
         if not self._is_mulaw and len(sound) % PCM16_BYTES:
             raise ClientMistake("'audio' ends within a 16-bit sample", param="audio")
-        return self._resampler.process(
-            mulaw_to_float(sound) if self._is_mulaw else pcm16_to_float(sound)
-        )
+        pcm16 = mulaw_to_pcm16(sound) if self._is_mulaw else sound
+        return self._resampler.process(pcm16_to_float(pcm16))
 
     def reset(self) -> None:
         """The next piece begins a new signal."""
@@ -62,5 +62,6 @@ class SoundEncoder:
         return self._wire(self._resampler.flush())
 
     def _wire(self, pcm: Pcm) -> tuple[str, int]:
-        sound = float_to_mulaw(pcm) if self._is_mulaw else float_to_pcm16(pcm)
+        pcm16 = float_to_pcm16(pcm)
+        sound = pcm16_to_mulaw(pcm16) if self._is_mulaw else pcm16
         return base64.b64encode(sound).decode("ascii"), len(pcm)

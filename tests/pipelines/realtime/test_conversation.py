@@ -12,10 +12,10 @@ from openai.types.realtime import RealtimeServerEvent
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as connect_websocket
 
+from pipelines.audio import mulaw_to_pcm16, pcm16_to_float
 from pipelines.realtime.client import RealtimeConnection
 from pipelines.realtime.conversation import MAX_APPEND
 from pipelines.realtime.model import Role, SpeechModel, StopReason
-from pipelines.realtime.mulaw import mulaw_to_float
 from tests.conftest import MS
 from tests.pipelines.realtime.conftest import (
     TOKEN,
@@ -150,7 +150,7 @@ async def test_sound_comes_and_goes_in_mulaw() -> None:
         events = await until(host, "response.done")
 
     deltas = [e.delta for e in events if e.type == "response.output_audio.delta"]
-    heard = mulaw_to_float(b"".join(map(base64.b64decode, deltas)))
+    heard = pcm16_to_float(mulaw_to_pcm16(b"".join(map(base64.b64decode, deltas))))
     assert shown.audio.output.format.type == "audio/pcmu"
     assert model.sessions[0].journal[0] == ("commit", 12)  # one second
     assert np.abs(heard).max() == pytest.approx(0.3, rel=0.05)
