@@ -16,11 +16,13 @@ from torch import Tensor
 from pipelines.glm4voice.decoder import SpeechDecoder
 from pipelines.glm4voice.decoder_mel import MelState, StreamingMel
 from pipelines.glm4voice.decoder_voice import StreamingVoice, VoiceState
+from pipelines.glm4voice.sound_schedule import BlockSizes
 
 N_HISTORY_TOKENS = 10
 N_ENCODER_TOKENS = 100
-N_KEPT_BACK_FRAMES = 34  # as many as in the original, for fading and for looking ahead
+N_KEPT_BACK_TOKENS = 5  # as much as in the original, for fading and for looking ahead
 SEED = 42
+_LONGEST_UNITS = 6  # 60 tokens, 4.8 s: about where a longer block would not be cheaper
 
 
 @dataclass(slots=True)
@@ -50,25 +52,27 @@ class StreamingDecoder:
         *,
         n_history_tokens: int = N_HISTORY_TOKENS,
         n_encoder_tokens: int = N_ENCODER_TOKENS,
-        n_kept_back_frames: int = N_KEPT_BACK_FRAMES,
+        n_kept_back_tokens: int = N_KEPT_BACK_TOKENS,
         n_steps: int | None = None,
     ) -> None:
         """Share the weights and, if `n_steps` is left out, the number of steps of `decoder`.
 
         The flow looks back on `n_history_tokens`, its encoder, which costs little, on more. Of the
-        frames kept back, the voice looks ahead on all it can see, the others are faded. Raises
-        ValueError if they do not fit each other.
+        frames kept back, the voice looks ahead on all it can see, the others, or those of a token,
+        are faded. Raises ValueError if that is more than the history.
         """
+        config = decoder.config
         self.voice = StreamingVoice(decoder.hift)
+        n_faded = config.n_frames(n_kept_back_tokens) - self.voice.n_ahead
         self.mel = StreamingMel(
-            decoder.config,
+            config,
             decoder.flow,
             n_steps=decoder.n_steps if n_steps is None else n_steps,
             n_history_tokens=n_history_tokens,
             n_encoder_tokens=n_encoder_tokens,
-            n_overlap_frames=n_kept_back_frames - self.voice.n_ahead,
+            n_overlap_frames=max(n_faded, config.n_frames(1)),
         )
-        self.config = decoder.config
+        self.config = config
 
     @property
     def sample_rate(self) -> int:
@@ -86,9 +90,12 @@ class StreamingDecoder:
         return float(1000 / self.config.flow.input_frame_rate)
 
     @property
-    def n_history_tokens(self) -> int:
-        """How many tokens are computed again with each block, but for the first."""
-        return self.mel.n_history_tokens
+    def block_sizes(self) -> BlockSizes:
+        """Blocks it works best with: multiples of what its encoder reads together."""
+        unit = self.config.flow.encoder.block_size
+        return BlockSizes(
+            n_history=self.mel.n_history_tokens, unit=unit, longest=_LONGEST_UNITS * unit
+        )
 
     def start(self, *, seed: int = SEED) -> StreamState:
         """The state of a new reply. The same seed and blocks of tokens give the same sound."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipelines.glm4voice.decoder import SpeechDecoder
 from pipelines.glm4voice.decoder_stream import StreamBlock, StreamingDecoder, StreamState
-from pipelines.glm4voice.sound_schedule import BlockSizes, Pace, block_due
+from pipelines.glm4voice.sound_schedule import Pace, block_due
 
 OFFICIAL_BLOCKS = (25, 50, 100, 150, 200)  # of the original's demo; the last repeats
 
@@ -27,10 +27,9 @@ def official_sizes(n_tokens: int) -> list[int]:
     return _cut(n_tokens, OFFICIAL_BLOCKS)
 
 
-def streaming_sizes(n_tokens: int, pace: Pace, *, n_history: int, token_ms: float) -> list[int]:
-    """The blocks of a reply on a device of this pace, if nothing is ahead after the first."""
+def streaming_sizes(decoder: StreamingDecoder, n_tokens: int, pace: Pace) -> list[int]:
+    """The blocks of a reply on a device of this pace, if nothing is ever ahead."""
     sizes: list[int] = []
-    limits = BlockSizes(n_history=n_history)
     n_waiting = 0
     while sum(sizes) + n_waiting < n_tokens:
         n_waiting += 1
@@ -39,8 +38,8 @@ def streaming_sizes(n_tokens: int, pace: Pace, *, n_history: int, token_ms: floa
             n_decoded=sum(sizes),
             buffered_ms=0,
             pace=pace,
-            token_sound_ms=token_ms,
-            sizes=limits,
+            token_sound_ms=decoder.token_ms,
+            sizes=decoder.block_sizes,
         )
         if n_block:
             sizes.append(n_block)
@@ -242,7 +241,7 @@ def time_streaming(
         decoder.speak(mels, [block])
         yield BlockTime(
             n_new=len(block.ids),
-            n_computed=min(n_before, decoder.n_history_tokens) + len(block.ids),
+            n_computed=min(n_before, decoder.block_sizes.n_history) + len(block.ids),
             flow_s=flowed_s - started_s,
             voice_s=clock() - flowed_s,
         )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipelines.glm4voice.decoder_stream import StreamingDecoder, StreamState
 from pipelines.glm4voice.engine import Finish, Generation
 from pipelines.glm4voice.rhythm import Rhythm
-from pipelines.glm4voice.sound_schedule import BlockSizes, Pace, SoundAhead, block_due
+from pipelines.glm4voice.sound_schedule import Pace, SoundAhead, block_due
 from pipelines.glm4voice.text_tokenizer import TextStream, TextTokenizer
 from pipelines.realtime.model import NO_SOUND, Step, StopReason, ToolCall
 
@@ -142,7 +142,7 @@ class GlmReply:
         self._ids = ids
         self._call_id = call_id
         self._clock = clock
-        self._sizes = BlockSizes(n_history=decoder.n_history_tokens)
+        self._sizes = decoder.block_sizes
         self._pace = Pace()
         self._ahead = SoundAhead()
         self._thinking_s = 0.0  # since the last block

@@ -19,8 +19,8 @@ class BlockSizes:
     """
 
     n_history: int
-    unit: int = 10
-    longest: int = 60
+    unit: int
+    longest: int
     reserve_ms: float = 200.0
 
 

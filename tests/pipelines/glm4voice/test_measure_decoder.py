@@ -37,12 +37,14 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> SpeechDecoder:
     return SpeechDecoder.load(folder, n_steps=2)
 
 
-def test_replies_are_cut_as_they_are_in_calls() -> None:
+def test_replies_are_cut_as_they_are_in_calls(weights: SpeechDecoder) -> None:
     """The original's blocks grow with the reply; ours, on a device this slow, do not."""
     assert official_sizes(250) == [25, 50, 100, 75]
     assert official_sizes(750) == [25, 50, 100, 150, 200, 200, 25]
-    assert streaming_sizes(250, SLOW, n_history=10, token_ms=80) == [10, 60, 60, 60, 60]
-    assert streaming_sizes(75, SLOW, n_history=10, token_ms=80) == [10, 60, 5]
+    decoder = StreamingDecoder(weights)
+    assert streaming_sizes(decoder, 250, SLOW) == [10, 60, 60, 60, 60]
+    assert streaming_sizes(decoder, 75, SLOW) == [10, 60, 5]
+    assert streaming_sizes(decoder, 25, Pace(token_ms=1, decode_ms=1)) == [10, 10, 5]
 
 
 def test_a_seam_is_found_where_there_is_one() -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pipelines.glm4voice.sound_schedule import BlockSizes, Pace, SoundAhead, block_due
 
-SIZES = BlockSizes(n_history=20)
+SIZES = BlockSizes(n_history=20, unit=10, longest=60)
 TOKEN_MS = 80.0
 FAST = Pace(token_ms=10, decode_ms=1)
 
