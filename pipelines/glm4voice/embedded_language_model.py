@@ -21,7 +21,7 @@ from pipelines.glm4voice.embedded_vocabulary import EOS_NAMES, Vocabulary, write
 from pipelines.glm4voice.language_model import expected_shapes, read_config
 
 N_FREE = 16  # dimensions of the hidden state that carry chance, not classes
-HEAD_DIM = 16
+HEAD_DIM = 32
 N_HEADS = 2
 FFN_WIDTH = 32
 N_SHARDS = 2

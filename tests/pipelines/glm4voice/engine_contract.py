@@ -136,7 +136,7 @@ class EngineContract:
 
     def test_a_long_prompt(self, driver: Driver, greedy_after: GreedyAfter) -> None:
         """A prompt near the model's limit is answered, whether or not it was computed ahead."""
-        prompt = (PROMPT * 100)[: driver.engine.max_positions - 8]
+        prompt = (PROMPT * 200)[: driver.engine.max_positions - 8]
         expected = greedy_after(prompt, 4)
         ahead = driver.opened(prompt)
         driver.prefill(ahead)
@@ -147,7 +147,7 @@ class EngineContract:
     def test_a_full_context_ends_the_generation(self, driver: Driver) -> None:
         """When all positions are used the generation says so; no position is asked for beyond."""
         room = driver.engine.max_positions
-        session = driver.opened((PROMPT * 100)[: room - 3])
+        session = driver.opened((PROMPT * 200)[: room - 3])
 
         generation = session.generate(greedy(40), stop_ids=())
         driver.run(generation)
