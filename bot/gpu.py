@@ -17,6 +17,7 @@ import structlog
 from config.logging import configure
 from config.settings import GpuSettings, SettingsError, read_settings
 from pipelines.glm4voice.checkpoint import CheckpointError
+from pipelines.glm4voice.engine import EngineError
 from pipelines.realtime.model import SpeechModel
 from pipelines.realtime.server import RealtimeServer
 
@@ -26,7 +27,10 @@ log = structlog.get_logger()
 
 
 def load(settings: GpuSettings) -> SpeechModel:
-    """The chain of the three folders, or the embedded one. Raises CheckpointError."""
+    """The chain of the three folders, or the embedded one.
+
+    Raises CheckpointError, CannotQuantize, and EngineLost where a vLLM server is missing.
+    """
     # several seconds of imports: a wrong setting is told before them
     from pipelines.glm4voice.chain import load_chain
     from pipelines.glm4voice.embedded import load_embedded_chain
@@ -43,6 +47,9 @@ def load(settings: GpuSettings) -> SpeechModel:
         device=settings.device,
         dtype=settings.dtype,
         n_threads=settings.threads,
+        quantize=settings.quantize,
+        max_sessions=settings.max_sessions,
+        vllm_url=settings.vllm_url,
     )
 
 
@@ -90,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         gc.collect()
         gc.freeze()  # a full collection over a loaded model would be heard as a gap
         asyncio.run(serve(model, settings, drain_limit_ms=chosen.drain_limit_ms))
-    except (SettingsError, CheckpointError) as exc:
+    except (SettingsError, CheckpointError, EngineError) as exc:
         print(exc, file=sys.stderr)
         return 1
     except OSError as exc:

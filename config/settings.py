@@ -47,6 +47,13 @@ def _websocket_url(url: str) -> str:
     return url
 
 
+def _http_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an address beginning with http:// or https://")
+    return url
+
+
 def is_loopback(host: str) -> bool:
     """Whether a bind address can be reached from this machine alone."""
     try:
@@ -121,6 +128,11 @@ class GpuSettings(ProcessSettings):
     decoder_dir: Path | None = Field(None, examples=["models/glm-4-voice-decoder"])
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", examples=["cuda:0"])
     dtype: Literal["float32", "bfloat16"] = Field("float32", examples=["bfloat16"])
+    quantize: Literal["none", "8bit", "4bit"] = Field("none", examples=["8bit"])
+    # a vLLM server that computes the language model; it must serve language_model_dir
+    vllm_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
+        None, examples=["http://127.0.0.1:8000"]
+    )
     threads: int = Field(1, ge=1, le=256, examples=["1"])  # of torch, on the CPU
     max_sessions: int = Field(32, ge=1, le=1_000, examples=["32"])
 
@@ -136,6 +148,11 @@ class GpuSettings(ProcessSettings):
             raise ValueError(
                 f"{PREFIX}{unset[0]}: is required when another model folder is set;"
                 f" example: {PREFIX}{unset[0]}=models/glm-4-voice-9b"
+            )
+        if self.vllm_url is not None and self.language_model_dir is None:
+            raise ValueError(
+                f"{PREFIX}LANGUAGE_MODEL_DIR: is required with {PREFIX}VLLM_URL, since the server"
+                f" serves that folder; example: {PREFIX}LANGUAGE_MODEL_DIR=models/glm-4-voice-9b"
             )
         if self.gpu_token is None and not is_loopback(self.gpu_host):
             raise ValueError(

@@ -4,23 +4,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from transformers import GlmForCausalLM
 
 from pipelines.glm4voice.checkpoint import CheckpointError
 from pipelines.glm4voice.decoder import SpeechDecoder
 from pipelines.glm4voice.decoder_stream import StreamingDecoder
 from pipelines.glm4voice.engine import Engine
-from pipelines.glm4voice.key_values import OneByOne
+from pipelines.glm4voice.engines import DTYPES, end_ids, load_engine
 from pipelines.glm4voice.language_lock import LanguageLocks
-from pipelines.glm4voice.language_model import load_language_model
-from pipelines.glm4voice.local_engine import LocalEngine
 from pipelines.glm4voice.prompt import PromptBuilder
+from pipelines.glm4voice.quantize import NONE
 from pipelines.glm4voice.recital import Sounds, sounds_of
 from pipelines.glm4voice.session import GlmSession, Parts
 from pipelines.glm4voice.speech_tokenizer import SpeechTokenizer
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 MAX_TURN_MS = 60_000
 
 
@@ -69,15 +66,18 @@ def load_chain(
     max_turn_ms: int = MAX_TURN_MS,
     n_flow_steps: int = 10,
     n_threads: int | None = None,
+    quantize: str = NONE,
+    max_sessions: int = 32,
+    vllm_url: str | None = None,
 ) -> GlmChain:
     """Load the three released folders, unchanged.
 
     `dtype` is the language model's; hearing and speaking stay float32, since half precision changes
     speech tokens. `max_turn_ms` bounds one caller's turn. `n_threads` limits torch in this process;
-    None leaves it alone.
+    None leaves it alone. `quantize`, `max_sessions` and `vllm_url` as in `load_engine`.
 
     Raises CheckpointError naming the file, key or shape, also where two folders do not fit each
-    other, and ValueError for an unknown dtype.
+    other, ValueError for an unknown dtype, CannotQuantize and EngineLost.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
@@ -85,9 +85,15 @@ def load_chain(
         torch.set_num_threads(n_threads)
     speech_tokenizer = SpeechTokenizer.load(tokenizer_dir, device, torch.float32)
     text_tokenizer = TextTokenizer.load(language_model_dir)
-    model = load_language_model(language_model_dir, device=device, dtype=DTYPES[dtype])
     decoder = SpeechDecoder.load(decoder_dir, device, torch.float32, n_steps=n_flow_steps)
-    engine = LocalEngine(OneByOne(model))
+    engine = load_engine(
+        language_model_dir,
+        device=device,
+        dtype=dtype,
+        quantize=quantize,
+        max_sessions=max_sessions,
+        vllm_url=vllm_url,
+    )
     _check_vocabulary(text_tokenizer, engine, language_model_dir)
     call_id = text_tokenizer.special("<|observation|>")
     parts = Parts(
@@ -96,7 +102,9 @@ def load_chain(
         engine=engine,
         decoder=StreamingDecoder(decoder),
         prompt=PromptBuilder(text_tokenizer),
-        stop_ids=frozenset({*_eos_ids(model), text_tokenizer.special("<|user|>"), call_id}),
+        stop_ids=frozenset(
+            {*end_ids(language_model_dir), text_tokenizer.special("<|user|>"), call_id}
+        ),
         call_id=call_id,
         sounds=_sounds(text_tokenizer, engine),
         locks=LanguageLocks(text_tokenizer, engine.vocab_size),
@@ -111,11 +119,6 @@ def _sounds(tokenizer: TextTokenizer, engine: Engine) -> Sounds:
     first = tokenizer.audio_offset
     ids = range(first, first + tokenizer.n_audio)
     return sounds_of(ids, [tokenizer.special("<|user|>")], engine.vocab_size)
-
-
-def _eos_ids(model: GlmForCausalLM) -> list[int]:
-    eos = model.config.eos_token_id
-    return eos if isinstance(eos, list) else [] if eos is None else [eos]
 
 
 def _check_vocabulary(tokenizer: TextTokenizer, engine: Engine, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Writes the embedded checkpoint: three tiny folders in the released formats, with random weights.
 
-    python -m pipelines.glm4voice.embedded DIR [--seed N]
+    python -m pipelines.glm4voice.embedded DIR [--seed N] [--head-dim N]
 
 Its replies have the form of speech and no sense: sentences of common words, sound that is noise, 13
 text tokens followed by 26 audio tokens as the real model has them, an end after a few seconds. It
@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from pipelines.glm4voice.chain import GlmChain, load_chain
 from pipelines.glm4voice.decoder_random import write_random_decoder
-from pipelines.glm4voice.embedded_language_model import Walk, write_walking_model
+from pipelines.glm4voice.embedded_language_model import HEAD_DIM, Walk, write_walking_model
 from pipelines.glm4voice.embedded_vocabulary import (
     SENTENCE_SLOTS,
     Vocabulary,
@@ -44,8 +44,11 @@ N_ENDING_MIDWAY = 1
 N_ENDING_AT_END = 7
 
 
-def write_embedded_checkpoint(folder: Path, seed: int = 0) -> None:
-    """Write `tokenizer`, `lm` and `decoder` into `folder`; the same seed gives the same files."""
+def write_embedded_checkpoint(folder: Path, seed: int = 0, *, head_dim: int = HEAD_DIM) -> None:
+    """Write `tokenizer`, `lm` and `decoder` into `folder`; the same seed gives the same files.
+
+    `head_dim` is the language model's; vLLM wants 32 at least.
+    """
     generator = torch.Generator().manual_seed(seed)
     _write_speech_tokenizer(folder / TOKENIZER_NAME, generator)
     vocabulary = embedded_vocabulary(n_audio=N_CODES)
@@ -55,6 +58,7 @@ def write_embedded_checkpoint(folder: Path, seed: int = 0) -> None:
         speech_like_walk(vocabulary),
         n_positions=N_POSITIONS,
         generator=generator,
+        head_dim=head_dim,
     )
     write_random_decoder(folder / DECODER_NAME, n_codes=N_CODES, generator=generator)
 
@@ -208,9 +212,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m pipelines.glm4voice.embedded")
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--head-dim", type=int, default=HEAD_DIM, help="vLLM wants 32 at least")
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(1)  # more would only wait for each other
-    write_embedded_checkpoint(chosen.folder, chosen.seed)
+    write_embedded_checkpoint(chosen.folder, chosen.seed, head_dim=chosen.head_dim)
 
 
 if __name__ == "__main__":

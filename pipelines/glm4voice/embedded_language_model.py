@@ -21,7 +21,7 @@ from pipelines.glm4voice.embedded_vocabulary import EOS_NAMES, Vocabulary, write
 from pipelines.glm4voice.language_model import expected_shapes, read_config
 
 N_FREE = 16  # dimensions of the hidden state that carry chance, not classes
-HEAD_DIM = 32
+HEAD_DIM = 16
 N_HEADS = 2
 FFN_WIDTH = 32
 N_SHARDS = 2
@@ -45,18 +45,24 @@ def write_walking_model(
     *,
     n_positions: int,
     generator: torch.Generator,
+    head_dim: int = HEAD_DIM,
 ) -> None:
     """Write a whole language-model folder: config, tokenizer, two shards and their index."""
     folder.mkdir(parents=True, exist_ok=True)
     width = -(-(len(walk.followers) + N_FREE) // 16) * 16
     vocab_size = -(-vocabulary.n_tokens // 64) * 64
-    _write_configs(folder, vocabulary, width, vocab_size, n_positions)
+    _write_configs(folder, vocabulary, width, vocab_size, n_positions, head_dim)
     write_text_tokenizer(folder, vocabulary)
     _write_shards(folder, _weights(folder, walk, generator))
 
 
 def _write_configs(
-    folder: Path, vocabulary: Vocabulary, width: int, vocab_size: int, n_positions: int
+    folder: Path,
+    vocabulary: Vocabulary,
+    width: int,
+    vocab_size: int,
+    n_positions: int,
+    head_dim: int,
 ) -> None:
     eos = [vocabulary.control(name) for name in EOS_NAMES]
     remote = "modeling_chatglm.ChatGLMForConditionalGeneration"
@@ -81,7 +87,7 @@ def _write_configs(
         "fp32_residual_connection": False,
         "hidden_dropout": 0.0,
         "hidden_size": width,
-        "kv_channels": HEAD_DIM,
+        "kv_channels": head_dim,
         "layernorm_epsilon": 3.90625e-08,
         "model_type": "chatglm",
         "multi_query_attention": True,

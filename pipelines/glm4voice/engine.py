@@ -20,9 +20,10 @@ class EngineError(Exception):
 
     Exception
     └── EngineError
-        ├── ContextFull    the conversation would be longer than the model has positions for
-        └── EngineLost     the server that computes is gone, or has refused; `retryable`: it may
-                           come back, and conversations begun then are whole
+        ├── ContextFull     the conversation would be longer than the model has positions for
+        ├── EngineLost      the server that computes is gone; `retryable`: it may come back, and
+        │                   conversations can go on then, even those begun before
+        └── CannotQuantize  weights cannot be made smaller on this machine
     """
 
 
@@ -34,6 +35,10 @@ class EngineLost(EngineError):
     """What a session waited for will not come."""
 
     retryable = True
+
+
+class CannotQuantize(EngineError):
+    """The text says what is missing."""
 
 
 class Finish(Enum):

@@ -1,0 +1,108 @@
+"""Runs the engine's contract, and a whole telephone call, against a real vLLM server on a CPU.
+
+    python tests/vllm/run.py PYTHON_WITH_VLLM
+
+Writes a small random checkpoint, starts the server on a free loopback port, tests, stops it. `make
+test-vllm` makes the environment first.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CONTRACT = "tests/pipelines/glm4voice/test_vllm_engine.py"
+SCENARIO = "prompts/scenarios/question-and-answer.yaml"
+READY_TIMEOUT_S = 300  # on two busy cores; 30 s on idle ones
+HEAD_DIM = "32"  # the smallest that vLLM's attention on a CPU takes
+
+SERVER_ENVIRONMENT = {
+    "VLLM_HOST_IP": "127.0.0.1",  # its own processes talk over loopback
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+}
+
+
+def server_command(python: str, model: Path, port: int) -> list[str]:
+    """vLLM's own command line; the same on a GPU, but for the last four options."""
+    return [
+        *(python, "-m", "vllm.entrypoints.openai.api_server"),
+        *("--model", str(model), "--host", "127.0.0.1", "--port", str(port)),
+        *("--tokens-only", "--max-model-len", "8192"),
+        *("--dtype", "float32", "--enforce-eager"),
+        *("--block-size", "32", "--max-num-batched-tokens", "4096"),
+    ]
+
+
+@contextmanager
+def vllm(python: str, model: Path, log: Path) -> Iterator[str]:
+    """The address of a server that serves `model`."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = found.getsockname()[1]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            server_command(python, model, port),
+            env={**os.environ, **SERVER_ENVIRONMENT},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_until_ready(url, process, log)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    tail = log.read_text(errors="replace")[-4000:]
+    sys.exit(f"vLLM is not ready (status {process.returncode}):\n{tail}")
+
+
+def main(vllm_python: str) -> int:
+    """Exit status: 0 if all passed."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        python = sys.executable
+        write = [python, "-m", "pipelines.glm4voice.embedded", name, "--head-dim", HEAD_DIM]
+        subprocess.run(write, cwd=ROOT, check=True)
+        with vllm(vllm_python, folder / "lm", folder / "vllm.log") as url:
+            contract = {"VLLM_TEST_URL": url, "VLLM_TEST_CHECKPOINT": str(folder / "lm")}
+            call = {
+                "VOICEBOT_VLLM_URL": url,
+                "VOICEBOT_TOKENIZER_DIR": str(folder / "tokenizer"),
+                "VOICEBOT_LANGUAGE_MODEL_DIR": str(folder / "lm"),
+                "VOICEBOT_DECODER_DIR": str(folder / "decoder"),
+            }
+            statuses = [
+                run([python, "-m", "pytest", CONTRACT], contract),
+                run([python, "-m", "bot.simulate", SCENARIO, "--out", str(folder / "calls")], call),
+            ]
+    return max(statuses)
+
+
+def run(command: list[str], environment: dict[str, str]) -> int:
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}).returncode
+
+
+if __name__ == "__main__":
+    # not resolved: the path of a virtual environment's python is what makes it one
+    sys.exit(main(os.path.abspath(sys.argv[1])))
