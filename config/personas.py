@@ -49,6 +49,7 @@ class Persona(_Strict):
     instructions: Annotated[str, Field(min_length=1, max_length=4_000)]
     emotion: Annotated[str, Field(min_length=1, max_length=60)] | None = None
     dialect: Annotated[str, Field(min_length=1, max_length=60)] | None = None
+    language_lock: bool = False  # letters of other scripts cannot be spoken at all
     speaking_rate: Literal["slow", "normal", "fast"] = "normal"
     temperature: float = Field(default=0.2, ge=0.0, le=2.0)
     silence: Silence

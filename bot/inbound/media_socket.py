@@ -199,6 +199,7 @@ class MediaSocket:
             instructions=render_instructions(persona),
             language=persona.language,
             voice=persona.voice,
+            language_lock=persona.language_lock,
             temperature=persona.temperature,
             max_reply_tokens=persona.limits.max_reply_tokens,
             greeting=persona.greeting,

@@ -111,6 +111,7 @@ class _Call:
             settings=GLMVoiceRealtimeLLMService.Settings(
                 system_instruction=plan.instructions,
                 temperature=plan.temperature,
+                language_lock=plan.language if plan.language_lock else None,
                 max_tokens=plan.max_reply_tokens,
                 voice=plan.voice or None,
             ),

@@ -21,6 +21,7 @@ class CallPlan:
     instructions: str
     language: str
     voice: str
+    language_lock: bool = False  # nothing is said in letters of another language's script
     temperature: float
     max_reply_tokens: int
     greeting: str  # "" for none

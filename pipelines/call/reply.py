@@ -21,7 +21,7 @@ Event = dict[str, Any]
 class Request:
     """Why a reply is wanted."""
 
-    instructions: str | None = None  # for this reply alone: to say a given text
+    say: str | None = None  # the exact words of this reply
     caller_text: str = ""  # what it answers, where that was written
     speech_ended_s: float | None = None  # monotonic, where it answers speech
 
@@ -97,8 +97,8 @@ class Replies:
         self.current = Reply(number=self._n_asked, request=request)
         self._unheard.append(self.current)
         response: Event = {"metadata": {"number": str(self._n_asked)}}
-        if request.instructions is not None:
-            response["instructions"] = request.instructions
+        if request.say is not None:
+            response["say"] = request.say
         self._send({"type": "response.create", "response": response})
         return self.current
 

@@ -82,7 +82,6 @@ PREROLL_MARGIN_MS: Final = 300
 DEFAULT_PREROLL_MS: Final = 500  # until the VAD says how long it takes to start
 MAX_KEYS: Final = 64
 
-SAY: Final = "Say exactly this, word for word, and nothing else: {text}"
 KEYS: Final = "I pressed these keys on my telephone: {keys}"
 
 MAX_ITEMS: Final = 1000  # of the conversation, known by their ids
@@ -104,8 +103,8 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
 
     In: InputAudioRawFrame is sent on while the user's turn is open, with the pre-roll before it;
     the end of the turn asks for a reply. An interruption cancels the reply and cuts the
-    conversation to what was heard. TTSSpeakFrame is said word for word, as far as a language model
-    does; InputTextRawFrame, InputDTMFFrame and messages appended to the context are text turns.
+    conversation to what was heard. TTSSpeakFrame is said word for word, in the model's own voice;
+    InputTextRawFrame, InputDTMFFrame and messages appended to the context are text turns.
     Out: TTSAudioRawFrame at 22,050 Hz with `context_id`, the text as LLMTextFrame and TTSTextFrame.
 
     Event handlers available:
@@ -208,7 +207,8 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
             await self.push_frame(frame, direction)
             await self._tell_cut(cancelled, cuts)
         elif isinstance(frame, TTSSpeakFrame):
-            await self._ask(Request(instructions=SAY.format(text=frame.text)))
+            if frame.text.strip():
+                await self._ask(Request(say=frame.text))
         elif isinstance(frame, LLMContextFrame):
             await self._take_context(frame.context, direction)
         else:

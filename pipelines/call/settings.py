@@ -15,6 +15,7 @@ _SESSION_FIELDS: Final = {
     "top_p": "top_p",
     "seed": "seed",
     "max_tokens": "max_output_tokens",
+    "language_lock": "language_lock",
 }
 UPDATABLE: Final = frozenset({*_SESSION_FIELDS, "voice"})
 
@@ -27,9 +28,11 @@ class GLMVoiceLLMSettings(LLMSettings):
 
     Parameters:
         voice: Name of a voice the host knows, or None for its default.
+        language_lock: "en" or "zh": letters of other scripts are not spoken. None for no lock.
     """
 
     voice: str | NotGiven | None = field(default_factory=lambda: NOT_GIVEN)
+    language_lock: str | NotGiven | None = field(default_factory=lambda: NOT_GIVEN)
 
 
 def complete(settings: GLMVoiceLLMSettings | None) -> GLMVoiceLLMSettings:
@@ -48,6 +51,7 @@ def complete(settings: GLMVoiceLLMSettings | None) -> GLMVoiceLLMSettings:
         user_turn_completion_config=None,
         use_provider_thinking_default=False,
         voice=None,
+        language_lock=None,
     )
     if settings is not None:
         store.apply_update(settings)

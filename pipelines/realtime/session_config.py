@@ -60,6 +60,8 @@ class SessionConfig:
             return self
         # instructions of one response go to the model on their own: the session's stay in force
         changes = {k: v for k, v in _plain_changes(params).items() if k != "instructions"}
+        if params.say is not None:
+            changes.setdefault("max_output_tokens", "inf")  # given words are said to their end
         if params.audio and params.audio.output:
             changes |= _output_changes(params.audio.output)
         return replace(self, **changes)

@@ -49,6 +49,14 @@ def test_the_number_called_decides_who_answers(tmp_path: Path) -> None:
     assert routes.persona_for("anonymous").name == "mia"
 
 
+def test_a_language_lock_is_asked_for(tmp_path: Path) -> None:
+    """A persona is locked to its language where its file says so, and only there."""
+    free = read_persona(persona_file(tmp_path, GOOD))
+    locked = read_persona(persona_file(tmp_path, GOOD + "language_lock: true\n"))
+
+    assert (free.language_lock, locked.language_lock) == (False, True)
+
+
 @pytest.mark.parametrize(
     ("change", "line", "words"),
     [

@@ -164,8 +164,7 @@ async def test_fixed_phrases_come_one_after_the_other() -> None:
     async with serving(model) as host:
         down, _ = await send(service(host), [TTSSpeakFrame("Hello."), TTSSpeakFrame("Welcome.")])
 
-    said = [str(entry[1]).rsplit(": ")[-1] for entry in journal(model, "reply")]
-    assert said == ["Hello.", "Welcome."]
+    assert journal(model, "say") == [("say", "Hello."), ("say", "Welcome.")]
     assert len(of(down, TTSStoppedFrame)) == 2
 
 
@@ -372,3 +371,20 @@ async def test_a_full_context_loses_its_older_half() -> None:
 
     assert len(journal(model, "delete")) == 1 + 1
     assert of(up, ErrorFrame) == []
+
+
+async def test_given_words_reach_the_host_as_such() -> None:
+    """A sentence to be spoken is asked for word for word; one without words is not asked for."""
+    model = ToneModel(n_words=1)
+    settings = Service.Settings(system_instruction="Be kind.", language_lock="zh")
+    async with serving(model) as host:
+        down, _ = await send(
+            service(host, settings=settings), [TTSSpeakFrame(" "), TTSSpeakFrame("Good day.")]
+        )
+
+    assert [entry for entry in model.sessions[0].journal if entry[0] in ("say", "reply")] == [
+        ("say", "Good day.")
+    ]
+    assert model.sessions[0].sampling is not None
+    assert model.sessions[0].sampling.language_lock == "zh"
+    assert of(down, TTSAudioRawFrame)

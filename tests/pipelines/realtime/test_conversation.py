@@ -321,6 +321,40 @@ async def test_a_reply_cut_short_is_incomplete(stop: StopReason) -> None:
     assert (done.status_details.error is not None) == (stop is StopReason.CONTEXT_FULL)
 
 
+async def test_given_words_and_a_language_lock() -> None:
+    """`say` is the wording of one response, to its end; the lock holds until it is changed."""
+    model = ToneModel(n_words=1)
+    seen = []
+    async with serving(model) as server, session(server) as host:
+        await configure(host, language_lock="en", max_output_tokens=40)
+        for response in ({"say": "Good day."}, {}, {"language_lock": None}):
+            await host.send({"type": "response.create", "response": response})
+            await until(host, "response.done")
+            sampling = model.sessions[0].sampling
+            assert sampling is not None
+            seen.append((sampling.language_lock, sampling.max_tokens))
+        both = await error(
+            host, {"type": "response.create", "response": {"say": "A", "instructions": "B"}}
+        )
+        empty = await error(host, {"type": "response.create", "response": {"say": " "}})
+        unknown = await error(
+            host,
+            {"type": "session.update", "session": {"type": "realtime", "language_lock": "xx"}},
+        )
+
+    assert seen == [("en", 4096), ("en", 40), (None, 40)]
+    assert [entry for entry in model.sessions[0].journal if entry[0] in ("say", "reply")] == [
+        ("say", "Good day."),
+        ("reply", None),
+        ("reply", None),
+    ]
+    assert [one.param for one in (both, empty, unknown)] == [
+        "response.instructions",
+        "response.say",
+        "session.language_lock",
+    ]
+
+
 async def test_mistakes_leave_the_session_alive() -> None:
     """Each mistake has its code and the client's event id; the next reply comes all the same."""
     model = ToneModel(n_words=1)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipelines.realtime.client import RealtimeConnection
-from pipelines.realtime.errors import HostLost, HostUnreachable
+from pipelines.realtime.errors import AtCapacity, HostLost, HostUnreachable
 from pipelines.realtime.model import SpeechModel
 from tests.conftest import MS
 from tests.pipelines.realtime.conftest import (
@@ -101,6 +101,44 @@ async def test_sessions_with_seeds_sound_alike_alone_and_together(chain: SpeechM
 
     for expected, heard in zip(alone, together, strict=True):
         np.testing.assert_array_equal(heard, expected)
+
+
+async def test_a_reply_that_waits_is_not_stepped() -> None:
+    """While something outside computes, the engine sleeps and serves others; woken, it goes on."""
+    model = ToneModel(n_words=3)
+    stepped: list[ToneReply] = []
+
+    def note(reply: ToneReply) -> None:
+        stepped.append(reply)
+        reply.is_waiting = len(stepped) == 2
+
+    model.on_step = note
+    async with serving(model) as server, session(server) as host, session(server) as other:
+        await configure(host)
+        await configure(other)
+        await host.send({"type": "response.create"})
+        await wait_for(lambda: len(stepped) == 2)
+        await other.send({"type": "response.create"})
+        await one(other, "response.done")
+        n_meanwhile = sum(reply is stepped[0] for reply in stepped)
+        stepped[0].is_waiting = False
+        model.wake()
+        await one(host, "response.done")
+
+    assert n_meanwhile == 2
+
+
+async def test_a_model_that_cannot_be_asked_takes_no_sessions() -> None:
+    """While the model says it is not there, the host is not well and refuses; then it serves."""
+    model = ToneModel(n_words=1)
+    async with serving(model) as server:
+        model.is_alive = False
+        with pytest.raises(AtCapacity):
+            async with session(server):
+                raise AssertionError("a session was admitted")
+        model.is_alive = True
+        async with session(server) as host:
+            await configure(host)
 
 
 @pytest.mark.parametrize("where", ["step", "item"])
