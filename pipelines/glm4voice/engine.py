@@ -23,6 +23,7 @@ class EngineError(Exception):
         ├── ContextFull     the conversation would be longer than the model has positions for
         ├── EngineLost      the server that computes is gone; `retryable`: it may come back, and
         │                   conversations can go on then, even those begun before
+        ├── NoSlot          more conversations than the device has room for (`slots`)
         └── CannotQuantize  weights cannot be made smaller on this machine
     """
 

@@ -6,6 +6,7 @@ whoever calls in turn gets batches without knowing. Where it does not (a CPU), e
 for itself alone.
 """
 
+import weakref
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -30,7 +31,8 @@ class LocalEngine:
         self.compute = compute
         self.vocab_size = compute.vocab_size
         self.max_positions = compute.max_positions
-        self._generations: list[LocalGeneration] = []  # under way, oldest first
+        # those under way; weak, so that a session nobody closed is freed all the same
+        self._generations: weakref.WeakSet[LocalGeneration] = weakref.WeakSet()
 
     def open(self) -> "LocalSession":
         """Begin a conversation without ids."""
@@ -41,11 +43,11 @@ class LocalEngine:
 
     def begin(self, generation: "LocalGeneration") -> None:
         """A generation is under way."""
-        self._generations.append(generation)
+        self._generations.add(generation)
 
     def end(self, generation: "LocalGeneration") -> None:
         """A generation is over."""
-        self._generations = [one for one in self._generations if one is not generation]
+        self._generations.discard(generation)
 
     def advance(self, generation: "LocalGeneration") -> None:
         """Draw the next token of a generation, and of others in the same batch."""

@@ -8,17 +8,19 @@ part compute something nobody reads, at a position kept for that.
 
 import weakref
 from collections.abc import Callable, Sequence
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import GlmForCausalLM
 
+from pipelines.glm4voice.engine import EngineError
+
 SMALLEST_LENGTH = 512  # positions; lengths double from here to the model's limit
 
 
-class NoSlot(Exception):
+class NoSlot(EngineError):
     """There are more conversations than slots: the host's limit of sessions is wrong."""
 
 
@@ -63,7 +65,7 @@ class Slots:
             )
             for _ in range(config.num_hidden_layers)
         ]
-        self._free = list(range(n_slots))
+        self._free = list(range(n_slots))  # a heap
         self._graphs: dict[tuple[int, int], _Graph] = {}
         if self._device.type == "cuda" if graphs is None else graphs:
             self._capture()
@@ -136,7 +138,6 @@ class Slots:
     @torch.inference_mode()
     def _capture(self) -> None:
         """Capture a graph of every shape a batch can have, largest first: they share memory."""
-        heapify(self._free)
         pool = None
         for n_rows in reversed(_doublings(1, self.max_batch)):
             for length in reversed(_doublings(SMALLEST_LENGTH, self.max_positions)):

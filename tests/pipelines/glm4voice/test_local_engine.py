@@ -1,6 +1,7 @@
 """The engine in this process keeps the contract, one by one and in batches."""
 
 import gc
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,28 @@ class TestSlots(EngineContract):
         del sessions[0]
         extra = driver.opened(PROMPT)
         assert extra.prefill()
+
+
+@pytest.mark.parametrize("how", ["cancel", "close", "drop", "drop unfinished"])
+def test_nothing_is_left_behind(how: str) -> None:
+    """What a call held is freed when it is closed or dropped, a generation under way or not."""
+    engine = LocalEngine(OneByOne(MODEL))
+    driver = Driver(engine)
+    session = driver.opened(PROMPT)
+    generation = session.generate(greedy(30), stop_ids=())
+    driver.run(generation, n_tokens=3)
+    held = weakref.ref(session.key_values)
+    if how == "close":
+        session.close()
+    elif how != "drop unfinished":
+        generation.cancel()
+    if "drop" in how:
+        del session, generation
+
+    gc.collect()
+
+    assert (held() is None) == (how != "cancel")
+    assert len(engine._generations) == 0
 
 
 def test_greedy_ids_are_the_official_ones() -> None:

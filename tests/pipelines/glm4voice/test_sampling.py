@@ -15,6 +15,7 @@ from transformers import (
 from pipelines.glm4voice.sampling import (
     CANDIDATES,
     Sampler,
+    draw_together,
     nucleus,
     sample_probabilities,
 )
@@ -109,3 +110,22 @@ def test_impossible_settings_are_refused(temperature: float, top_p: float) -> No
     """Values that describe no distribution are refused at once, not at the first token."""
     with pytest.raises(ValueError, match="must be"):
         Sampler(temperature=temperature, top_p=top_p, seed=None)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    n=st.sampled_from([10, 64, 3000]),
+    spread=st.sampled_from([0.01, 1.0, 8.0]),
+)
+def test_rows_drawn_together_are_those_drawn_alone(seed: int, n: int, spread: float) -> None:
+    """A batch with one transfer draws what each row draws by itself, greedy or not."""
+    logits = torch.stack([random_logits(seed + row, n, spread) for row in range(4)])
+    how = [(0.0, 1.0), (0.2, 0.8), (1.0, 0.95), (1.7, 0.999)]
+
+    def samplers() -> list[Sampler]:
+        return [Sampler(temperature=t, top_p=p, seed=seed + k) for k, (t, p) in enumerate(how)]
+
+    alone = [sampler.draw(row) for sampler, row in zip(samplers(), logits, strict=True)]
+
+    assert draw_together(samplers(), logits) == alone
