@@ -13,6 +13,7 @@ log = structlog.get_logger()
 
 INTERVAL_MS = 1_000
 TIMEOUT_MS = 1_000
+_BAD_ADDRESS = (httpx.InvalidURL, ValueError)  # a port or host that cannot be one
 _HTTP_SCHEMES = {"ws": "http", "wss": "https"}
 
 
@@ -40,8 +41,7 @@ class GpuProbe:
 
     async def run(self) -> None:
         """Ask until cancelled."""
-        timeout = httpx.Timeout(TIMEOUT_MS / 1000)
-        async with httpx.AsyncClient(timeout=timeout, trust_env=False) as self._http:
+        async with httpx.AsyncClient(timeout=None, trust_env=False) as self._http:
             while True:
                 await self.ask()
                 await asyncio.sleep(self._interval_s)
@@ -51,8 +51,9 @@ class GpuProbe:
         if self._http is None or self._http.is_closed:
             return False
         try:
-            reachable = (await self._http.get(self._url)).is_success
-        except httpx.HTTPError:
+            async with asyncio.timeout(TIMEOUT_MS / 1000):
+                reachable = (await self._http.get(self._url)).is_success
+        except (TimeoutError, httpx.HTTPError, *_BAD_ADDRESS):
             reachable = False
         self._note(reachable)
         return reachable

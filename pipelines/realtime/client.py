@@ -53,6 +53,8 @@ _CLASSES: Final[dict[str, type[BaseModel]]] = {
     get_args(cls.model_fields["type"].annotation)[0]: cls
     for cls in get_args(get_args(RealtimeServerEvent)[0])
 }
+# an address that cannot be one: its port, its host's name, or all of it
+_BAD_ADDRESS: Final = (InvalidURI, ValueError, OverflowError)
 _FREQUENT: Final = (ResponseAudioDeltaEvent, ResponseAudioTranscriptDeltaEvent)
 
 
@@ -92,7 +94,7 @@ async def _open(url: str, token: str | None) -> "RealtimeConnection":
         )
     except InvalidStatus as exc:
         raise _refused(exc.response.status_code) from exc
-    except (OSError, InvalidURI, InvalidHandshake, ConnectionClosed) as exc:
+    except (OSError, *_BAD_ADDRESS, InvalidHandshake, ConnectionClosed) as exc:
         raise HostUnreachable(f"cannot connect: {type(exc).__name__}") from exc
     try:
         return RealtimeConnection(websocket, first=await websocket.recv())

@@ -15,7 +15,7 @@ from openai.types.realtime import (
 from websockets.asyncio.server import serve
 
 from pipelines.realtime.client import connect, parse_event
-from pipelines.realtime.errors import HostLost
+from pipelines.realtime.errors import HostLost, HostUnreachable
 from pipelines.realtime.events import dump
 from tests.conftest import MS
 from tests.pipelines.realtime.conftest import one, serving, session
@@ -47,6 +47,16 @@ class Wire:
             await self.passing.wait()
             writer.write(piece)
         writer.close()
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:99999", "127.0.0.1:no", "a..b", "[::1", "\u20ac.x", 70 * "a" + ".com"]
+)
+async def test_an_address_that_cannot_be_one_is_unreachable(address: str) -> None:
+    """A mistyped port or host name is one of our own errors, so a call can end with an apology."""
+    with pytest.raises(HostUnreachable):
+        async with connect(f"ws://{address}/v1/realtime", token=None, open_timeout_ms=1000):
+            pass
 
 
 async def test_a_host_that_falls_silent_is_lost_within_two_seconds() -> None:
