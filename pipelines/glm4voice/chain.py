@@ -1,6 +1,6 @@
 """The whole chain as a `SpeechModel`: speech tokenizer, language model and speech decoder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -95,23 +95,46 @@ def load_chain(
         vllm_url=vllm_url,
     )
     _check_vocabulary(text_tokenizer, engine, language_model_dir)
-    call_id = text_tokenizer.special("<|observation|>")
-    parts = Parts(
+    _check_codes(
+        (tokenizer_dir, speech_tokenizer.n_codes),
+        (language_model_dir, text_tokenizer.n_audio),
+        decoder.config.flow.vocab_size,
+    )
+    return assemble(
         speech_tokenizer=speech_tokenizer,
         text_tokenizer=text_tokenizer,
         engine=engine,
-        decoder=StreamingDecoder(decoder),
-        prompt=PromptBuilder(text_tokenizer),
-        stop_ids=frozenset(
-            {*end_ids(language_model_dir), text_tokenizer.special("<|user|>"), call_id}
-        ),
-        call_id=call_id,
-        sounds=_sounds(text_tokenizer, engine),
-        locks=LanguageLocks(text_tokenizer, engine.vocab_size),
-        max_turn_samples=max_turn_ms * speech_tokenizer.sample_rate // 1000,
+        decoder=decoder,
+        end_ids=end_ids(language_model_dir),
+        max_turn_ms=max_turn_ms,
     )
-    _check_codes(parts, tokenizer_dir, language_model_dir)
-    return GlmChain(parts)
+
+
+def assemble(
+    *,
+    speech_tokenizer: SpeechTokenizer,
+    text_tokenizer: TextTokenizer,
+    engine: Engine,
+    decoder: SpeechDecoder,
+    end_ids: Iterable[int],
+    max_turn_ms: int = MAX_TURN_MS,
+) -> GlmChain:
+    """A chain of parts that fit each other. `end_ids` end a turn by the model's own config."""
+    call_id = text_tokenizer.special("<|observation|>")
+    return GlmChain(
+        Parts(
+            speech_tokenizer=speech_tokenizer,
+            text_tokenizer=text_tokenizer,
+            engine=engine,
+            decoder=StreamingDecoder(decoder),
+            prompt=PromptBuilder(text_tokenizer),
+            stop_ids=frozenset({*end_ids, text_tokenizer.special("<|user|>"), call_id}),
+            call_id=call_id,
+            sounds=_sounds(text_tokenizer, engine),
+            locks=LanguageLocks(text_tokenizer, engine.vocab_size),
+            max_turn_samples=max_turn_ms * speech_tokenizer.sample_rate // 1000,
+        )
+    )
 
 
 def _sounds(tokenizer: TextTokenizer, engine: Engine) -> Sounds:
@@ -131,15 +154,15 @@ def _check_vocabulary(tokenizer: TextTokenizer, engine: Engine, folder: Path) ->
         )
 
 
-def _check_codes(parts: Parts, tokenizer_dir: Path, language_model_dir: Path) -> None:
+def _check_codes(heard: tuple[Path, int], thought: tuple[Path, int], n_spoken: int) -> None:
     """Every speech code one model can make is one the next can take. Raises CheckpointError."""
-    n_heard, n_audio = parts.speech_tokenizer.n_codes, parts.text_tokenizer.n_audio
+    tokenizer_dir, n_heard = heard
+    language_model_dir, n_audio = thought
     if n_heard > n_audio:
         raise CheckpointError(
             f"{tokenizer_dir} makes {n_heard} speech codes, {language_model_dir} has tokens for"
             f" {n_audio}"
         )
-    n_spoken = parts.decoder.vocab_size
     if n_audio > n_spoken:
         raise CheckpointError(
             f"{language_model_dir} makes {n_audio} speech codes, the decoder speaks {n_spoken}"

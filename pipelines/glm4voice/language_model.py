@@ -47,13 +47,24 @@ def load_language_model(folder: Path, *, device: str, dtype: torch.dtype) -> Glm
     config = read_config(folder / "config.json")
     tensors = read_safetensors(folder)
     _check_shapes(config, tensors, folder)
+    model = empty_language_model(config)
+    weights = {name: tensor.to(device, dtype) for name, tensor in _renamed(config, tensors)}
+    model.load_state_dict(weights, strict=True, assign=True)
+    return ready(model, device)
+
+
+def empty_language_model(config: GlmConfig) -> GlmForCausalLM:
+    """A model without weights, on the meta device."""
     with torch.device("meta"):
         model = GlmForCausalLM(config)
         _round_norms_once(model)
-    weights = {name: tensor.to(device, dtype) for name, tensor in _renamed(config, tensors)}
-    model.load_state_dict(weights, strict=True, assign=True)
+    return model
+
+
+def ready(model: GlmForCausalLM, device: str) -> GlmForCausalLM:
+    """A model that has got its weights on `device`: in eval mode, frozen."""
     # Its frequencies are no parameters: they are on the meta device still, and stay float32.
-    model.model.rotary_emb = GlmRotaryEmbedding(config).to(device)
+    model.model.rotary_emb = GlmRotaryEmbedding(model.config).to(device)
     return model.eval().requires_grad_(False)
 
 
