@@ -6,6 +6,8 @@ Run it as `python -m bot.web`; its settings are those of config.settings.WebSett
 import asyncio
 import socket
 import sys
+from pathlib import Path
+from tempfile import TemporaryFile
 
 import structlog
 import uvloop
@@ -30,6 +32,7 @@ def main() -> int:
     try:
         settings = read_settings(WebSettings)
         routes = read_routes(settings.routes_file, settings.personas_dir)
+        _make_writable(settings.recording_dir)
         listener = _listen(settings)
     except (SettingsError, PromptFileError, OSError) as exc:
         print(exc, file=sys.stderr)
@@ -46,8 +49,6 @@ async def _run(settings: WebSettings, routes: Routes, listener: socket.socket) -
     from pipelines.call.call import run_call
 
     apologies = await asyncio.to_thread(_prepare, routes)
-    if settings.recording_dir:
-        settings.recording_dir.mkdir(parents=True, exist_ok=True)
     web = build(settings, routes, apologies, run_call=run_call)
     log.info("web_started", port=listener.getsockname()[1], public_url=settings.public_url)
     with end_signals() as asked_to_end:
@@ -66,6 +67,21 @@ def _prepare(routes: Routes) -> dict[str, bytes]:
 
     warm_up()
     return render_apologies(routes.personas)
+
+
+def _make_writable(folder: Path | None) -> None:
+    """See to it now that calls can be recorded: later it would be one call's misfortune."""
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as exc:
+        raise OSError(
+            f"VOICEBOT_RECORDING_DIR: cannot write to {folder}: {exc.strerror};"
+            " example: VOICEBOT_RECORDING_DIR=recordings"
+        ) from None
 
 
 def _listen(settings: WebSettings) -> socket.socket:

@@ -100,6 +100,18 @@ async def test_no_port_no_start() -> None:
     assert b"Traceback" not in errors
 
 
+async def test_no_recordings_no_start(tmp_path: Path) -> None:
+    """A folder that cannot be made stops the process, with one line that names the setting."""
+    (tmp_path / "file").touch()
+    folder = str(tmp_path / "file" / "recordings")
+    async with web_process(recording_dir=folder, twilio_auth_token=TOKEN) as process:
+        _, errors = await asyncio.wait_for(process.communicate(), 60)
+
+    assert process.returncode == 2
+    assert errors.startswith(b"VOICEBOT_RECORDING_DIR: ")
+    assert errors.count(b"\n") == 1
+
+
 async def test_signals() -> None:
     """SIGTERM drains: calls are turned away while a socket is open, then the exit code is 0."""
     async with running_web() as (process, url), httpx.AsyncClient(trust_env=False) as http:
