@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from config.strict_yaml import PromptFileError, read_model
+from config.strict_yaml import KeyPath, fault, read_model
 
 Sentence = Annotated[str, Field(min_length=1, max_length=500)]
 E164 = Annotated[str, Field(pattern=r"^\+[1-9]\d{1,14}$")]
@@ -83,9 +83,8 @@ def read_persona(path: Path) -> Persona:
     """Read one persona file. Raises PromptFileError, also when file and persona name differ."""
     persona = read_model(path, Persona)
     if persona.name != path.stem:
-        raise PromptFileError(
-            f"{path}: key name: is {persona.name!r}, but the file is called {path.stem!r}"
-        )
+        sentence = f"is {persona.name!r}, but the file is called {path.stem!r}"
+        raise fault(path, ("name",), sentence)
     return persona
 
 
@@ -93,14 +92,13 @@ def read_routes(routes_file: Path, personas_dir: Path) -> Routes:
     """Read the routes and every persona in `personas_dir`. Raises PromptFileError."""
     table = read_model(routes_file, _RoutesFile)
     personas = {p.stem: read_persona(p) for p in sorted(personas_dir.glob("*.yaml"))}
-    wanted = {"default": table.default} | {f"numbers.{n}": p for n, p in table.numbers.items()}
+    wanted: dict[KeyPath, str] = {("default",): table.default}
+    wanted |= {("numbers", number): name for number, name in table.numbers.items()}
     for key, name in wanted.items():
         if name not in personas:
             known = ", ".join(personas) or "none"
-            raise PromptFileError(
-                f"{routes_file}: key {key}: there is no persona {name!r} in {personas_dir}"
-                f" (there are: {known})"
-            )
+            sentence = f"there is no persona {name!r} in {personas_dir} (there are: {known})"
+            raise fault(routes_file, key, sentence)
     by_number = {number: personas[name] for number, name in table.numbers.items()}
     return Routes(default=personas[table.default], by_number=by_number)
 

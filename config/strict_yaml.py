@@ -36,6 +36,13 @@ def read_model(path: Path, model: type[Model]) -> Model:
         raise PromptFileError("\n".join(faults)) from None
 
 
+def fault(path: Path, key: KeyPath, sentence: str) -> PromptFileError:
+    """The error of a file that fits its model but not its surroundings, at the line of `key`."""
+    node, _ = _read(path)
+    line = dict(_lines(node)).get(key, 1)
+    return PromptFileError(f"{path}:{line}: key {_shown(key)}: {sentence}")
+
+
 def _read(path: Path) -> tuple[yaml.Node, Any]:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
@@ -90,12 +97,23 @@ def _lines(node: yaml.Node, at: KeyPath = ()) -> Iterator[tuple[KeyPath, int]]:
         yield at, node.start_mark.line + 1
     if isinstance(node, yaml.MappingNode):
         for key, child in node.value:
-            yield (*at, key.value), key.start_mark.line + 1
-            yield from _lines(child, (*at, key.value))
+            name = _key(key)
+            yield (*at, name), key.start_mark.line + 1
+            yield from _lines(child, (*at, name))
     elif isinstance(node, yaml.SequenceNode):
         for i, child in enumerate(node.value):
             yield (*at, i), child.start_mark.line + 1
             yield from _lines(child, (*at, i))
+
+
+def _key(node: yaml.Node) -> str | int:
+    """A key as the model sees it: a telephone number without quotes is an integer."""
+    value = yaml.safe_load(node.value) if node.tag == "tag:yaml.org,2002:int" else node.value
+    return value if isinstance(value, int) else str(value)
+
+
+def _shown(key: KeyPath) -> str:
+    return ".".join(str(part) for part in key) or "(top level)"
 
 
 def _fault(path: Path, lines: dict[KeyPath, int], error: ErrorDetails) -> str:
@@ -105,9 +123,8 @@ def _fault(path: Path, lines: dict[KeyPath, int], error: ErrorDetails) -> str:
             known = (*known, part)
     missing = error["type"] == "missing"
     shown = (*known, error["loc"][-1]) if missing else known
-    key = ".".join(str(part) for part in shown) or "(top level)"
     got = "" if missing or isinstance(error["input"], dict | list) else f", got {error['input']!r}"
-    return f"{path}:{lines[known]}: key {key}: {_sentence(error)}{got}"
+    return f"{path}:{lines[known]}: key {_shown(shown)}: {_sentence(error)}{got}"
 
 
 def _sentence(error: ErrorDetails) -> str:
@@ -115,5 +132,9 @@ def _sentence(error: ErrorDetails) -> str:
         return "is not known here"
     if error["type"] == "missing":
         return "is required"
+    if error["type"] == "string_type" and isinstance(error["input"], int | float):
+        return "should be text: put it in quotes"
+    if error["type"] in ("model_type", "dataclass_type", "dict_type"):
+        return "should be keys and values, as in {key: value}"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return message[:1].lower() + message[1:]

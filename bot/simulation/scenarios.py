@@ -5,12 +5,13 @@ refused with file, line and key. A step is a mapping with one action; a step may
 (`as: lost`), which is the moment its action began and to which expectations refer.
 """
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from config.strict_yaml import PromptFileError, read_model
+from config.strict_yaml import KeyPath, fault, read_model
 
 Text = Annotated[str, Field(min_length=1, max_length=500)]
 Number = Annotated[str, Field(pattern=r"^\+[1-9]\d{1,14}$")]
@@ -151,7 +152,9 @@ class Step(_Strict):
     def _one_action(self) -> Self:
         given = [action for action in ACTIONS if getattr(self, action) is not None]
         if len(given) != 1:
-            raise ValueError(f"needs exactly one of {', '.join(ACTIONS)}")
+            raise ValueError(
+                f"needs exactly one of {', '.join(ACTIONS)}, each with braces, as in hang_up: {{}}"
+            )
         return self
 
     @property
@@ -228,17 +231,6 @@ class Scenario(_Strict):
     steps: list[Step] = Field(min_length=1, max_length=100)
     expect: Expect
 
-    @model_validator(mode="after")
-    def _labels_exist(self) -> Self:
-        known = {ANSWERED} | {step.label for step in _all_steps(self.steps) if step.label}
-        expect = self.expect
-        used = [item.after for item in (*expect.heard, *expect.quiet, *expect.cleared)]
-        used += [expect.ends.after] if expect.ends.after else []
-        unknown = [label for label in used if label not in known]
-        if unknown:
-            raise ValueError(f"no step has the label {unknown[0]!r}")
-        return self
-
     @property
     def kills_host(self) -> bool:
         """Whether it ends the GPU host's process: then no other call may share the stack."""
@@ -246,13 +238,32 @@ class Scenario(_Strict):
 
 
 def read_scenario(path: Path) -> Scenario:
-    """Read a scenario file. Raises PromptFileError, also when file and scenario name differ."""
+    """Read a scenario file.
+
+    Raises PromptFileError, also when file and scenario name differ or a label is nowhere given.
+    """
     scenario = read_model(path, Scenario)
     if scenario.name != path.stem:
-        raise PromptFileError(
-            f"{path}: key name: is {scenario.name!r}, but the file is called {path.stem!r}"
-        )
+        sentence = f"is {scenario.name!r}, but the file is called {path.stem!r}"
+        raise fault(path, ("name",), sentence)
+    known = {ANSWERED} | {step.label for step in _all_steps(scenario.steps) if step.label}
+    for key, label in _labels_used(scenario.expect):
+        if label not in known:
+            raise fault(path, key, f"no step has the label {label!r}")
     return scenario
+
+
+def _labels_used(expect: Expect) -> Iterator[tuple[KeyPath, str]]:
+    lists: dict[str, Sequence[After]] = {
+        "heard": expect.heard,
+        "quiet": expect.quiet,
+        "cleared": expect.cleared,
+    }
+    for name, items in lists.items():
+        for index, item in enumerate(items):
+            yield ("expect", name, index, "after"), item.after
+    if expect.ends.after:
+        yield ("expect", "ends", "after"), expect.ends.after
 
 
 def _all_steps(steps: list[Step]) -> list[Step]:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from config.personas import Persona, PromptFileError, read_persona, read_routes, render_instructions
+from config.personas import Persona, read_persona, read_routes, render_instructions
+from config.strict_yaml import PromptFileError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,11 +72,11 @@ def test_a_language_lock_is_asked_for(tmp_path: Path) -> None:
         (("emotion: cheerful", "emotion: [a, b"), 8, "expected"),
         (("emotion: cheerful", "emotion: !!python/name:os.system ''"), 7, "could not determine"),
         (("Hello.", "&a Hello.\nvoice: *a"), 4, "aliases are not allowed"),
-        (("name: mia", "name: ben"), None, "is called 'mia'"),
+        (("name: mia", "name: ben"), 1, "is called 'mia'"),
     ],
 )
 def test_a_wrong_file_is_named_with_line_and_key(
-    tmp_path: Path, change: tuple[str, str], line: int | None, words: str
+    tmp_path: Path, change: tuple[str, str], line: int, words: str
 ) -> None:
     """The error says which file, which line, which key, and what was expected."""
     path = persona_file(tmp_path, GOOD.replace(*change))
@@ -83,8 +84,7 @@ def test_a_wrong_file_is_named_with_line_and_key(
     with pytest.raises(PromptFileError) as caught:
         read_persona(path)
 
-    where = f"{path}:{line}: " if line else f"{path}: "
-    assert str(caught.value).startswith(where)
+    assert str(caught.value).startswith(f"{path}:{line}: ")
     assert words in str(caught.value)
 
 
@@ -120,9 +120,22 @@ def test_a_route_to_nobody_is_refused(tmp_path: Path) -> None:
     """A routes file that names an unknown persona says which ones there are."""
     persona_file(tmp_path, GOOD)
     routes_file = tmp_path / "routes.yml"
-    routes_file.write_text("default: ben\n")
+    routes_file.write_text('default: mia\nnumbers:\n  "+15550100": ben\n')
 
-    with pytest.raises(PromptFileError, match=r"key default: .*'ben'.*there are: mia"):
+    with pytest.raises(
+        PromptFileError,
+        match=r"routes\.yml:3: key numbers\.\+15550100: .*'ben'.*there are: mia",
+    ):
+        read_routes(routes_file, tmp_path)
+
+
+def test_a_number_without_quotes_is_found(tmp_path: Path) -> None:
+    """YAML reads +15550100 as an integer: the line is named, and the cure."""
+    persona_file(tmp_path, GOOD)
+    routes_file = tmp_path / "routes.yml"
+    routes_file.write_text("default: mia\nnumbers:\n  +15550100: mia\n")
+
+    with pytest.raises(PromptFileError, match=r"routes\.yml:3: .*put it in quotes"):
         read_routes(routes_file, tmp_path)
 
 

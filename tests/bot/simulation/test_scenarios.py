@@ -65,7 +65,16 @@ def test_steps_and_labels(tmp_path: Path) -> None:
         ("wait_for_reply: {}", "wait_for_reply: {timeout_ms: soon}", 6, "timeout_ms"),
         ("  - hang_up: {}", "  - hang_up: {}\n    silence: {duration_ms: 5}", 9, "exactly one"),
         ("say: {text: Hello.}", "say: {voice: cmn}", 7, "either text or wav"),
-        ("after: hello", "after: goodbye", 1, "no step has the label 'goodbye'"),
+        (
+            "after: hello",
+            "after: goodbye",
+            11,
+            "expect.heard.0.after: no step has the label 'goodbye'",
+        ),
+        ("by: caller", "by: caller, after: x, within_ms: 5", 12, "expect.ends.after: no step"),
+        ("wait_for_reply: {}", "wait_for_reply", 6, "steps.0: should be keys and values"),
+        ("hang_up: {}", "hang_up:", 9, "as in hang_up: {}"),
+        ('"+15550100"', "+15550100", 4, "called: should be text: put it in quotes"),
         ('"+15550199"', '"5550199"', 3, "caller"),
         ("by: caller", "by: nobody", 12, "ends.by"),
         ("by: caller", "by: caller, after: hello", 12, "after and within_ms together"),
@@ -86,5 +95,5 @@ def test_what_is_wrong_is_named_with_its_line(
 
 def test_file_and_scenario_have_one_name(tmp_path: Path) -> None:
     """Reports are named after the scenario: it must be found under that name."""
-    with pytest.raises(PromptFileError, match="is called 'other'"):
+    with pytest.raises(PromptFileError, match=r"other\.yaml:1: key name: .* is called 'other'"):
         read_scenario(written(tmp_path, GOOD, "other.yaml"))
