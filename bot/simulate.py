@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 
 from bot.simulation.checks import check_call
+from bot.simulation.host_times import HostTimes, host_table
 from bot.simulation.report import Outcome, summary, write_call, write_junit
 from bot.simulation.scenarios import Say, Scenario, read_scenario
 from bot.simulation.scripted_caller import ScriptedCaller, make_sounds
@@ -70,12 +71,13 @@ class Played:
     def costs(self) -> str:
         """One sentence for the terminal."""
         records = [outcome.record for outcome in self.outcomes if outcome.record is not None]
-        call_s = max(0.001, sum(record.duration_ms for record in records) / 1000)
-        each = ", ".join(f"{name} {1000 * s / call_s:.1f}" for name, s in self.cpu_s.items())
-        return (
-            f"{len(records)} calls, {call_s:.0f} s; CPU in ms per second of call: {each};"
-            f" the phone's clock was late by {self.late_ms:.0f} ms at most"
-        )
+        call_s = sum(record.duration_ms for record in records) / 1000
+        facts = [f"{len(records)} calls, {call_s:.0f} s"]
+        if call_s:
+            each = ", ".join(f"{name} {1000 * s / call_s:.1f}" for name, s in self.cpu_s.items())
+            facts.append(f"CPU in ms per second of call: {each}")
+        facts.append(f"the phone's clock was late by {self.late_ms:.0f} ms at most")
+        return "; ".join(facts)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         jobs = _jobs(options.files, options.calls)
         target = _target(options.target, jobs)
         options.out.mkdir(parents=True, exist_ok=True)
-        played = asyncio.run(_simulate(jobs, target, options.out, console))
+        played, turns = asyncio.run(_simulate(jobs, target, options.out, console))
     except (PromptFileError, SettingsError, SoundFileError, SpeechSynthesisError) as exc:
         print(exc, file=sys.stderr)
         return USAGE
@@ -101,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
-    _report(played, options.out, console)
+    _report(played, turns, options.out, console)
     passed = all(outcome.passed for part in played for outcome in part.outcomes)
     return PASSED if passed else FAILED
 
@@ -151,18 +153,21 @@ def _target(url: str | None, jobs: Sequence[Job]) -> Bot | None:
                 f"{job.name} takes the GPU host away, which --target does not allow;"
                 " leave --target out to run it against a bot of its own"
             )
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(f"--target must begin with http:// or https://, not {url!r}")
     token = read_settings(WebSettings).twilio_auth_token
-    voice_url = url if urlsplit(url).path.strip("/") else url.rstrip("/") + VOICE_PATH
+    voice_url = url if parts.path.strip("/") else url.rstrip("/") + VOICE_PATH
     return Bot(voice_url, token.get_secret_value() if token else "", None)
 
 
 async def _simulate(
     jobs: Sequence[Job], target: Bot | None, out: Path, console: Console
-) -> list[Played]:
+) -> tuple[list[Played], list[HostTimes]]:
     """Place all calls. Cancelling hangs up and ends what was started."""
     with Transcript(console, n_calls=len(jobs), has_words=target is None) as transcript:
         if target is not None:
-            return [await _play(target, jobs, transcript)]
+            return [await _play(target, jobs, transcript)], []
         played = []
         for kind, unkind in _batches(jobs):
             transcript.status("starting the bot")
@@ -174,7 +179,7 @@ async def _simulate(
                 used_s = {name: s - before_s.get(name, 0.0) for name, s in stack.cpu_s().items()}
                 played.append(replace(shared, cpu_s=shared.cpu_s | used_s))
                 played.append(await _play(bot, unkind, transcript))
-        return played
+        return played, transcript.host_times
 
 
 def _batches(jobs: Sequence[Job]) -> list[tuple[list[Job], list[Job]]]:
@@ -220,7 +225,9 @@ async def _call(
     return Outcome(name=job.name, scenario=scenario, checks=checks, record=record)
 
 
-def _report(played: Sequence[Played], out: Path, console: Console) -> None:
+def _report(
+    played: Sequence[Played], turns: Sequence[HostTimes], out: Path, console: Console
+) -> None:
     outcomes = [outcome for part in played for outcome in part.outcomes]
     with console.status("drawing the calls"):
         for outcome in outcomes:
@@ -228,6 +235,8 @@ def _report(played: Sequence[Played], out: Path, console: Console) -> None:
     write_junit(out / "junit.xml", outcomes)
     console.print()
     console.print(summary(outcomes))
+    if turns:
+        console.print(host_table(turns))
     for outcome in outcomes:
         for sentence in outcome.failures:
             console.print(f"[red]{outcome.name}[/]: {sentence}", soft_wrap=True)

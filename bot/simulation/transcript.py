@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from bot.simulation.host_times import HostTimes
 from telephony.emulator import CallEvent
 
 _MOST_CHARS = 110
@@ -20,6 +21,7 @@ class Transcript:
         self._n_calls = n_calls
         self._n_ended = 0
         self._has_words = has_words  # the bot is ours: its log tells what it said
+        self.host_times: list[HostTimes] = []  # of turns that are done
         self._names: dict[str, CallView] = {}
         self._progress = Progress(
             SpinnerColumn(),
@@ -57,6 +59,8 @@ class Transcript:
         if line.get("event") == "turn_done":
             view = self._names.get(str(line.get("call_id")))
             if view is not None:
+                if (times := HostTimes.of(view.name, line)) is not None:
+                    self.host_times.append(times)
                 view.on_bot_words(str(line.get("pii_bot_text") or ""), line.get("heard_ms"))
 
     @property
@@ -90,7 +94,7 @@ class CallView:
 
     def __init__(self, transcript: Transcript, name: str, *, shown: bool) -> None:
         self._transcript = transcript
-        self._name = name
+        self.name = name
         self._shown = shown
         self._last_ms = 0
         self._bot_began_ms = 0
@@ -137,7 +141,7 @@ class CallView:
     def _print(self, who: str, style: str, words: str, *, at_ms: int | None = None) -> None:
         if self._shown:
             when_ms = self._last_ms if at_ms is None else at_ms
-            self._transcript.say(when_ms, self._name, who, style, words)
+            self._transcript.say(when_ms, self.name, who, style, words)
 
 
 def _words(name: object) -> str:

@@ -3,7 +3,7 @@
 import json
 from typing import Any, TypedDict, cast
 
-from openai.types.realtime import RealtimeResponseUsage
+from openai.types.realtime import RealtimeResponse, RealtimeResponseUsage
 from pipecat.adapters.llm.base_llm_adapter import BaseLLMAdapter
 from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
 from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
@@ -116,3 +116,11 @@ def token_usage(usage: RealtimeResponseUsage) -> LLMTokenUsage:
         input_audio_tokens=heard.audio_tokens if heard else None,
         output_audio_tokens=said.audio_tokens if said else None,
     )
+
+
+def first_sound_ms(response: RealtimeResponse) -> dict[str, float]:
+    """Our host's extension: how long it took for the first sound, by part; empty elsewhere."""
+    found = (response.model_extra or {}).get("first_sound_ms")
+    if not isinstance(found, dict):
+        return {}
+    return {str(name): ms for name, ms in found.items() if isinstance(ms, int | float)}

@@ -1,6 +1,7 @@
 """What a call is to be, how it went, and who is told: the values at the door of this room."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
@@ -53,7 +54,8 @@ class TurnRecord:
     """One thing the bot said, and what it answered. Times count in whole milliseconds.
 
     `reply_latency_ms` runs from the end of the caller's speech to the first sound on the wire; None
-    where the bot spoke unasked or was cut off before a sound.
+    where the bot spoke unasked or was cut off before a sound. `host_ms` is how long the GPU host
+    took for that sound, by part (and "total"); empty if it did not say.
     """
 
     turn: int  # from 1
@@ -63,6 +65,7 @@ class TurnRecord:
     interrupted: bool
     caller_text: str  # what is known of it in writing: keys pressed, or a transcript
     bot_text: str
+    host_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

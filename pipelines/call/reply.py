@@ -1,7 +1,7 @@
 """The model's replies as the service follows them: asked for, made, heard, cut. No I/O."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -36,6 +36,7 @@ class Reply:
     item_id: str | None = None  # None until something of it has come
     first_sound_s: float | None = None  # monotonic, when it came here
     made_bytes: int = 0
+    host_ms: Mapping[str, float] = field(default_factory=dict)  # to its first sound, by part
     text: list[str] = field(default_factory=list)
     done: bool = False
     cancelled: bool = False

@@ -71,7 +71,7 @@ from pipelines.audio import (
     float_to_pcm16,
     pcm16_to_float,
 )
-from pipelines.call.adapter import is_news, token_usage, tool_arguments
+from pipelines.call.adapter import first_sound_ms, is_news, token_usage, tool_arguments
 from pipelines.call.caller_turn import CallerTurn
 from pipelines.call.host_service import HostedLLMService
 from pipelines.call.host_session import Event
@@ -424,8 +424,10 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
         await self.push_frame(for_context)
 
     async def _on_response_done(self, response: RealtimeResponse) -> None:
-        if self._replies.of(response.id) is None:
+        reply = self._replies.of(response.id)
+        if reply is None:
             return
+        reply.host_ms = first_sound_ms(response)
         if response.usage is not None:
             await self.start_llm_usage_metrics(token_usage(response.usage))
         await self.stop_processing_metrics()

@@ -93,6 +93,7 @@ class TurnLog:
             interrupted=interrupted,
             caller_text=reply.request.caller_text,
             bot_text="".join(reply.text),
+            host_ms=reply.host_ms,
         )
         self.n_turns += 1
         self.n_interruptions += interrupted
@@ -110,6 +111,7 @@ class TurnLog:
                 heard_ms=record.heard_ms,
                 reply_ms=record.reply_ms,
                 interrupted=record.interrupted,
+                host_ms=dict(record.host_ms),
                 pii_caller_text=record.caller_text,
                 pii_bot_text=record.bot_text,
             )

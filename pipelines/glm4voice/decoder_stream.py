@@ -136,6 +136,11 @@ class StreamingDecoder:
         parts = zip(mels, blocks, strict=True)
         return self.voice.speak([(mel, block.state.voice, block.final) for mel, block in parts])
 
+    def settle(self) -> None:
+        """Wait until the device has done what it was asked: to tell the times of parts apart."""
+        if self.mel.flow.input_embedding.weight.is_cuda:
+            torch.cuda.synchronize()
+
     def _check(self, block: StreamBlock) -> None:
         if block.state.ended:
             raise ValueError("this reply has ended")

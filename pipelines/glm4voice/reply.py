@@ -6,18 +6,19 @@ something the model learned, not something this code relies on: any order comes 
 
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from pipelines.glm4voice.decoder_stream import StreamingDecoder, StreamState
+from pipelines.glm4voice.decoder_stream import StreamBlock, StreamingDecoder, StreamState
 from pipelines.glm4voice.engine import Finish, Generation
+from pipelines.glm4voice.first_sound import FirstSoundWatch
 from pipelines.glm4voice.rhythm import Rhythm
 from pipelines.glm4voice.sound_schedule import Pace, SoundAhead, block_due
 from pipelines.glm4voice.text_tokenizer import TextStream, TextTokenizer
-from pipelines.realtime.model import NO_SOUND, Step, StopReason, ToolCall
+from pipelines.realtime.model import NO_SOUND, FirstSoundPart, Step, StopReason, ToolCall
 
 log = structlog.get_logger()
 
@@ -77,9 +78,11 @@ class ReplyParser:
         self.rhythm = Rhythm()
         self.n_text = 0
         self.n_audio = 0
+        self.n_all = 0
 
     def push(self, token: int) -> str:
         """Take one id; return the whole characters that are now free to be shown."""
+        self.n_all += 1
         if self._tokenizer.is_audio(token):
             self.n_audio += 1
             self.rhythm.audio()
@@ -124,12 +127,13 @@ class GlmReply:
         n_cached_tokens: int,
         call_id: int,
         clock: Callable[[], float] = time.monotonic,
+        tokenise_s: float = 0.0,
     ) -> None:
         """Begin a reply.
 
         `generation` is None if the prompt did not fit: the reply then ends with CONTEXT_FULL in its
         first step. Generated ids are added to `ids`. `call_id` is the stop id that asks for a tool.
-        `clock` tells seconds.
+        `clock` tells seconds. `tokenise_s` is what hearing took after the turn it answers.
         """
         self.stop_reason: StopReason | None = None
         self.tool_call: ToolCall | None = None
@@ -148,6 +152,8 @@ class GlmReply:
         self._thinking_s = 0.0  # since the last block
         self._waiting_since_s: float | None = None  # for an engine elsewhere
         self._n_decoded = 0
+        self._watch = FirstSoundWatch(tokenise_s=tokenise_s)
+        self.first_sound_ms: Mapping[FirstSoundPart, float] = self._watch.ms
 
     @property
     def deviations(self) -> dict[str, int]:
@@ -191,7 +197,10 @@ class GlmReply:
 
     def _think(self, generation: Generation) -> Step:
         started_s = self._clock() if self._waiting_since_s is None else self._waiting_since_s
+        self._watch.begin()
         token = generation.step()
+        if not generation.is_waiting:
+            self._watch.end("decode" if self._parser.n_all else "prefill")
         now_s = self._clock()
         self._waiting_since_s = now_s if generation.is_waiting else None
         if token is None:
@@ -227,9 +236,23 @@ class GlmReply:
         if self._state is None:
             self._state = self._decoder.start()
         started_s = self._clock()
-        pcm = self._decoder.decode(codes, self._state, final=final)
+        pcm = self._speak(StreamBlock(codes, self._state, final))
         if not final:
             self._measure(len(codes), pcm.size, started_s)
+        return pcm
+
+    def _speak(self, block: StreamBlock) -> NDArray[np.float32]:
+        watch = self._watch
+        watch.begin()
+        mels = self._decoder.advance([block])
+        if watch.is_running:
+            self._decoder.settle()
+        watch.end("flow")
+        watch.begin()
+        pcm = self._decoder.speak(mels, [block])[0].cpu().numpy()
+        watch.end("vocoder")
+        if pcm.size:
+            watch.sound()
         return pcm
 
     def _measure(self, n_codes: int, n_samples: int, started_s: float) -> None:

@@ -56,6 +56,7 @@ class GlmSession:
         self._open_turn: UtteranceState | None = None
         self._reply: GlmReply | None = None
         self._reply_item: Item | None = None
+        self._tokenise_s = 0.0  # of the last turn, if no reply has been started since
         self._has_news = True  # the context may not be what is known of the next prompt
         self._tools: tuple[Tool, ...] = ()
         self._system_ids = parts.prompt.system_turn(system_text())
@@ -102,7 +103,9 @@ class GlmSession:
             return 0
         if turn.n_dropped:
             log.warning("turn_too_long", n_dropped_samples=turn.n_dropped)
+        started_s = time.perf_counter()
         codes = turn.finish()
+        self._tokenise_s = time.perf_counter() - started_s
         self._add(item_id, self._parts.prompt.audio_turn(codes))
         return len(codes)
 
@@ -166,7 +169,9 @@ class GlmSession:
             call_id=self._parts.call_id,
             # with a seed, the cutting into blocks must not hang on time, since sound hangs on it
             clock=time.monotonic if sampling.seed is None else _no_time,
+            tokenise_s=self._tokenise_s,
         )
+        self._tokenise_s = 0.0
         return self._reply
 
     def truncate(self, item_id: str, audio_end_ms: int) -> int:

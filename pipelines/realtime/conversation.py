@@ -6,6 +6,8 @@ Messages go in by `handle`, events come out by the `emit` given. A mistake of th
 
 import contextlib
 import json
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import singledispatchmethod
@@ -80,6 +82,9 @@ class Conversation:
         self._response: ResponseStream | None = None
         self._n_tokens = 0  # of the conversation, about
         self._turn_samples = 0  # of the open turn
+        self._came_s = 0.0  # when the message being handled came
+        self._turn_took_s = 0.0  # from the end of the turn that waits for an answer, as work goes
+        self._turn_done_s = -math.inf
         self._decoder = self._new_decoder()
         self._detector = self._new_detector()
         self._turn_item_id = new_id("item")  # of the turn that the detector has found
@@ -107,8 +112,9 @@ class Conversation:
         """How much sound of the reply under way has been sent; 0 without one."""
         return self._response.sound_ms if self._response is not None else 0
 
-    def handle(self, message: str | bytes) -> None:
-        """Do what one message asks."""
+    def handle(self, message: str | bytes, came_s: float | None = None) -> None:
+        """Do what one message asks; it came at `came_s`, monotonic, or just now."""
+        self._came_s = time.monotonic() if came_s is None else came_s
         try:
             event = parse(message)
             try:
@@ -302,6 +308,8 @@ class Conversation:
 
     def _commit_turn(self, item_id: str) -> None:
         n_tokens = self._session.commit_audio(item_id)
+        self._turn_done_s = time.monotonic()
+        self._turn_took_s = self._turn_done_s - self._came_s
         self._turn_samples = 0
         self._emit(events.buffer_committed(item_id, self._history.last_id))
         self._show_item(item_id, Item(wire=user_speech(item_id), n_audio_tokens=n_tokens))
@@ -322,6 +330,9 @@ class Conversation:
             say=params.say if params else None,
         )
         self.totals.n_responses += 1
+        # what the client lets pass between the end of a turn and asking for a reply is its own
+        asked_s = max(self._came_s, self._turn_done_s) - self._turn_took_s
+        self._turn_took_s = 0.0
         self._response = ResponseStream(
             reply,
             item_id=item_id,
@@ -330,6 +341,7 @@ class Conversation:
             model_rate=self._model.output_sample_rate,
             history=self._history,
             emit=self._emit,
+            asked_s=asked_s,
         )
 
     def _configure(self, config: SessionConfig) -> None:

@@ -9,6 +9,7 @@ The socket's side runs on the event loop, the engine's side on its thread; neith
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class Mailbox:
         self._loop = asyncio.get_running_loop()
         self._wake_engine = wake_engine
         self._lock = threading.Lock()
-        self._incoming: deque[str | bytes] = deque()
+        self._incoming: deque[tuple[str | bytes, float]] = deque()
         self._in_size = 0
         self._outgoing: deque[str] = deque()
         self._out_size = 0
@@ -55,7 +56,7 @@ class Mailbox:
             if not self._has_room():
                 await self._room.wait()
         with self._lock:
-            self._incoming.append(message)
+            self._incoming.append((message, time.monotonic()))
             self._in_size += len(message)
         self._wake_engine()
 
@@ -103,17 +104,17 @@ class Mailbox:
         """Whether the client is too slow for anything."""
         return self._out_size > 2 * MAX_OUT_SIZE
 
-    def take(self) -> str | bytes | None:
-        """The client's next message, if there is one."""
+    def take(self) -> tuple[str | bytes, float] | None:
+        """The client's next message, if there is one, and when it came: monotonic seconds."""
         with self._lock:
             if not self._incoming:
                 return None
             was_full = not self._has_room()
-            message = self._incoming.popleft()
+            message, came_s = self._incoming.popleft()
             self._in_size -= len(message)
         if was_full:
             self._loop.call_soon_threadsafe(self._room.set)
-        return message
+        return message, came_s
 
     def emit(self, message: str) -> None:
         """Queue a message for the client. Never waits: `is_full` asks to do less."""

@@ -6,14 +6,15 @@ bounded steps so that several calls can share a device. All methods run on the o
 the device; none may be called from the event loop.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+FirstSoundPart = Literal["tokenise", "prefill", "decode", "flow", "vocoder"]
 NO_SOUND: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
 
 
@@ -86,6 +87,9 @@ class Reply(Protocol):
     stop_reason: StopReason | None  # None until the last step has been taken
     tool_call: ToolCall | None  # set when stop_reason is TOOL_CALL
     n_prompt_tokens: int
+    # Work for its first sound, by part: hearing what was left of the turn, reading the prompt until
+    # the first token, tokens after it, and the two halves of speaking. Complete with that sound.
+    first_sound_ms: Mapping[FirstSoundPart, float]
 
     @property
     def is_waiting(self) -> bool:

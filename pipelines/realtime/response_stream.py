@@ -1,8 +1,9 @@
 """One reply of the model as the events of one response. Runs on the engine thread, does no I/O."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from openai import BaseModel
 from openai.types.realtime import (
@@ -71,7 +72,9 @@ class ResponseStream:
         model_rate: int,
         history: History,
         emit: Emit,
+        asked_s: float,
     ) -> None:
+        """Begin a response that was asked for, or whose turn ended, at `asked_s`, monotonic."""
         self.id = new_id("resp")
         self.item_id = item_id
         self.is_done = False
@@ -84,6 +87,8 @@ class ResponseStream:
         self._place = Place(self.id, item_id, 0)  # of the spoken item, which comes first
         self._encoder = SoundEncoder(model_rate, config.output_format)
         self._wire_rate = rate_of(config.output_format)
+        self._asked_s = asked_s
+        self._first_sound_ms: dict[str, float] | None = None
         self._n_wire_samples = 0
         self._piece_samples = model_rate * PIECE_MS // 1000
         self._unsent: Pcm = NO_SOUND
@@ -152,8 +157,17 @@ class ResponseStream:
 
     def _send_sound(self, delta: str, n_samples: int) -> None:
         if n_samples:
+            if not self._n_wire_samples:
+                self._first_sound_ms = self._split(time.monotonic())
             self._n_wire_samples += n_samples
             self._emit(events.speech_sound(self._place, delta))
+
+    def _split(self, now_s: float) -> dict[str, float]:
+        """The time from the end of the turn to now, in parts that add up to it."""
+        total_ms = round((now_s - self._asked_s) * 1000, 2)
+        parts_ms = {str(name): round(ms, 2) for name, ms in self._reply.first_sound_ms.items()}
+        queue_ms = round(total_ms - sum(parts_ms.values()), 2)
+        return {**parts_ms, "queue": queue_ms, "total": total_ms}
 
     def _open_message(self) -> None:
         if self._message is None:
@@ -225,7 +239,11 @@ class ResponseStream:
         self._emit(events.response_done(response))
 
     def _shown(self, status: Status) -> RealtimeResponse:
+        extension: dict[str, Any] = (
+            {"first_sound_ms": self._first_sound_ms} if self._first_sound_ms else {}
+        )
         return RealtimeResponse(
+            **extension,
             id=self.id,
             object="realtime.response",
             status=status,

@@ -187,10 +187,11 @@ class Engine:
 
     def _read(self, seat: Seat, conversation: Conversation) -> bool:
         for n_read in range(MESSAGES_PER_ROUND):
-            message = None if seat.mailbox.is_overfull else seat.mailbox.take()
-            if message is None:
+            taken = None if seat.mailbox.is_overfull else seat.mailbox.take()
+            if taken is None:
                 return n_read > 0
-            conversation.handle(message)
+            message, came_s = taken
+            conversation.handle(message, came_s)
         return True
 
     def _end(self, seat: Seat, ending: Ending) -> None:

@@ -7,10 +7,25 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.realtime.model import Role, Sampling, Step, StopReason, Tool, ToolCall
+from pipelines.realtime.model import (
+    FirstSoundPart,
+    Role,
+    Sampling,
+    Step,
+    StopReason,
+    Tool,
+    ToolCall,
+)
 
 RATE = 22_050
 TOKEN_SAMPLES = RATE * 80 // 1000
+WORK_MS: dict[FirstSoundPart, float] = {
+    "tokenise": 0.125,
+    "prefill": 0.25,
+    "decode": 0.5,
+    "flow": 0.0,
+    "vocoder": 0.0,
+}
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
 
@@ -31,6 +46,7 @@ class ToneReply:
     n_prompt_tokens: int = 7
     n_steps: int = 0
     is_waiting: bool = False
+    first_sound_ms: dict[FirstSoundPart, float] = field(default_factory=lambda: dict(WORK_MS))
 
     def step(self) -> Step:
         assert self.stop_reason is None
