@@ -24,6 +24,7 @@ __all__ = ["drain", "end_signals", "serve"]
 log = structlog.get_logger()
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+REFUSED_BY_STATUS = "ASGI callable returned without completing handshake."
 SHUTDOWN_TIMEOUT_S = 5
 PING_INTERVAL_S = 20.0
 APOLOGY_TIMEOUT_MS = 15_000  # to say it, and to hear that it was heard
@@ -37,11 +38,16 @@ class _Server(uvicorn.Server):
         yield
 
 
-class _NoDecodeTracebacks(logging.Filter):
-    """uvicorn logs a traceback for text that is not UTF-8; we count the close that follows."""
+class _NoPeerFaults(logging.Filter):
+    """Keeps out what uvicorn calls an error and any peer can cause; we count these by ourselves.
+
+    It logs a traceback for text that is not UTF-8, and takes a socket refused with a status of our
+    own for one that was forgotten.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return not (record.exc_info and isinstance(record.exc_info[1], UnicodeDecodeError))
+        not_text = record.exc_info and isinstance(record.exc_info[1], UnicodeDecodeError)
+        return not (not_text or record.msg == REFUSED_BY_STATUS)
 
 
 async def serve(
@@ -125,8 +131,8 @@ async def _end(
 
 def _config(app: FastAPI) -> uvicorn.Config:
     errors = logging.getLogger("uvicorn.error")
-    if not any(isinstance(known, _NoDecodeTracebacks) for known in errors.filters):
-        errors.addFilter(_NoDecodeTracebacks())
+    if not any(isinstance(known, _NoPeerFaults) for known in errors.filters):
+        errors.addFilter(_NoPeerFaults())
     return uvicorn.Config(
         app,
         loop="none",

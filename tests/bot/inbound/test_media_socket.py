@@ -1,6 +1,7 @@
 """The media socket's door, over real sockets."""
 
 import asyncio
+import logging
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -133,8 +134,8 @@ async def test_unknown_messages_before_start(line: TestLine) -> None:
     assert await closed(line, *['{"event": "news"}'] * 20) == 1007
 
 
-async def test_cap_on_pending_sockets() -> None:
-    """Beyond the cap, sockets are refused until one has shown its token or gone."""
+async def test_cap_on_pending_sockets(caplog: pytest.LogCaptureFixture) -> None:
+    """Beyond the cap, sockets are refused until one has shown its token or gone. No error."""
     async with (
         running_line(max_pending_sockets=2) as line,
         line.socket(),
@@ -146,6 +147,8 @@ async def test_cap_on_pending_sockets() -> None:
         await until(lambda: bool(line.call.plans))
         async with line.socket():
             pass
+
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 async def test_a_message_too_large_in_a_call(line: TestLine) -> None:
