@@ -84,7 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the result is the exit status."""
     options = _parser().parse_args(arguments)
     if threading.current_thread() is threading.main_thread():
-        # Whoever ends this process means the bot it started, too.
+        # Whoever ends this process means the bot it started, too. A shell starts what is to run in
+        # the background with SIGINT ignored: it would not end at all.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     console = Console() if sys.stdout.isatty() else Console(width=_LOG_WIDTH)
     try:

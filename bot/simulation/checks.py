@@ -44,9 +44,9 @@ def check_call(
 def _times(expect: Expect, record: CallRecord) -> Iterator[Check]:
     if expect.greeting_within_ms is not None:
         limit_ms, first = expect.greeting_within_ms, next(iter(record.bot_stretches), None)
-        found = f"after {first.start_ms} ms" if first else "never"
+        found = f"first heard after {first.start_ms} ms" if first else "never heard"
         passed = first is not None and first.start_ms <= limit_ms
-        yield Check("greeting", passed, f"the bot was first heard {found}; limit {limit_ms} ms")
+        yield Check("greeting", passed, f"the bot was {found}; limit {limit_ms} ms")
     if expect.reply_latency_ms is not None:
         turns = turns_of(record.caller_stretches, record.bot_stretches)
         latencies = [turn.latency_ms for turn in turns if turn.latency_ms is not None]

@@ -1,13 +1,16 @@
 """The command, against a bot that runs already."""
 
 import asyncio
+import shlex
+import signal
+import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from bot.simulate import FAILED, PASSED, USAGE, main
+from bot.simulate import FAILED, INTERRUPTED, PASSED, USAGE, main
 from tests.telephony.emulator.tiny_bot import LOUD, QUIET, TOKEN, Socket, TinyBot, serve
 
 SHIPPED = Path(__file__).resolve().parents[2] / "prompts" / "scenarios"
@@ -116,7 +119,56 @@ async def test_a_call_that_goes_wrong_fails_the_run(
     messages = [failure.get("message") for failure in root.iter("failure")]
     assert status == FAILED
     assert messages[0] == "no reply began within 200 ms of 0.0 s"
-    assert "the bot was first heard never; limit 2000 ms" in messages
+    assert "the bot was never heard; limit 2000 ms" in messages
+
+
+async def test_it_can_be_ended_in_the_background(
+    bot: TinyBot, scenario: Path, tmp_path: Path
+) -> None:
+    """A shell's background job has SIGINT ignored: SIGTERM hangs up and ends it all the same."""
+    streaming = asyncio.Event()
+
+    async def silent(socket: Socket) -> None:
+        streaming.set()
+        await socket.receive_all()
+
+    bot.on_stream = silent
+    arguments = [scenario, "--target", bot.url, "--out", tmp_path / "out"]
+    command = shlex.join([sys.executable, "-m", "bot.simulate", *map(str, arguments)])
+    process = await asyncio.create_subprocess_shell(
+        f"trap '' INT; exec {command}",
+        cwd=SHIPPED.parents[1],
+        env={"VOICEBOT_TWILIO_AUTH_TOKEN": TOKEN},
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(60):
+            await streaming.wait()
+            process.send_signal(signal.SIGTERM)
+            status = await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+    assert status == INTERRUPTED
+
+
+async def test_a_bot_that_is_not_there_fails_the_run(
+    scenario: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Nobody listens at the target: the address is named, and no cost of no call is told."""
+    monkeypatch.setenv("VOICEBOT_TWILIO_AUTH_TOKEN", TOKEN)
+
+    status = await run(scenario, "--target", "http://127.0.0.1:1", "--out", tmp_path / "out")
+
+    printed = capsys.readouterr().out
+    assert status == FAILED
+    assert "no answer from http://127.0.0.1:1/twilio/voice" in printed
+    assert "CPU" not in printed
 
 
 async def test_a_bot_that_does_not_start_shows_its_log(
@@ -144,6 +196,7 @@ async def test_a_bot_that_does_not_start_shows_its_log(
             [str(SHIPPED / "gpu-host-lost.yaml"), "--target", "http://127.0.0.1:1"],
             "takes the GPU host away",
         ),
+        ([str(SHIPPED / "greeting.yaml"), "--target", "localhost:8080"], "begin with http://"),
     ],
 )
 async def test_what_cannot_be_done_is_said_before_anything_starts(
