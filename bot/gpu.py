@@ -17,6 +17,7 @@ import structlog
 from config.logging import configure
 from config.settings import GpuSettings, SettingsError, read_settings
 from pipelines.glm4voice.checkpoint import CheckpointError
+from pipelines.glm4voice.device import NoSuchDevice, check_device
 from pipelines.glm4voice.engine import EngineError
 from pipelines.realtime.model import SpeechModel
 from pipelines.realtime.server import RealtimeServer
@@ -29,12 +30,14 @@ log = structlog.get_logger()
 def load(settings: GpuSettings) -> SpeechModel:
     """The chain of the three folders, or the embedded one.
 
-    Raises CheckpointError, CannotQuantize, and EngineLost where a vLLM server is missing.
+    Raises NoSuchDevice, CheckpointError, CannotQuantize, and EngineLost where a vLLM server is
+    missing.
     """
     # several seconds of imports: a wrong setting is told before them
     from pipelines.glm4voice.chain import load_chain
     from pipelines.glm4voice.embedded import load_embedded_chain
 
+    check_device(settings.device)
     folders = (settings.tokenizer_dir, settings.language_model_dir, settings.decoder_dir)
     tokenizer_dir, language_model_dir, decoder_dir = folders
     if tokenizer_dir is None or language_model_dir is None or decoder_dir is None:
@@ -99,6 +102,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asyncio.run(serve(model, settings, drain_limit_ms=chosen.drain_limit_ms))
     except (SettingsError, CheckpointError, EngineError) as exc:
         print(exc, file=sys.stderr)
+        return 1
+    except NoSuchDevice as exc:
+        print(f"VOICEBOT_DEVICE: {exc}; example: VOICEBOT_DEVICE=cpu", file=sys.stderr)
         return 1
     except OSError as exc:
         print(f"cannot listen on {settings.gpu_host}:{settings.gpu_port}: {exc}", file=sys.stderr)

@@ -106,6 +106,16 @@ def test_it_says_in_one_line_which_setting_is_missing(
     assert capsys.readouterr().err.startswith("VOICEBOT_GPU_TOKEN: is required")
 
 
+def test_it_says_that_there_is_no_such_device(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A GPU that this machine lacks is a setting to be mended, not a traceback."""
+    monkeypatch.setenv("VOICEBOT_DEVICE", "cuda:99")
+
+    assert main([]) == 1
+    assert "cuda:99" in capsys.readouterr().err
+
+
 def test_it_says_which_model_file_is_missing(tmp_path: Path) -> None:
     """Folders without models stop it with a message that names the place."""
     settings = GpuSettings(
