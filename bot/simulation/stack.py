@@ -13,7 +13,7 @@ import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -114,9 +114,11 @@ class Stack:
         raise StackFailed(f"the bot was not ready after {READY_TIMEOUT_S:.0f} s\n{tails}")
 
     async def _stop(self) -> None:
-        for child in (self._web, self._gpu):
-            if child is not None:
-                await child.stop()
+        # The last one in is stopped first, and each whatever becomes of the others.
+        async with AsyncExitStack() as children:
+            for child in (self._gpu, self._web):
+                if child is not None:
+                    children.push_async_callback(child.stop)
 
 
 class _Child:
