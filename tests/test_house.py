@@ -26,6 +26,7 @@ OURS = {
         "bot",
     },
     "bot.gpu": {"pipelines.realtime", "pipelines.glm4voice", "config", "bot"},
+    "bot.bench": {"pipelines.glm4voice", "bot"},
     "telephony": {"telephony", "pipelines.audio"},
     "pipelines.audio": {"pipelines.audio"},
     "pipelines.call": {

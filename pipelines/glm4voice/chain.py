@@ -28,6 +28,11 @@ class GlmChain:
         self._parts = parts
 
     @property
+    def parts(self) -> Parts:
+        """The models it is made of."""
+        return self._parts
+
+    @property
     def input_sample_rate(self) -> int:
         """Hz of the sound it hears."""
         return self._parts.speech_tokenizer.sample_rate

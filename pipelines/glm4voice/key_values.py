@@ -82,18 +82,18 @@ class OneByOne:
     max_batch = 1
 
     def __init__(self, model: GlmForCausalLM) -> None:
-        self._model = model
+        self.model = model
         self.vocab_size: int = model.config.vocab_size
         self.max_positions: int = model.config.max_position_embeddings
 
     def new(self) -> GrowingKeyValues:
         """Of a conversation without ids."""
-        return GrowingKeyValues(self._model)
+        return GrowingKeyValues(self.model)
 
     def extend(self, key_values: GrowingKeyValues, ids: Sequence[int]) -> Tensor:
         """See Compute."""
-        batch = torch.tensor([list(ids)], device=self._model.device)
-        output = self._model(
+        batch = torch.tensor([list(ids)], device=self.model.device)
+        output = self.model(
             input_ids=batch, past_key_values=key_values.cache, use_cache=True, logits_to_keep=1
         )
         key_values.n_tokens += len(ids)

@@ -50,7 +50,7 @@ class Slots:
     def __init__(self, model: GlmForCausalLM, *, n_slots: int, graphs: bool | None = None) -> None:
         """`graphs` None means: on CUDA. Graphs are captured here, which takes some seconds."""
         config = model.config
-        self._model = model
+        self.model = model
         self._device, dtype = model.device, model.dtype
         self.vocab_size: int = config.vocab_size
         self.max_positions: int = config.max_position_embeddings
@@ -117,7 +117,7 @@ class Slots:
 
     def _forward(self, ids: Tensor, positions: Tensor, visible: Tensor, view: Any) -> Tensor:
         """ids, positions [B, T]; visible [B, T, L]; logits after the last id, [B, V]."""
-        output = self._model(
+        output = self.model(
             input_ids=ids,
             position_ids=positions,
             attention_mask=visible[:, None],

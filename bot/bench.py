@@ -1,0 +1,282 @@
+"""The command `python -m bot.bench chain`: measures the chain, prints tables, keeps them.
+
+Models have random weights, of the released sizes or small ones, so nothing is loaded or downloaded.
+On the CPU each part (decoder, tokenizer, cancel) is measured on one thread, the official algorithm
+and ours in turn; with --device cuda all three models serve simulated calls. Results go to a JSON
+file and a page beside it; parts that are not measured again keep their place there.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+from rich.status import Status
+from rich.table import Table as ShownTable
+
+from bot.bench_calls import PARTS as BENCH_PARTS
+from bot.bench_calls import Load, Plan, simulate
+from pipelines.glm4voice.measured import Cell, Measured, Table
+
+PARTS: Final = ("decoder", "tokenizer", "cancel")
+DEVICE_PART: Final = "calls"
+OUT: Final = Path("docs/benchmarks")
+
+if TYPE_CHECKING:
+    from pipelines.glm4voice.chain_random import ChainSizes
+
+MIN_IN_TIME: Final = 0.999
+FIRST_SOUND_LIMIT_MS: Final = 500
+
+Report = Callable[[str], None]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the result is the exit status."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser().parse_args(given)
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    on_device = options.calls_at_once or options.device != "cpu"
+    name = "chain-device" if on_device else "chain-cpu"
+    for part in [DEVICE_PART] if on_device else options.parts:
+        started_s = time.perf_counter()
+        with console.status(part) as status:
+            measured = _measure(part, options, partial(_progress, status, part))
+        facts = {
+            "command": shlex.join(["python", "-m", "bot.bench", *given]),
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "machine": _machine(options.device, one_thread=not on_device),
+            "sizes": options.sizes,
+            "took_s": round(time.perf_counter() - started_s),
+        }
+        for table in measured.tables:
+            console.print(_shown(table))
+        _keep(options.out, name, part, measured, facts)
+        console.print(f"[dim]{part}: {facts['took_s']} s; kept in {options.out}/{name}.json[/]")
+    return 0
+
+
+def _progress(status: Status, part: str, text: str) -> None:
+    status.update(f"{part}: {text}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bot.bench", description="Measure what the voice model's chain costs."
+    )
+    parser.add_argument("what", choices=["chain"])
+    parser.add_argument("--parts", type=_parts, default=PARTS, metavar="PART,PART")
+    parser.add_argument("--sizes", choices=["real", "small"], default="real")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument(
+        "--calls-at-once",
+        action="store_true",
+        help="what --device cuda does, on the CPU (small sizes)",
+    )
+    parser.add_argument(
+        "--calls",
+        type=_counts,
+        default=(1, 4, 16, 32, 48, 64, 80, 96),
+        metavar="N,N",
+        help="loads to simulate",
+    )
+    parser.add_argument("--turns", type=int, default=3, help="turns of each simulated call")
+    parser.add_argument("--speech-ms", type=int, default=2000, help="of the caller in each turn")
+    parser.add_argument("--reply-tokens", type=int, default=156, help="of each simulated reply")
+    parser.add_argument("--out", type=Path, default=OUT, metavar="DIR")
+    parser.add_argument(
+        "--full", action="store_true", help="measure the official 60 s reply: half an hour"
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions, for a trial")
+    return parser
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    chosen = tuple(text.split(","))
+    if unknown := set(chosen) - set(PARTS):
+        raise argparse.ArgumentTypeError(f"no such part: {', '.join(sorted(unknown))}")
+    return chosen
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    try:
+        counts = tuple(sorted(int(one) for one in text.split(",")))
+    except ValueError:
+        counts = ()
+    if not counts or counts[0] < 1:
+        raise argparse.ArgumentTypeError("numbers of calls are expected, such as 1,16,64")
+    return counts
+
+
+def _measure(part: str, options: argparse.Namespace, report: Report) -> Measured:
+    # several seconds of imports: a wrong option is told before them
+    from pipelines.glm4voice import chain_random, measure_chain
+
+    sizes = chain_random.RELEASED if options.sizes == "real" else chain_random.SMALL
+    if part == DEVICE_PART:
+        return _measure_calls(sizes, options, report)
+    measure_chain.use_one_thread()
+    if part == "decoder":
+        return measure_chain.measure_speaking(sizes, full=options.full, report=report)
+    if part == "tokenizer":
+        return measure_chain.measure_listening(sizes, quick=options.quick, report=report)
+    fitting = chain_random.FEW_LAYERS if options.sizes == "real" else sizes
+    return measure_chain.measure_interrupting(fitting, report=report)
+
+
+def _measure_calls(sizes: "ChainSizes", options: argparse.Namespace, report: Report) -> Measured:
+    """Single steps, then calls at once, all with the same models."""
+    from pipelines.glm4voice import measure_chain, measure_device
+
+    if options.device == "cpu":
+        measure_chain.use_one_thread()  # small products are not faster by more
+    report("building the models")
+    loads: tuple[int, ...] = options.calls
+    chain = measure_device.build_chain(sizes, device=options.device, max_sessions=loads[-1])
+    plan = Plan(
+        n_turns=options.turns, speech_ms=options.speech_ms, reply_tokens=options.reply_tokens
+    )
+    simulate(chain, loads[:1], replace(plan, n_turns=1), report=report)  # warm
+    played = simulate(chain, loads, plan, report=report)
+    steps = measure_device.measure_steps(chain, device=options.device, loads=loads, report=report)
+    return Measured(
+        clock=steps.clock,
+        figures={**calls_figures(played), **steps.figures},
+        tables=[*calls_tables(played), *steps.tables],
+    )
+
+
+def calls_figures(played: Sequence[Load]) -> dict[str, float]:
+    """Of the loads that ended."""
+    good = [one.n_calls for one in played if is_real_time(one)]
+    first = {f"first_sound_{name}_ms": ms for name, ms in played[0].median_split().items()}
+    return {**first, "max_calls": max(good, default=0)}
+
+
+def is_real_time(load: Load) -> bool:
+    """No call stutters, and 95 of 100 first sounds come soon enough."""
+    return load.share_in_time >= MIN_IN_TIME and load.percentile(0.95) < FIRST_SOUND_LIMIT_MS
+
+
+def calls_tables(played: Sequence[Load]) -> list[Table]:
+    """The split of the first sound, and how far each load is real-time."""
+    return [
+        Table(
+            title="From the end of the turn to the first sound (ms)",
+            headings=("calls", *BENCH_PARTS, "measured by the client, median", "p95"),
+            rows=[
+                (
+                    load.n_calls,
+                    *(load.median_split()[part] for part in BENCH_PARTS),
+                    load.percentile(0.5),
+                    load.percentile(0.95),
+                )
+                for load in played
+            ],
+            note="The parts are those of the median turn and add up to its total.",
+        ),
+        Table(
+            title="Simultaneous calls",
+            headings=("calls", "turns", "sound (s)", "chunks in time", "real-time"),
+            rows=[
+                (
+                    load.n_calls,
+                    len(load.first_sound_ms),
+                    load.sound_s,
+                    f"{100 * load.share_in_time:.2f} %",
+                    "yes" if is_real_time(load) else "no",
+                )
+                for load in played
+            ],
+            note="A chunk (an event of 200 ms at most) is in time if it is there before those that"
+            " precede it have played (streaming viability, arXiv 2602.00269). Real-time: at least"
+            f" {100 * MIN_IN_TIME:g} % in time, first sound p95 under {FIRST_SOUND_LIMIT_MS} ms.",
+        ),
+    ]
+
+
+def _machine(device: str, *, one_thread: bool) -> dict[str, str | int]:
+    """What the figures hold for."""
+    facts: dict[str, str | int] = {
+        "cpu": _cpu_name(),
+        "n_cores": os.cpu_count() or 0,
+        "torch": version("torch"),
+        "python": platform.python_version(),
+    }
+    if one_thread:
+        facts["n_threads"] = 1
+    if device != "cpu":
+        from pipelines.glm4voice.measure_device import device_name
+
+        facts["device"] = device_name(device)
+    return facts
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _shown(table: Table) -> ShownTable:
+    shown = ShownTable(title=table.title, caption=table.note or None, title_justify="left")
+    for heading in table.headings:
+        shown.add_column(heading, justify="right")
+    for row in table.rows:
+        shown.add_row(*map(_text, row))
+    return shown
+
+
+def _text(cell: Cell) -> str:
+    if not isinstance(cell, float):
+        return str(cell)
+    return f"{cell:.3f}" if abs(cell) < 1 else f"{cell:.2f}" if abs(cell) < 100 else f"{cell:.0f}"
+
+
+def _keep(folder: Path, name: str, part: str, measured: Measured, facts: Mapping[str, Any]) -> None:
+    """Put a part into the JSON file and write the page anew."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    parts = kept.get("parts", {}) | {part: {**facts, **asdict(measured)}}
+    figures = {key: value for one in parts.values() for key, value in one["figures"].items()}
+    kept = {"benchmark": "chain", "figures": figures, "parts": parts}
+    path.write_text(json.dumps(kept, indent=1) + "\n")
+    path.with_suffix(".md").write_text(_page(kept))
+
+
+def _page(kept: Mapping[str, Any]) -> str:
+    lines = ["# What the chain costs", "", "Random weights: times only, not how it sounds.", ""]
+    lines += ["| figure | value |", "|---|---|"]
+    lines += [f"| {name} | {_text(value)} |" for name, value in kept["figures"].items()]
+    for name, part in kept["parts"].items():
+        machine = ", ".join(f"{key} {value}" for key, value in part["machine"].items())
+        lines += ["", f"## {name.capitalize()}", ""]
+        lines += [
+            f"`{part['command']}`, {part['date']}, sizes {part['sizes']};"
+            f" {machine}; times are {part['clock']}."
+        ]
+        for table in part["tables"]:
+            lines += ["", f"### {table['title']}", ""]
+            lines += [f"| {' | '.join(table['headings'])} |", "|---" * len(table["headings"]) + "|"]
+            lines += [f"| {' | '.join(map(_text, row))} |" for row in table["rows"]]
+            lines += ["", table["note"]] if table["note"] else []
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""The command runs its whole way at small sizes; its figures are not judged here."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bot.bench import main
+from bot.bench_calls import PARTS, Load
+
+
+def kept(folder: Path, name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / f"{name}.json").read_text())
+    return content
+
+
+def test_hearing_and_interrupting_are_kept_beside_each_other(tmp_path: Path) -> None:
+    """Parts measured in two runs share one file; a reply speaks after 23 tokens; nothing stays."""
+    common = ["chain", "--sizes", "small", "--quick", "--out", str(tmp_path)]
+
+    assert main([*common, "--parts", "tokenizer"]) == 0
+    assert main([*common, "--parts", "cancel"]) == 0
+
+    content = kept(tmp_path, "chain-cpu")
+    figures = content["figures"]
+    assert set(content["parts"]) == {"tokenizer", "cancel"}
+    assert {"tokenise_10s_ratio", "tokenise_20s_ratio"} <= figures.keys()
+    assert figures["first_sound_lm_tokens"] == 23
+    assert figures["cancel_bytes_kept"] == 0
+    assert content["parts"]["cancel"]["machine"]["n_threads"] == 1
+    assert "| first_sound_lm_tokens | 23 |" in (tmp_path / "chain-cpu.md").read_text()
+
+
+def test_calls_at_once_run_their_whole_way(tmp_path: Path) -> None:
+    """What a GPU would be asked is done on the CPU; the parts of a first sound add up."""
+    options = ["--calls-at-once", "--calls", "2", "--turns", "1", "--speech-ms", "200"]
+
+    status = main(
+        ["chain", "--sizes", "small", *options, "--reply-tokens", "26", "--out", str(tmp_path)]
+    )
+    assert status == 0
+
+    content = kept(tmp_path, "chain-device")
+    split, load, tokens, blocks = content["parts"]["calls"]["tables"]
+    for _, *times_ms, _, _ in split["rows"]:
+        by_part = dict(zip(PARTS, times_ms, strict=True))
+        assert by_part.pop("total") == pytest.approx(sum(by_part.values()), abs=0.1)
+        assert all(ms > 0 for ms in by_part.values())
+    assert [row[1] for row in load["rows"]] == [2]
+    assert len(tokens["rows"]) == 1
+    assert len(blocks["rows"]) == 2
+
+
+def test_a_late_chunk_counts() -> None:
+    """The share in time is of all chunks; the split shown is the one of the median turn."""
+    load = Load(2, n_chunks=4, n_in_time=3, split_ms=[{"total": float(n)} for n in (9, 1, 5)])
+
+    assert load.share_in_time == 0.75
+    assert load.median_split() == {"total": 5.0}
+
+
+def test_what_cannot_be_measured_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """A part or a load that does not exist ends the command before anything is loaded."""
+    for option in (["--parts", "ears"], ["--calls", "0"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(["chain", *option])
+        assert stopped.value.code == 2
+    assert "no such part: ears" in capsys.readouterr().err
