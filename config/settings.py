@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
@@ -31,12 +31,22 @@ class SettingsError(Exception):
     """What is wrong with the settings: one line per setting, each with an example."""
 
 
+def _check_host(parts: SplitResult) -> None:
+    """Raise ValueError for a host or a port that no address can have."""
+    try:
+        (parts.hostname or "").encode("idna")
+        _ = parts.port
+    except ValueError:
+        raise ValueError("has a host or a port that no address can have") from None
+
+
 def _public_url(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be the address Twilio calls, beginning with https://")
     if parts.path.strip("/") or parts.query or parts.fragment or parts.username:
         raise ValueError("must have no path, query or user")
+    _check_host(parts)
     return url.rstrip("/")
 
 
@@ -44,6 +54,7 @@ def _websocket_url(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("ws", "wss") or not parts.hostname:
         raise ValueError("must be a websocket address, beginning with ws:// or wss://")
+    _check_host(parts)
     return url
 
 
