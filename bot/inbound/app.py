@@ -57,7 +57,12 @@ def build(
         max_calls=settings.max_calls, max_pending_sockets=settings.max_pending_sockets
     )
     tokens: StreamTokens[Announced] = StreamTokens()
-    probe = GpuProbe(settings.gpu_url, on_answer=metrics.gpu_reachable.set)
+    secret = settings.gpu_token
+    probe = GpuProbe(
+        settings.gpu_url,
+        token=secret.get_secret_value() if secret else None,
+        on_answer=metrics.gpu_reachable.set,
+    )
     requests = TwilioRequests(settings.public_url, _secrets(settings), settings.media_signature)
     webhooks = Webhooks(
         requests=requests,

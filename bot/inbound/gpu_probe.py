@@ -1,4 +1,4 @@
-"""Whether the GPU host can be reached: asked every second, so that nobody has to wait to know."""
+"""Whether the GPU host takes calls of ours: asked every second, so that nobody waits to know."""
 
 import asyncio
 from collections.abc import Callable
@@ -24,24 +24,28 @@ def health_url(host_url: str) -> str:
 
 
 class GpuProbe:
-    """Knows whether the host answered last time. False until it has."""
+    """Knows whether the host answered last time, and took our token. False until it has."""
 
     def __init__(
         self,
         host_url: str,
         *,
+        token: str | None = None,
         on_answer: Callable[[bool], None] = lambda _reachable: None,
         interval_ms: int = INTERVAL_MS,
     ) -> None:
         self.is_reachable = False
         self._url = health_url(host_url)
+        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._on_answer = on_answer
         self._interval_s = interval_ms / 1000
         self._http: httpx.AsyncClient | None = None  # while it runs
 
     async def run(self) -> None:
         """Ask until cancelled."""
-        async with httpx.AsyncClient(timeout=None, trust_env=False) as self._http:
+        async with httpx.AsyncClient(
+            headers=self._headers, timeout=None, trust_env=False
+        ) as self._http:
             while True:
                 await self.ask()
                 await asyncio.sleep(self._interval_s)

@@ -148,7 +148,11 @@ class RealtimeServer:
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         path = request.path.partition("?")[0]
         if path == HEALTH_PATH:
-            return self._health()
+            # nobody needs a token to ask, but who shows one wants to know whether it will do
+            shows_token = self._token is not None and "Authorization" in request.headers
+            if not shows_token or self._knows(request.headers):
+                return self._health()
+            return _refusal(HTTPStatus.UNAUTHORIZED, "invalid_api_key", "Wrong token")
         if path != PATH:
             return _refusal(HTTPStatus.NOT_FOUND, "not_found", f"Sessions are at {PATH}")
         if not self._knows(request.headers):

@@ -105,6 +105,16 @@ async def test_health_needs_no_token_and_other_paths_are_not_there() -> None:
     assert not_upgraded.status_code == 426
 
 
+async def test_health_tells_who_shows_a_token_whether_it_will_do() -> None:
+    """A client with the wrong token learns it from /healthz, before any call depends on it."""
+    async with serving(ToneModel()) as server, httpx.AsyncClient() as http:
+        url = f"http://127.0.0.1:{server.port}/healthz"
+        right = await http.get(url, headers=HEADERS)
+        wrong = await http.get(url, headers={"Authorization": "Bearer nobody"})
+
+    assert (right.status_code, wrong.status_code) == (200, 401)
+
+
 async def test_draining_admits_nobody_and_ends_sessions_politely() -> None:
     """New clients are refused; those at work finish, or are told and closed at the limit."""
     model = ToneModel(n_words=3)
