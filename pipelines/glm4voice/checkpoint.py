@@ -143,6 +143,8 @@ def read_torch(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except _TORCH_LOAD_ERRORS as exc:
         reason = str(exc).partition("\n")[0][:200] or type(exc).__name__
+        if isinstance(exc, pickle.UnpicklingError):  # its text advises to run what is in there
+            reason = "it holds something other than tensors, or is damaged"
         raise CheckpointError(f"{path}: not a readable torch file ({reason})") from exc
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected named tensors, found {_kind(content)}")

@@ -116,7 +116,7 @@ def read_config(path: Path) -> GlmConfig:
             "partial_rotary_factor": ROTARY_SHARE,
         },
         tie_word_embeddings=False,
-        pad_token_id=found.get("pad_token_id"),
+        pad_token_id=_one_id(found, "pad_token_id", path),
         eos_token_id=_id_list(found, "eos_token_id", path),
     )
 
@@ -142,6 +142,13 @@ def _head_sizes(found: Mapping[str, Any], path: Path) -> tuple[int, int, int]:
     if head_dim % 4:
         raise CheckpointError(f"{path}: kv_channels {head_dim} is not a multiple of 4")
     return n_heads, n_groups, head_dim
+
+
+def _one_id(found: Mapping[str, Any], name: str, path: Path) -> int | None:
+    value = found.get(name)
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise CheckpointError(f"{path}: key {name!r}: expected an id, found {value!r}")
+    return value
 
 
 def _id_list(found: Mapping[str, Any], name: str, path: Path) -> list[int]:

@@ -142,6 +142,7 @@ def test_both_shapes_of_a_mismatch_are_named(folder: Path) -> None:
         ({"kv_channels": 14}, "kv_channels"),
         ({"rope_ratio": "1"}, "rope_ratio"),
         ({"eos_token_id": "x"}, "eos_token_id"),
+        ({"pad_token_id": "many"}, "pad_token_id"),
     ],
 )
 def test_a_wrong_setting_is_named(folder: Path, values: dict[str, object], named: str) -> None:
