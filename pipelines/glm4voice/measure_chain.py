@@ -217,7 +217,8 @@ def measure_interrupting(
                 rows=list(rows),
                 note="Decoder of the size measured, language model of its width with"
                 f" {sizes.language_model.n_layers} layers; cancelled after the first block of"
-                " sound, between two steps.",
+                " sound, between two steps. The first reply also leaves what the models keep for"
+                " all that follow.",
             )
         ],
     )
@@ -225,6 +226,7 @@ def measure_interrupting(
 
 def _interrupt(chain: GlmChain, n: int, *, clock: Clock) -> tuple[int, int, float, int, int]:
     """A row of the table, of one conversation."""
+    gc.collect()
     n_before = _tensor_bytes()
     session = chain.open_session()
     session.add_text("user", Role.USER, "tell me more about this order please")
@@ -251,8 +253,10 @@ def tokens_before_sound(reply: Reply) -> int:
 
 
 def _tensor_bytes() -> int:
-    """Of all tensors there are, those that share memory counted once."""
-    gc.collect()
+    """Of all tensors there are, those that share memory counted once.
+
+    Nothing is collected before: what only a collection would free is still held.
+    """
     storages = {
         (storage := one.untyped_storage()).data_ptr(): storage.nbytes()
         for one in gc.get_objects()
