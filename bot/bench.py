@@ -27,14 +27,14 @@ from rich.table import Table as ShownTable
 
 from bot.bench_calls import PARTS as BENCH_PARTS
 from bot.bench_calls import Load, Plan, simulate
-from pipelines.glm4voice.measured import Cell, Measured, Table
+from pipelines.glm4voice.measuring.table import Cell, Measured, Table
 
 PARTS: Final = ("decoder", "tokenizer", "cancel")
 DEVICE_PART: Final = "calls"
 OUT: Final = Path("docs/benchmarks")
 
 if TYPE_CHECKING:
-    from pipelines.glm4voice.chain_random import ChainSizes
+    from pipelines.glm4voice.measuring.random_chain import ChainSizes
 
 MIN_IN_TIME: Final = 0.999
 FIRST_SOUND_LIMIT_MS: Final = 500
@@ -121,9 +121,10 @@ def _counts(text: str) -> tuple[int, ...]:
 
 def _measure(part: str, options: argparse.Namespace, report: Report) -> Measured:
     # several seconds of imports: a wrong option is told before them
-    from pipelines.glm4voice import chain_random, measure_chain
+    from pipelines.glm4voice.measuring import chain as measure_chain
+    from pipelines.glm4voice.measuring import random_chain
 
-    sizes = chain_random.RELEASED if options.sizes == "real" else chain_random.SMALL
+    sizes = random_chain.RELEASED if options.sizes == "real" else random_chain.SMALL
     if part == DEVICE_PART:
         return _measure_calls(sizes, options, report)
     measure_chain.use_one_thread()
@@ -131,13 +132,14 @@ def _measure(part: str, options: argparse.Namespace, report: Report) -> Measured
         return measure_chain.measure_speaking(sizes, full=options.full, report=report)
     if part == "tokenizer":
         return measure_chain.measure_listening(sizes, quick=options.quick, report=report)
-    fitting = chain_random.FEW_LAYERS if options.sizes == "real" else sizes
+    fitting = random_chain.FEW_LAYERS if options.sizes == "real" else sizes
     return measure_chain.measure_interrupting(fitting, report=report)
 
 
 def _measure_calls(sizes: "ChainSizes", options: argparse.Namespace, report: Report) -> Measured:
     """Single steps, then calls at once, all with the same models."""
-    from pipelines.glm4voice import measure_chain, measure_device
+    from pipelines.glm4voice.measuring import chain as measure_chain
+    from pipelines.glm4voice.measuring import device as measure_device
 
     if options.device == "cpu":
         measure_chain.use_one_thread()  # small products are not faster by more
@@ -217,7 +219,7 @@ def _machine(device: str, *, one_thread: bool) -> dict[str, str | int]:
     if one_thread:
         facts["n_threads"] = 1
     if device != "cpu":
-        from pipelines.glm4voice.measure_device import device_name
+        from pipelines.glm4voice.measuring.device import device_name
 
         facts["device"] = device_name(device)
     return facts

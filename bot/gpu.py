@@ -18,7 +18,7 @@ from config.logging import configure
 from config.settings import GpuSettings, SettingsError, read_settings
 from pipelines.glm4voice.checkpoint import CheckpointError
 from pipelines.glm4voice.device import NoSuchDevice, check_device
-from pipelines.glm4voice.engine import EngineError
+from pipelines.glm4voice.thinking.engine import EngineError
 from pipelines.realtime.model import SpeechModel
 from pipelines.realtime.server import RealtimeServer
 

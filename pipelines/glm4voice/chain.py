@@ -6,17 +6,17 @@ from pathlib import Path
 import torch
 
 from pipelines.glm4voice.checkpoint import CheckpointError
-from pipelines.glm4voice.decoder import SpeechDecoder
-from pipelines.glm4voice.decoder_stream import StreamingDecoder
-from pipelines.glm4voice.engine import Engine
-from pipelines.glm4voice.engines import DTYPES, end_ids, load_engine
-from pipelines.glm4voice.language_lock import LanguageLocks
+from pipelines.glm4voice.hearing.tokenizer import SpeechTokenizer
 from pipelines.glm4voice.prompt import PromptBuilder
-from pipelines.glm4voice.quantize import NONE
 from pipelines.glm4voice.recital import Sounds, sounds_of
 from pipelines.glm4voice.session import GlmSession, Parts
-from pipelines.glm4voice.speech_tokenizer import SpeechTokenizer
+from pipelines.glm4voice.speaking.decoder import SpeechDecoder
+from pipelines.glm4voice.speaking.stream import StreamingDecoder
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
+from pipelines.glm4voice.thinking.engine import Engine
+from pipelines.glm4voice.thinking.engines import DTYPES, end_ids, load_engine
+from pipelines.glm4voice.thinking.language_lock import LanguageLocks
+from pipelines.glm4voice.thinking.quantize import NONE
 
 MAX_TURN_MS = 60_000
 

@@ -15,16 +15,16 @@ from pathlib import Path
 
 import torch
 
-from pipelines.glm4voice import conformance_decoder, conformance_lm, conformance_tokenizer
 from pipelines.glm4voice.checkpoint import CheckpointError
-from pipelines.glm4voice.conformance_manifest import Manifest, Row
+from pipelines.glm4voice.checks import decoder, language_model, tokenizer
+from pipelines.glm4voice.checks.manifest import Manifest, Row
 
 Check = Callable[[Path, Manifest], Iterable[Row]]
 
 CHECKS: Mapping[str, Check] = {
-    "expected/tokenizer.safetensors": conformance_tokenizer.rows,
-    "expected/lm.safetensors": conformance_lm.rows,
-    "expected/decoder.safetensors": conformance_decoder.rows,
+    "expected/tokenizer.safetensors": tokenizer.rows,
+    "expected/lm.safetensors": language_model.rows,
+    "expected/decoder.safetensors": decoder.rows,
 }
 
 

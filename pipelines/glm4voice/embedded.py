@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from pipelines.glm4voice.chain import GlmChain, load_chain
-from pipelines.glm4voice.decoder_random import write_random_decoder
 from pipelines.glm4voice.embedded_language_model import HEAD_DIM, Walk, write_walking_model
 from pipelines.glm4voice.embedded_vocabulary import (
     SENTENCE_SLOTS,
     Vocabulary,
     embedded_vocabulary,
 )
-from pipelines.glm4voice.speech_tokenizer import SpeechTokenizer
-from pipelines.glm4voice.speech_tokenizer_config import SpeechTokenizerConfig, read_config
-from pipelines.glm4voice.speech_tokenizer_encoder import SpeechEncoder
+from pipelines.glm4voice.hearing.config import SpeechTokenizerConfig, read_config
+from pipelines.glm4voice.hearing.encoder import SpeechEncoder
+from pipelines.glm4voice.hearing.tokenizer import SpeechTokenizer
+from pipelines.glm4voice.speaking.random_decoder import write_random_decoder
 
 TOKENIZER_NAME = "tokenizer"
 LANGUAGE_MODEL_NAME = "lm"

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipelines.glm4voice.embedded_vocabulary import EOS_NAMES, Vocabulary, write_text_tokenizer
-from pipelines.glm4voice.language_model import expected_shapes, read_config
+from pipelines.glm4voice.thinking.language_model import expected_shapes, read_config
 
 N_FREE = 16  # dimensions of the hidden state that carry chance, not classes
 HEAD_DIM = 16

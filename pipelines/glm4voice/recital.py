@@ -8,9 +8,9 @@ speaks freely.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from pipelines.glm4voice.engine import ContextFull, EngineSession, Finish, Generation
 from pipelines.glm4voice.rhythm import AUDIO_RUN, TEXT_RUN
-from pipelines.glm4voice.token_mask import TokenMask
+from pipelines.glm4voice.thinking.engine import ContextFull, EngineSession, Finish, Generation
+from pipelines.glm4voice.thinking.token_mask import TokenMask
 from pipelines.realtime.model import Sampling
 
 # Sound a text token can take, pauses included; a model that does not end by then never would.

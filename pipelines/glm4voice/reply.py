@@ -12,12 +12,12 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from pipelines.glm4voice.decoder_stream import StreamBlock, StreamingDecoder, StreamState
-from pipelines.glm4voice.engine import Finish, Generation
 from pipelines.glm4voice.first_sound import FirstSoundWatch
 from pipelines.glm4voice.rhythm import Rhythm
-from pipelines.glm4voice.sound_schedule import Pace, SoundAhead, block_due
+from pipelines.glm4voice.speaking.schedule import Pace, SoundAhead, block_due
+from pipelines.glm4voice.speaking.stream import StreamBlock, StreamingDecoder, StreamState
 from pipelines.glm4voice.text_tokenizer import TextStream, TextTokenizer
+from pipelines.glm4voice.thinking.engine import Finish, Generation
 from pipelines.realtime.model import NO_SOUND, FirstSoundPart, Step, StopReason, ToolCall
 
 log = structlog.get_logger()

@@ -13,18 +13,18 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from pipelines.glm4voice.decoder_stream import StreamingDecoder
-from pipelines.glm4voice.engine import ContextFull, Engine, EngineSession, Generation
+from pipelines.glm4voice.hearing.stream import UtteranceState
+from pipelines.glm4voice.hearing.tokenizer import SpeechTokenizer
 from pipelines.glm4voice.history import History, Item
-from pipelines.glm4voice.language_lock import LanguageLocks
 from pipelines.glm4voice.prompt import PromptBuilder, system_text
 from pipelines.glm4voice.recital import Recital, Sounds
 from pipelines.glm4voice.reply import GlmReply, ReplyParser
-from pipelines.glm4voice.sampling import check
-from pipelines.glm4voice.speech_tokenizer import SpeechTokenizer
-from pipelines.glm4voice.speech_tokenizer_stream import UtteranceState
+from pipelines.glm4voice.speaking.stream import StreamingDecoder
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
-from pipelines.glm4voice.token_mask import TokenMask
+from pipelines.glm4voice.thinking.engine import ContextFull, Engine, EngineSession, Generation
+from pipelines.glm4voice.thinking.language_lock import LanguageLocks
+from pipelines.glm4voice.thinking.sampling import check
+from pipelines.glm4voice.thinking.token_mask import TokenMask
 from pipelines.realtime.model import Role, Sampling, Tool
 
 log = structlog.get_logger()

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-CONTRACT = "tests/pipelines/glm4voice/test_vllm_engine.py"
+CONTRACT = "tests/pipelines/glm4voice/thinking/test_vllm_engine.py"
 SCENARIO = "prompts/scenarios/question-and-answer.yaml"
 READY_TIMEOUT_S = 300  # on two busy cores; 30 s on idle ones
 HEAD_DIM = "32"  # the smallest that vLLM's attention on a CPU takes

@@ -10,7 +10,7 @@ from pipelines.glm4voice.chain import GlmChain, load_chain
 from pipelines.glm4voice.embedded import N_CODES, write_embedded_checkpoint
 from pipelines.glm4voice.embedded_language_model import Walk, write_walking_model
 from pipelines.glm4voice.embedded_vocabulary import CONTROL_NAMES, build_vocabulary
-from pipelines.glm4voice.speech_tokenizer import SpeechTokenizer
+from pipelines.glm4voice.hearing.tokenizer import SpeechTokenizer
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
 
 GOLDEN = Path(__file__).parents[2] / "golden"

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pipelines.glm4voice.checks.manifest import Kind, Manifest, Row, parse_tolerance
 from pipelines.glm4voice.conformance import check, main
-from pipelines.glm4voice.conformance_manifest import Kind, Manifest, Row, parse_tolerance
 
 TOKENIZER = "expected/tokenizer.safetensors"
 LM = "expected/lm.safetensors"

@@ -1,0 +1,1 @@
+"""What conformance compares, part by part."""

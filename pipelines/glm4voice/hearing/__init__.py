@@ -1,0 +1,1 @@
+"""From the caller's sound to speech tokens."""

@@ -1,0 +1,1 @@
+"""What the chain costs, in numbers, at any size."""

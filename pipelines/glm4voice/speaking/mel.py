@@ -1,0 +1,196 @@
+"""Speech tokens to mel frames as they come, each block at a cost that does not grow.
+
+The flow is run over a window: the last tokens before the block, with the mel they became held
+fixed, and the block itself. Frames are counted from the start of the reply in exact arithmetic, so
+that no rounding adds up, and noise belongs to its frame. The last frames of a window have seen
+nothing of what follows, so they are kept back and faded into the same frames of the next window.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pipelines.glm4voice.speaking.batching import alike
+from pipelines.glm4voice.speaking.config import DecoderConfig
+from pipelines.glm4voice.speaking.flow import FlowDecoder
+from pipelines.glm4voice.speaking.noise import NoiseField
+
+
+@dataclass(slots=True)
+class MelState:
+    """The mel of one reply under way; bounded, and nothing outside refers to it.
+
+    `ids` are the last of the reply's `n_tokens` tokens and `mel` [1, M, G] the last of its
+    `n_frames` final frames; `held` [1, M, H] are the frames after them, still to be faded;
+    `waiting` are tokens too few so far for any final frame.
+    """
+
+    noise: NoiseField
+    mel: Tensor
+    held: Tensor
+    ids: list[int] = field(default_factory=list)
+    waiting: list[int] = field(default_factory=list)
+    n_tokens: int = 0
+    n_frames: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """What one reply has computed: tokens `n_first` to `n_last`, frames `first` to `last`."""
+
+    state: MelState
+    n_heard: int  # the encoder looks back to this token, and the flow to the next one
+    n_first: int
+    n_last: int
+    first: int
+    last: int
+    final: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Tokens and frames: what windows that are computed together have in common."""
+        return self.n_last - self.n_first, self.last - self.first
+
+
+class StreamingMel:
+    """The flow, fed block by block. Holds weights only."""
+
+    def __init__(
+        self,
+        config: DecoderConfig,
+        flow: FlowDecoder,
+        *,
+        n_steps: int,
+        n_history_tokens: int,
+        n_encoder_tokens: int,
+        n_overlap_frames: int,
+    ) -> None:
+        """The flow looks back on `n_history_tokens` before a block at least, its encoder on
+        `n_encoder_tokens`: that costs little, and is all that is exact about a longer history.
+
+        Both begin with a block of the encoder, which so meets the same blocks as in the whole
+        reply. Raises ValueError if the overlap is longer than the flow's history.
+        """
+        self.config = config
+        self.flow = flow
+        self.n_steps = n_steps
+        self.n_history_tokens = n_history_tokens
+        self.n_encoder_tokens = max(n_encoder_tokens, n_history_tokens)
+        self.n_overlap_frames = n_overlap_frames
+        self._grid = config.flow.encoder.block_size
+        self._coarsest = 2 ** (len(config.flow.estimator.channels) - 1)
+        if not 0 <= n_overlap_frames <= config.n_frames(n_history_tokens) - self._coarsest:
+            raise ValueError(
+                f"{n_overlap_frames} frames of overlap do not fit {n_history_tokens} tokens"
+            )
+        places = (torch.arange(n_overlap_frames) + 0.5) / max(1, n_overlap_frames)
+        self._fade_in = torch.sin(places * (torch.pi / 2)).square()
+
+    def start(self, seed: int) -> MelState:
+        """The state of a new reply."""
+        nothing = torch.zeros(1, self.config.flow.output_size, 0, device=self._device)
+        return MelState(noise=NoiseField(seed), mel=nothing, held=nothing)
+
+    def advance(self, blocks: Sequence[tuple[list[int], MelState, bool]]) -> list[Tensor]:
+        """For each reply's next tokens the frames that are then final, [1, M, K].
+
+        With True, the reply's tokens end here and all frames become final, also those held back
+        before. Replies with windows of one size are computed together.
+        """
+        mels, windows, places = [], [], []
+        for place, (ids, state, final) in enumerate(blocks):
+            state.waiting += ids
+            mels.append(state.mel[:, :, :0])
+            n_frames = self.config.n_frames(state.n_tokens + len(state.waiting))
+            if state.waiting and (final or n_frames - state.n_frames > self.n_overlap_frames):
+                windows.append(self._window(state, final))
+                places.append(place)
+            elif final:
+                mels[place], state.held = state.held, state.mel[:, :, :0]
+        for group in alike([window.size for window in windows]):
+            together = [windows[i] for i in group]
+            for i, window, mel in zip(group, together, self._compute(together), strict=True):
+                mels[places[i]] = self._go_on(window, mel)
+        return mels
+
+    @property
+    def _device(self) -> torch.device:
+        return self.flow.input_embedding.weight.device
+
+    def _window(self, state: MelState, final: bool) -> _Window:
+        n_before = state.n_tokens
+        state.ids += state.waiting
+        state.n_tokens += len(state.waiting)
+        state.waiting = []
+        n_heard, n_first = (
+            max(0, n_before - n_back) // self._grid * self._grid
+            for n_back in (self.n_encoder_tokens, self.n_history_tokens)
+        )
+        last = self.config.n_frames(state.n_tokens)
+        first = last - self.config.n_frames(state.n_tokens - n_first)
+        # the estimator's halved resolutions fall on the same frames as in the whole reply
+        first = -(-first // self._coarsest) * self._coarsest
+        return _Window(state, n_heard, n_first, state.n_tokens, first, last, final)
+
+    def _compute(self, windows: list[_Window]) -> Tensor:
+        """The mel of windows of one size, [B, M, T]."""
+        token_of = torch.stack([self._token_of(window) for window in windows]).to(self._device)
+        return self.flow.window(
+            self._hidden(windows),
+            token_of,
+            noise=torch.stack([self._noise(window) for window in windows]),
+            given=torch.cat([self._given(window) for window in windows]),
+            n_steps=self.n_steps,
+        )
+
+    def _hidden(self, windows: list[_Window]) -> Tensor:
+        """The encoder's states of the tokens of windows of one size, [B, N, D]."""
+        hidden = [torch.zeros(0)] * len(windows)
+        n_heard = [window.n_last - window.n_heard for window in windows]
+        for places in alike(n_heard):
+            ids = [windows[i].state.ids[-n_heard[i] :] for i in places]
+            encoded = self.flow.encode(torch.tensor(ids, device=self._device))
+            for i, states in zip(places, encoded, strict=True):
+                hidden[i] = states[-(windows[i].n_last - windows[i].n_first) :]
+        return torch.stack(hidden)
+
+    def _token_of(self, window: _Window) -> Tensor:
+        """[T], counted in the window. A token begins within a frame, which is the token before's:
+        at the start of a window that is missing, and the first token stands in for it."""
+        ratio = self.config.frames_per_token
+        frames = torch.arange(window.first, window.last)
+        token_of = frames * ratio.denominator // ratio.numerator
+        return (token_of - window.n_first).clamp(min=0)
+
+    def _noise(self, window: _Window) -> Tensor:
+        n_mels = self.config.flow.output_size
+        return window.state.noise.flow(n_mels, window.first, window.last - window.first)
+
+    def _given(self, window: _Window) -> Tensor:
+        """The final frames of a window, then zeros: [1, M, T]."""
+        n_given = window.state.n_frames - window.first
+        given = window.state.mel[:, :, window.state.mel.shape[2] - n_given :]
+        return functional.pad(given, (0, window.last - window.first - n_given))
+
+    def _go_on(self, window: _Window, mel: Tensor) -> Tensor:
+        """Fade the window's new frames into the held ones; keep back its end; the rest is final.
+
+        `mel` [M, T] is that of the whole window.
+        """
+        state = window.state
+        new = mel[None, :, state.n_frames - window.first :]
+        n_held = state.held.shape[2]
+        fade_in = self._fade_in[:n_held].to(new)
+        seam = new[:, :, :n_held] * fade_in + state.held * (1 - fade_in)
+        new = torch.cat([seam, new[:, :, n_held:]], dim=2)
+
+        n_final = new.shape[2] - (0 if window.final else self.n_overlap_frames)
+        state.n_frames += n_final
+        state.held = new[:, :, n_final:].clone()
+        n_kept = self.config.n_frames(self.n_history_tokens + self._grid)
+        state.mel = torch.cat([state.mel, new[:, :, :n_final]], dim=2)[:, :, -n_kept:].clone()
+        del state.ids[: -(self.n_encoder_tokens + self._grid)]
+        return new[:, :, :n_final]

@@ -1,0 +1,61 @@
+"""Chooses the engine for a language model's folder: in this process, or a server beside it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from transformers import GlmForCausalLM
+
+from pipelines.glm4voice.checkpoint import CheckpointError
+from pipelines.glm4voice.thinking.engine import Engine
+from pipelines.glm4voice.thinking.key_values import OneByOne
+from pipelines.glm4voice.thinking.language_model import load_language_model, read_config
+from pipelines.glm4voice.thinking.local_engine import LocalEngine
+from pipelines.glm4voice.thinking.quantize import quantized
+from pipelines.glm4voice.thinking.slots import Slots
+from pipelines.glm4voice.thinking.vllm_engine import VllmEngine
+
+DTYPES: Mapping[str, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+def load_engine(
+    folder: Path, *, device: str, dtype: str, quantize: str, max_sessions: int, vllm_url: str | None
+) -> Engine:
+    """The engine of the model in `folder`.
+
+    With `vllm_url` no weights are read here: the folder tells the sizes, and the server must serve
+    the same folder. On CUDA as many conversations as `max_sessions` are computed together.
+
+    Raises CheckpointError, CannotQuantize, and EngineLost if there is no server at the address.
+    """
+    if vllm_url is not None:
+        config = read_config(folder / "config.json")
+        return VllmEngine.connect(
+            vllm_url,
+            vocab_size=config.vocab_size,
+            max_positions=config.max_position_embeddings,
+            sends_seeds=device != "cpu",  # vLLM on a CPU can die of one
+        )
+    model = load_language_model(folder, device=device, dtype=DTYPES[dtype])
+    model = quantized(model, quantize, device=device)
+    return local_engine(model, max_sessions=max_sessions)
+
+
+def local_engine(model: GlmForCausalLM, *, max_sessions: int) -> LocalEngine:
+    """The way of computing that suits the model's device."""
+    if model.device.type == "cpu":
+        return LocalEngine(OneByOne(model))
+    return LocalEngine(Slots(model, n_slots=max_sessions))
+
+
+def end_ids(folder: Path) -> list[int]:
+    """The ids that end a turn by the model's own config. Raises CheckpointError."""
+    path = folder / "config.json"
+    ids = read_config(path).eos_token_id
+    if not isinstance(ids, list):
+        raise CheckpointError(f"{path}: key 'eos_token_id': expected a list of ids, found {ids!r}")
+    return ids

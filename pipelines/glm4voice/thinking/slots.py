@@ -1,0 +1,234 @@
+"""Keys and values in slots of fixed shape, so that a device computes all conversations together.
+
+One big tensor per layer and kind holds a row, the slot, for each conversation. A batch is the rows
+from the first to the last one in use: nothing is gathered, and shapes come from a short list, so
+that on CUDA each is captured once as a graph and replayed with one launch. Rows that do not take
+part compute something nobody reads, at a position kept for that.
+"""
+
+import weakref
+from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GlmForCausalLM
+
+from pipelines.glm4voice.thinking.engine import EngineError
+
+SMALLEST_LENGTH = 512  # positions; lengths double from here to the model's limit
+
+
+class NoSlot(EngineError):
+    """There are more conversations than slots: the host's limit of sessions is wrong."""
+
+
+class SlotKeyValues:
+    """One conversation's slot, taken with its first id and given back when this is dropped."""
+
+    def __init__(self, take: "Callable[[SlotKeyValues], int]") -> None:
+        self._take = take
+        self._slot: int | None = None
+        self.n_tokens = 0
+
+    @property
+    def slot(self) -> int:
+        """Its row. Raises NoSlot."""
+        if self._slot is None:
+            self._slot = self._take(self)
+        return self._slot
+
+    def crop(self, n_kept: int) -> None:
+        """Shorten to at most `n_kept` ids; what lay behind is written over later."""
+        self.n_tokens = min(self.n_tokens, n_kept)
+
+
+class Slots:
+    """A `Compute` for a device that takes many conversations in the time of one."""
+
+    def __init__(self, model: GlmForCausalLM, *, n_slots: int, graphs: bool | None = None) -> None:
+        """`graphs` None means: on CUDA. Graphs are captured here, which takes some seconds."""
+        config = model.config
+        self.model = model
+        self._device, dtype = model.device, model.dtype
+        self.vocab_size: int = config.vocab_size
+        self.max_positions: int = config.max_position_embeddings
+        self.max_batch = n_slots
+        # one position more, for what is written of rows that do not take part
+        n_heads, head_dim = int(config.num_key_value_heads or 0), int(config.head_dim or 0)
+        shape = (n_slots, n_heads, self.max_positions + 1, head_dim)
+        self._layers = [
+            (
+                torch.zeros(shape, device=self._device, dtype=dtype),
+                torch.zeros(shape, device=self._device, dtype=dtype),
+            )
+            for _ in range(config.num_hidden_layers)
+        ]
+        self._free = list(range(n_slots))  # a heap
+        self._graphs: dict[tuple[int, int], _Graph] = {}
+        if self._device.type == "cuda" if graphs is None else graphs:
+            self._capture()
+
+    def new(self) -> SlotKeyValues:
+        """Of a conversation without ids."""
+        return SlotKeyValues(self._take)
+
+    def extend(self, key_values: SlotKeyValues, ids: Sequence[int]) -> Tensor:
+        """See Compute."""
+        slot, start = key_values.slot, key_values.n_tokens
+        end = start + len(ids)
+        view = _OneSlot(self._layers, slot, start, end)
+        positions = torch.arange(start, end, device=self._device)
+        visible = torch.arange(end, device=self._device) <= positions[:, None]
+        logits = self._forward(
+            torch.tensor([list(ids)], device=self._device), positions[None], visible[None], view
+        )
+        key_values.n_tokens = end
+        return logits[0]
+
+    def extend_all(self, key_values: Sequence[SlotKeyValues], tokens: Sequence[int]) -> Tensor:
+        """See Compute."""
+        if not key_values:
+            return torch.empty(0, self.vocab_size, device=self._device)
+        slots = [one.slot for one in key_values]
+        n_rows = _at_least(max(slots) + 1, 1, self.max_batch)
+        length = max(one.n_tokens for one in key_values) + 1
+        length = _at_least(length, SMALLEST_LENGTH, self.max_positions)
+        ids, positions = torch.zeros(n_rows, 1, dtype=torch.long), torch.zeros(n_rows).long()
+        places = torch.full((n_rows,), self.max_positions)
+        for one, slot, token in zip(key_values, slots, tokens, strict=True):
+            ids[slot, 0], positions[slot], places[slot] = token, one.n_tokens, one.n_tokens
+            one.n_tokens += 1
+        graph = self._graphs.get((n_rows, length))
+        run = graph.replay if graph is not None else self._step
+        inputs = (part.to(self._device) for part in (ids, positions, places))
+        logits = run(*inputs, length=length)
+        return logits[torch.tensor(slots, device=self._device)]
+
+    def _step(self, ids: Tensor, positions: Tensor, places: Tensor, *, length: int) -> Tensor:
+        """One id for each of the first rows; all shapes follow from those given and `length`.
+
+        ids [B, 1]; positions [B]: where it stands; places [B]: where it is written. Logits [B, V].
+        """
+        view = _ManySlots(self._layers, places, length)
+        visible = torch.arange(length, device=self._device) <= positions[:, None]
+        return self._forward(ids, positions[:, None], visible[:, None], view)
+
+    def _forward(self, ids: Tensor, positions: Tensor, visible: Tensor, view: Any) -> Tensor:
+        """ids, positions [B, T]; visible [B, T, L]; logits after the last id, [B, V]."""
+        output = self.model(
+            input_ids=ids,
+            position_ids=positions,
+            attention_mask=visible[:, None],
+            past_key_values=view,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return output.logits[:, -1]
+
+    def _take(self, owner: SlotKeyValues) -> int:
+        """The lowest free slot, so that batches have few rows."""
+        if not self._free:
+            raise NoSlot(f"all {self.max_batch} slots are taken")
+        slot = heappop(self._free)
+        weakref.finalize(owner, heappush, self._free, slot)
+        return slot
+
+    @torch.inference_mode()
+    def _capture(self) -> None:
+        """Capture a graph of every shape a batch can have, largest first: they share memory."""
+        pool = None
+        for n_rows in reversed(_doublings(1, self.max_batch)):
+            for length in reversed(_doublings(SMALLEST_LENGTH, self.max_positions)):
+                graph = _Graph(self._step, n_rows, length, self.max_positions, self._device, pool)
+                self._graphs[n_rows, length] = graph
+                pool = graph.pool
+
+
+class _OneSlot:
+    """What the layers see of one slot while several ids are written to it."""
+
+    def __init__(
+        self, layers: Sequence[tuple[Tensor, Tensor]], slot: int, start: int, end: int
+    ) -> None:
+        self._layers, self._slot, self._start, self._end = layers, slot, start, end
+
+    def update(
+        self, keys: Tensor, values: Tensor, layer: int, *_args: Any, **_kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Write keys and values [1, H, T, D]; return all up to there, [1, H, L, D]."""
+        row, span = slice(self._slot, self._slot + 1), slice(self._start, self._end)
+        for stored, new in zip(self._layers[layer], (keys, values), strict=True):
+            stored[row, :, span] = new
+        all_keys, all_values = self._layers[layer]
+        return all_keys[row, :, : self._end], all_values[row, :, : self._end]
+
+
+class _ManySlots:
+    """What the layers see of the first slots while one id is written to each."""
+
+    def __init__(
+        self, layers: Sequence[tuple[Tensor, Tensor]], places: Tensor, length: int
+    ) -> None:
+        self._layers, self._places, self._length = layers, places, length
+        self._rows = torch.arange(len(places), device=places.device)
+
+    def update(
+        self, keys: Tensor, values: Tensor, layer: int, *_args: Any, **_kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Write keys and values [B, H, 1, D]; return as many as can matter, [B, H, L, D]."""
+        for stored, new in zip(self._layers[layer], (keys, values), strict=True):
+            stored[self._rows, :, self._places] = new[:, :, 0]
+        all_keys, all_values = self._layers[layer]
+        n_rows = len(self._rows)
+        return all_keys[:n_rows, :, : self._length], all_values[:n_rows, :, : self._length]
+
+
+class _Graph:
+    """One captured step. Its inputs and logits lie where they were captured."""
+
+    def __init__(
+        self,
+        step: Callable[..., Tensor],
+        n_rows: int,
+        length: int,
+        nowhere: int,
+        device: torch.device,
+        pool: Any,
+    ) -> None:
+        self._ids = torch.zeros(n_rows, 1, dtype=torch.long, device=device)
+        self._positions = torch.zeros(n_rows, dtype=torch.long, device=device)
+        self._places = torch.full((n_rows,), nowhere, device=device)
+        inputs = (self._ids, self._positions, self._places)
+        side = torch.cuda.Stream(device)
+        side.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(side):  # libraries set themselves up in the first run
+            step(*inputs, length=length)
+        torch.cuda.current_stream(device).wait_stream(side)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, pool=pool):
+            self._logits = step(*inputs, length=length)
+        self.pool = self._graph.pool()
+
+    def replay(self, ids: Tensor, positions: Tensor, places: Tensor, *, length: int) -> Tensor:
+        """`Slots._step`, of the shapes captured; the logits hold until the next replay."""
+        self._ids.copy_(ids)
+        self._positions.copy_(positions)
+        self._places.copy_(places)
+        self._graph.replay()
+        return self._logits
+
+
+def _doublings(first: int, last: int) -> list[int]:
+    """first, twice that and so on, and `last` in any case."""
+    sizes = []
+    while first < last:
+        sizes.append(first)
+        first *= 2
+    return [*sizes, last]
+
+
+def _at_least(size: int, first: int, last: int) -> int:
+    """The smallest of `_doublings` that is not below `size`."""
+    return next(one for one in _doublings(first, last) if one >= size)

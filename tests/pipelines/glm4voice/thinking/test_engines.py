@@ -1,0 +1,98 @@
+"""Which engine serves a folder, and smaller weights."""
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipelines.glm4voice.thinking.engine import CannotQuantize, Engine, EngineLost
+from pipelines.glm4voice.thinking.engines import load_engine, local_engine
+from pipelines.glm4voice.thinking.key_values import OneByOne
+from pipelines.glm4voice.thinking.language_model import load_language_model
+from pipelines.glm4voice.thinking.local_engine import LocalEngine
+from pipelines.glm4voice.thinking.quantize import quantized
+from pipelines.glm4voice.thinking.vllm_engine import VllmEngine
+from tests.pipelines.glm4voice.thinking.engine_contract import PROMPT, Driver, greedy
+from tests.pipelines.glm4voice.thinking.token_server import TokenServer
+
+HAS_LIBRARY = importlib.util.find_spec("bitsandbytes") is not None
+
+
+def load(folder: Path, **options: str | None) -> Engine:
+    chosen = {"device": "cpu", "dtype": "float32", "quantize": "none", "vllm_url": None, **options}
+    return load_engine(folder, max_sessions=4, **chosen)  # type: ignore[arg-type]
+
+
+def say(engine: Engine, prompt: Sequence[int]) -> list[int]:
+    driver = Driver(engine)
+    return driver.say(driver.opened(prompt), greedy(6))
+
+
+def test_a_server_says_what_this_process_would(golden: Path) -> None:
+    """With an address the server is asked; its conversations are as long as both sides allow."""
+    here = load(golden / "lm")
+    with TokenServer(here) as server:
+        there = load(golden / "lm", vllm_url=server.url)
+
+        assert isinstance(there, VllmEngine)
+        assert (there.vocab_size, there.max_positions) == (here.vocab_size, here.max_positions)
+        assert say(there, PROMPT) == say(here, PROMPT)
+
+    with pytest.raises(EngineLost):
+        load(golden / "lm", vllm_url=server.url)
+
+
+@pytest.mark.skipif(HAS_LIBRARY, reason="bitsandbytes is installed")
+@pytest.mark.parametrize("kind", ["8bit", "4bit"])
+def test_a_missing_library_is_named(golden: Path, kind: str) -> None:
+    """Smaller weights without the library end with a sentence that says what to do."""
+    with pytest.raises(CannotQuantize, match="pip install bitsandbytes"):
+        load(golden / "lm", quantize=kind)
+
+
+def test_an_unknown_kind_is_refused(golden: Path) -> None:
+    """There are three kinds, no more."""
+    with pytest.raises(ValueError, match="none, 8bit, 4bit"):
+        load(golden / "lm", quantize="2bit")
+
+
+@pytest.mark.skipif(not HAS_LIBRARY, reason="bitsandbytes is not installed")
+@pytest.mark.parametrize(("kind", "tolerance"), [("8bit", 0.1), ("4bit", 0.8)])
+def test_smaller_weights_think_nearly_the_same(golden: Path, kind: str, tolerance: float) -> None:
+    """Logits of smaller weights stay near those of the file, and the matrices are smaller."""
+    logits, sizes = [], []
+    for one in ("none", kind):
+        model = quantized(
+            load_language_model(golden / "lm", device="cpu", dtype=torch.float32), one, device="cpu"
+        )
+        compute = OneByOne(model)
+        with torch.inference_mode():
+            logits.append(compute.extend(compute.new(), PROMPT))
+        weight = model.model.layers[0].mlp.down_proj.weight
+        sizes.append(weight.numel() * weight.element_size())
+
+    spread = float(logits[0].std())
+    assert float((logits[0] - logits[1]).abs().mean()) < tolerance * spread
+    assert sizes[1] * 4 <= sizes[0]
+
+
+@pytest.mark.requires_cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_graphs_say_what_steps_say(golden: Path, dtype: torch.dtype) -> None:
+    """On CUDA, calls replayed as graphs in batches say what each says when computed alone."""
+    model = load_language_model(golden / "lm", device="cuda", dtype=dtype)
+    graphs, plain = local_engine(model, max_sessions=4), LocalEngine(OneByOne(model))
+    prompts = [PROMPT, PROMPT[:20], PROMPT[:45]]
+    driver = Driver(graphs)
+
+    together = driver.run(
+        *(driver.opened(prompt).generate(greedy(6), stop_ids=()) for prompt in prompts)
+    )
+
+    alone = [say(plain, prompt) for prompt in prompts]
+    if dtype is torch.float32:  # in half precision another order of sums can turn a near tie
+        assert together == alone
+    assert [len(one) for one in together] == [6, 6, 6]

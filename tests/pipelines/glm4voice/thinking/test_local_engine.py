@@ -1,0 +1,174 @@
+"""The engine in this process keeps the contract, one by one and in batches."""
+
+import gc
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pipelines.glm4voice.thinking.key_values import OneByOne
+from pipelines.glm4voice.thinking.language_model import load_language_model
+from pipelines.glm4voice.thinking.local_engine import LocalEngine
+from pipelines.glm4voice.thinking.slots import NoSlot, Slots
+from tests.pipelines.glm4voice.thinking.engine_contract import (
+    PROMPT,
+    Driver,
+    EngineContract,
+    GreedyAfter,
+    greedy,
+    sampled,
+)
+
+GOLDEN = Path(__file__).parents[3] / "golden"
+EXPECTED = load_file(GOLDEN / "expected" / "lm.safetensors")
+OFFICIAL_PROMPT: list[int] = EXPECTED["tok.audio_turn1.ids"].tolist()
+OFFICIAL: list[int] = EXPECTED["lm.audio_turn1.greedy40"].tolist()
+MODEL = load_language_model(GOLDEN / "lm", device="cpu", dtype=torch.float32)
+N_SLOTS = 5
+
+
+@pytest.fixture(scope="module")
+def greedy_after() -> GreedyAfter:
+    known: dict[tuple[int, ...], list[int]] = {}
+
+    @torch.inference_mode()
+    def compute(prompt: Sequence[int], n: int) -> list[int]:
+        said = known.setdefault(tuple(prompt), [])
+        while len(said) < n:
+            ids = torch.tensor([[*prompt, *said]])
+            said.append(int(MODEL(ids, use_cache=False, logits_to_keep=1).logits[0, -1].argmax()))
+        return said[:n]
+
+    return compute
+
+
+class TestOneByOne(EngineContract):
+    """As a CPU runs it."""
+
+    @pytest.fixture
+    def engine(self) -> LocalEngine:
+        return LocalEngine(OneByOne(MODEL))
+
+
+@pytest.fixture(scope="module")
+def slots() -> Slots:
+    return Slots(MODEL, n_slots=N_SLOTS)
+
+
+class TestSlots(EngineContract):
+    """As an accelerator runs it, short of what graphs do."""
+
+    @pytest.fixture
+    def engine(self, slots: Slots) -> LocalEngine:
+        return LocalEngine(slots)
+
+    def test_calls_are_computed_together(self) -> None:
+        """Three calls of nine tokens each take nine or ten forward passes, not 27."""
+        sizes = []
+
+        class Counting(Slots):
+            def extend_all(self, key_values: Sequence[Any], tokens: Sequence[int]) -> Tensor:
+                sizes.append(len(tokens))
+                return super().extend_all(key_values, tokens)
+
+        driver = Driver(LocalEngine(Counting(MODEL, n_slots=3)))
+        sessions = [driver.opened(PROMPT[:n]) for n in (69, 11, 30)]
+
+        driver.run(*(one.generate(greedy(9), stop_ids=()) for one in sessions))
+
+        assert sum(sizes) == 3 * 8  # the first token of each comes of its prompt
+        assert len([size for size in sizes if size]) <= 10
+
+    def test_dropped_conversations_free_their_slots(self, slots: Slots) -> None:
+        """As many conversations as slots can be held; dropping or closing one makes room."""
+        gc.collect()
+        driver = Driver(LocalEngine(slots))
+        sessions = [driver.opened(PROMPT) for _ in range(N_SLOTS + 1)]
+        for session in sessions[:-1]:
+            driver.prefill(session)
+        with pytest.raises(NoSlot):
+            sessions[-1].prefill()
+
+        sessions[2].close()
+
+        assert sessions[-1].prefill()
+        del sessions[0]
+        extra = driver.opened(PROMPT)
+        assert extra.prefill()
+
+
+@pytest.mark.parametrize("how", ["cancel", "close", "drop", "drop unfinished"])
+def test_nothing_is_left_behind(how: str) -> None:
+    """What a call held is freed when it is closed or dropped, a generation under way or not."""
+    engine = LocalEngine(OneByOne(MODEL))
+    driver = Driver(engine)
+    session = driver.opened(PROMPT)
+    generation = session.generate(greedy(30), stop_ids=())
+    driver.run(generation, n_tokens=3)
+    held = weakref.ref(session.key_values)
+    if how == "close":
+        session.close()
+    elif how != "drop unfinished":
+        generation.cancel()
+    if "drop" in how:
+        del session, generation
+
+    gc.collect()
+
+    assert (held() is None) == (how != "cancel")
+    assert len(engine._generations) == 0
+
+
+def test_greedy_ids_are_the_official_ones() -> None:
+    """Forty greedy steps after the reference prompt give the reference ids."""
+    driver = Driver(LocalEngine(OneByOne(MODEL)))
+
+    assert driver.say(driver.opened(OFFICIAL_PROMPT), greedy(40)) == OFFICIAL
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=12))
+def test_prefill_in_parts_changes_nothing(sizes: list[int]) -> None:
+    """A prompt appended and computed in pieces of any size continues as if given at once."""
+    driver = Driver(LocalEngine(OneByOne(MODEL)))
+    session = driver.engine.open()
+    start = 0
+    for size in sizes:
+        session.append(OFFICIAL_PROMPT[start : start + size])
+        session.prefill(max(1, size // 2))
+        start += size
+    session.append(OFFICIAL_PROMPT[start:])
+
+    assert driver.say(session, greedy(8)) == OFFICIAL[:8]
+
+
+def test_a_long_prompt_is_computed_in_bounded_steps() -> None:
+    """A generation takes one step for each part of a long prompt before its first token."""
+    driver = Driver(LocalEngine(OneByOne(MODEL)))
+    generation = driver.opened((PROMPT * 9)[:600]).generate(greedy(2), stop_ids=())
+
+    first, second = generation.step(), generation.step()
+
+    assert first is None
+    assert second is not None
+
+
+def test_batches_draw_what_single_steps_draw() -> None:
+    """The same seeds draw the same tokens one by one and in batches, in float32."""
+    said = []
+    for engine in (LocalEngine(OneByOne(MODEL)), LocalEngine(Slots(MODEL, n_slots=3))):
+        driver = Driver(engine)
+        generations = [
+            driver.opened(PROMPT[: 20 * seed]).generate(sampled(seed, 30), stop_ids=())
+            for seed in (1, 2, 3)
+        ]
+        said.append(driver.run(*generations))
+
+    assert said[0] == said[1]

@@ -1,0 +1,181 @@
+"""The vLLM engine: keeps the contract over HTTP, waits for nobody, and knows when all is lost.
+
+With VLLM_TEST_URL and VLLM_TEST_CHECKPOINT the contract is kept with a real vLLM server; `make
+test-vllm` sets them. Otherwise a small server speaks vLLM's token API on a real socket.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipelines.glm4voice.thinking.engine import EngineError, EngineLost
+from pipelines.glm4voice.thinking.key_values import OneByOne
+from pipelines.glm4voice.thinking.language_model import load_language_model
+from pipelines.glm4voice.thinking.local_engine import LocalEngine
+from pipelines.glm4voice.thinking.vllm_client import VllmClient
+from pipelines.glm4voice.thinking.vllm_engine import VllmEngine
+from pipelines.realtime.model import Sampling
+from tests.conftest import MS
+from tests.pipelines.glm4voice.thinking.engine_contract import (
+    PROMPT,
+    Driver,
+    EngineContract,
+    GreedyAfter,
+    greedy,
+)
+from tests.pipelines.glm4voice.thinking.token_server import TokenServer
+
+REAL_URL = os.environ.get("VLLM_TEST_URL")
+CHECKPOINT = Path(
+    os.environ.get("VLLM_TEST_CHECKPOINT", Path(__file__).parents[3] / "golden" / "lm")
+)
+MODEL = load_language_model(CHECKPOINT, device="cpu", dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[TokenServer]:
+    with TokenServer(LocalEngine(OneByOne(MODEL))) as server:
+        yield server
+
+
+def connect(url: str, **options: bool) -> VllmEngine:
+    return VllmEngine.connect(
+        url,
+        vocab_size=MODEL.config.vocab_size,
+        max_positions=MODEL.config.max_position_embeddings,
+        **options,
+    )
+
+
+def until(what: str, holds: object) -> None:
+    deadline = time.monotonic() + 5000 * MS
+    while not holds():  # type: ignore[operator]
+        assert time.monotonic() < deadline, what
+        time.sleep(0.001)
+
+
+@pytest.fixture(scope="module")
+def greedy_after() -> GreedyAfter:
+    driver = Driver(LocalEngine(OneByOne(MODEL)))
+
+    def compute(prompt: Sequence[int], n: int) -> list[int]:
+        return driver.say(driver.opened(prompt), greedy(n))
+
+    return compute
+
+
+class TestContract(EngineContract):
+    """Real vLLM on a CPU must not be sent seeds; where seeds are sent, they reproduce."""
+
+    keeps_seeds = REAL_URL is None
+
+    @pytest.fixture
+    def engine(self, server: TokenServer) -> VllmEngine:
+        return connect(REAL_URL or server.url, sends_seeds=REAL_URL is None)
+
+
+def test_nothing_waits_for_the_network(server: TokenServer) -> None:
+    """While the server is silent a generation waits, and a step returns at once with nothing."""
+    driver = Driver(connect(server.url))
+    server.gate.clear()
+    generation = driver.opened(PROMPT).generate(greedy(3), stop_ids=())
+
+    is_waiting, token = generation.is_waiting, generation.step()
+    server.gate.set()
+
+    assert (is_waiting, token) == (True, None)
+    assert len(driver.run(generation)[0]) == 3
+
+
+def test_cancel_frees_the_server(server: TokenServer) -> None:
+    """A cancelled generation, a closed session, an abandoned prefill: no request is left."""
+    driver = Driver(connect(server.url))
+    under_way, closed, ahead = (driver.opened(PROMPT) for _ in range(3))
+    generation = under_way.generate(greedy(900), stop_ids=())
+    driver.run(generation, n_tokens=2)
+    driver.run(closed.generate(greedy(900), stop_ids=()), n_tokens=2)
+    ahead.prefill()
+
+    generation.cancel()
+    closed.close()
+    ahead.close()
+
+    until("the server still computes", lambda: server.n_running == 0)
+
+
+def test_whole_blocks_are_sent_ahead_once(server: TokenServer) -> None:
+    """What is appended is sent ahead in whole blocks, one request at a time, nothing twice."""
+    driver = Driver(connect(server.url))
+    session = driver.opened(PROMPT[:40])
+    server.requests.clear()
+
+    first, again = session.prefill(), session.prefill()
+    until("it is computed", lambda: server.n_running == 0 and not session.prefill())
+    session.append(PROMPT[40:47])
+    too_little = session.prefill()
+    session.append(PROMPT[47:50])
+    driver.prefill(session)
+    until("it is computed", lambda: not session.prefill() and session.n_cached == 48)
+
+    assert (first, again, too_little) == (True, False, False)
+    assert [len(request["token_ids"]) for request in server.requests] == [32, 48]
+    assert all(request["sampling_params"]["max_tokens"] == 1 for request in server.requests)
+
+
+def test_seeds_stay_here_unless_wanted(server: TokenServer) -> None:
+    """A seed is not sent to a server that could die of it."""
+    driver = Driver(connect(server.url))
+    server.requests.clear()
+
+    driver.say(driver.opened(PROMPT), Sampling(seed=5, max_tokens=2))
+
+    assert "seed" not in server.requests[0]["sampling_params"]
+
+
+def test_a_server_that_breaks_off_is_lost_and_found() -> None:
+    """A cut stream ends its session's reply; the engine is dead until the server answers again."""
+    with TokenServer(LocalEngine(OneByOne(MODEL))) as server:
+        engine = connect(server.url)
+        driver = Driver(engine)
+        session = driver.opened(PROMPT)
+        server.break_after = 2
+        generation = session.generate(greedy(20), stop_ids=())
+
+        with pytest.raises(EngineLost):
+            driver.run(generation)
+        server.status = 503
+        assert not engine.is_alive
+        server.status, server.break_after = 200, None
+
+        until("the engine is found again", lambda: engine.is_alive)
+        assert len(session.ids) == len(PROMPT) + 2
+        assert len(driver.say(session, greedy(3))) == 3
+
+
+def test_a_refusal_is_not_a_loss() -> None:
+    """A request the server refuses fails alone."""
+    with TokenServer(LocalEngine(OneByOne(MODEL))) as server:
+        engine = connect(server.url)
+        driver = Driver(engine)
+        server.status = 400
+
+        with pytest.raises(EngineError) as caught:
+            driver.say(driver.opened(PROMPT), greedy(2))
+
+    assert not isinstance(caught.value, EngineLost)
+    assert engine.is_alive
+
+
+def test_a_server_that_is_not_there_is_told() -> None:
+    """Without a server there is no engine; an address that is none is refused as such."""
+    with TokenServer(LocalEngine(OneByOne(MODEL))) as server:
+        url = server.url
+
+    with pytest.raises(EngineLost, match="no vLLM server at"):
+        connect(url)
+    with pytest.raises(ValueError, match="http://"):
+        VllmClient("ws://somewhere")
