@@ -8,11 +8,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from pipelines.glm4voice.checkpoint import CheckpointError, config_value, read_json
 from pipelines.glm4voice.checks.manifest import Manifest, Row, row_or_failure
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
-from pipelines.glm4voice.thinking.language_model import load_language_model
+from pipelines.glm4voice.thinking.language_model import last_logits, load_language_model
 from pipelines.glm4voice.thinking.sampling import sample_probabilities
 
 EXPECTED = "expected/lm.safetensors"
@@ -131,12 +132,12 @@ class _LanguageModelCheck:
         return known[:n_steps]
 
     def _generate(self, prompt: list[int], n_steps: int) -> Tensor:
-        ids, cache, chosen = torch.tensor([prompt]), None, []
+        cache = DynamicCache(config=self._model.config)
+        ids, chosen = torch.tensor([prompt]), []
         for _ in range(n_steps):
-            out = self._model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            cache = out.past_key_values
-            chosen.append(out.logits[0, -1])
-            ids = out.logits[:, -1].argmax(dim=-1, keepdim=True)
+            logits = last_logits(self._model, ids, cache)
+            chosen.append(logits[0])
+            ids = logits.argmax(dim=-1, keepdim=True)
         return torch.stack(chosen)
 
     def _bf16_logits(self, text: str) -> Tensor:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, GlmForCausalLM
 
+from pipelines.glm4voice.thinking.language_model import last_logits
+
 
 class KeyValues(Protocol):
     """What is computed of one conversation. Dropping it frees it."""
@@ -93,11 +95,9 @@ class OneByOne:
     def extend(self, key_values: GrowingKeyValues, ids: Sequence[int]) -> Tensor:
         """See Compute."""
         batch = torch.tensor([list(ids)], device=self.model.device)
-        output = self.model(
-            input_ids=batch, past_key_values=key_values.cache, use_cache=True, logits_to_keep=1
-        )
+        logits = last_logits(self.model, batch, key_values.cache)
         key_values.n_tokens += len(ids)
-        return output.logits[0, -1]
+        return logits[0]
 
     def extend_all(self, key_values: Sequence[GrowingKeyValues], tokens: Sequence[int]) -> Tensor:
         """See Compute."""

@@ -68,6 +68,25 @@ def ready(model: GlmForCausalLM, device: str) -> GlmForCausalLM:
     return model.eval().requires_grad_(False)
 
 
+def last_logits(
+    model: GlmForCausalLM,
+    ids: Tensor,
+    cache: Any,
+    *,
+    positions: Tensor | None = None,
+    visible: Tensor | None = None,
+) -> Tensor:
+    """Read `ids` [B, T] after what `cache` holds, and add them to it; logits after the last [B, V].
+
+    `positions` [B, T] and `visible` [B, 1, T, L], which of all L ids each one sees, follow from the
+    cache where it is one of transformers' own. The cache is handed over by its place: transformers
+    calls it `past_key_values` up to 5.16 and `cache` later.
+    """
+    output = model(ids, visible, positions, cache, use_cache=True, logits_to_keep=1)
+    logits: Tensor = output.logits[:, -1]
+    return logits
+
+
 class RmsNorm(GlmRMSNorm):
     """A norm that rounds to half precision once, after its weight, as the original does.
 

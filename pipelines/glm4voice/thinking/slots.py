@@ -6,6 +6,7 @@ that on CUDA each is captured once as a graph and replayed with one launch. Rows
 part compute something nobody reads, at a position kept for that.
 """
 
+import math
 import weakref
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
@@ -16,6 +17,7 @@ from torch import Tensor
 from transformers import GlmForCausalLM
 
 from pipelines.glm4voice.thinking.engine import EngineError
+from pipelines.glm4voice.thinking.language_model import last_logits
 
 SMALLEST_LENGTH = 512  # positions; lengths double from here to the model's limit
 
@@ -55,10 +57,8 @@ class Slots:
         self.vocab_size: int = config.vocab_size
         self.max_positions: int = config.max_position_embeddings
         self.max_batch = n_slots
-        # one position more, for what is written of rows that do not take part
-        n_heads, head_dim = int(config.num_key_value_heads or 0), int(config.head_dim or 0)
-        shape = (n_slots, n_heads, self.max_positions + 1, head_dim)
-        self._layers = [
+        shape = _shape(model, n_slots)
+        self.layers = [
             (
                 torch.zeros(shape, device=self._device, dtype=dtype),
                 torch.zeros(shape, device=self._device, dtype=dtype),
@@ -78,7 +78,7 @@ class Slots:
         """See Compute."""
         slot, start = key_values.slot, key_values.n_tokens
         end = start + len(ids)
-        view = _OneSlot(self._layers, slot, start, end)
+        view = _OneSlot(self.layers, slot, start, end)
         positions = torch.arange(start, end, device=self._device)
         visible = torch.arange(end, device=self._device) <= positions[:, None]
         logits = self._forward(
@@ -111,21 +111,13 @@ class Slots:
 
         ids [B, 1]; positions [B]: where it stands; places [B]: where it is written. Logits [B, V].
         """
-        view = _ManySlots(self._layers, places, length)
+        view = _ManySlots(self.layers, places, length)
         visible = torch.arange(length, device=self._device) <= positions[:, None]
         return self._forward(ids, positions[:, None], visible[:, None], view)
 
     def _forward(self, ids: Tensor, positions: Tensor, visible: Tensor, view: Any) -> Tensor:
         """ids, positions [B, T]; visible [B, T, L]; logits after the last id, [B, V]."""
-        output = self.model(
-            input_ids=ids,
-            position_ids=positions,
-            attention_mask=visible[:, None],
-            past_key_values=view,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return output.logits[:, -1]
+        return last_logits(self.model, ids, view, positions=positions, visible=visible[:, None])
 
     def _take(self, owner: SlotKeyValues) -> int:
         """The lowest free slot, so that batches have few rows."""
@@ -144,6 +136,20 @@ class Slots:
                 graph = _Graph(self._step, n_rows, length, self.max_positions, self._device, pool)
                 self._graphs[n_rows, length] = graph
                 pool = graph.pool
+
+
+def slots_bytes(model: GlmForCausalLM, *, n_slots: int) -> int:
+    """The memory that the slots of a model take."""
+    n_layers: int = model.config.num_hidden_layers
+    return 2 * n_layers * math.prod(_shape(model, n_slots)) * model.dtype.itemsize
+
+
+def _shape(model: GlmForCausalLM, n_slots: int) -> tuple[int, int, int, int]:
+    """Of one layer's keys or values: [S, H, P + 1, D]."""
+    config = model.config
+    n_heads, head_dim = int(config.num_key_value_heads or 0), int(config.head_dim or 0)
+    # one position more, for what is written of rows that do not take part
+    return n_slots, n_heads, config.max_position_embeddings + 1, head_dim
 
 
 class _OneSlot:
