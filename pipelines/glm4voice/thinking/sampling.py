@@ -5,6 +5,7 @@ a CPU, so the nucleus is looked for among the most likely tokens first, their pr
 exact because the normaliser is summed over all.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -94,39 +95,57 @@ class Sampler:
         """Draw one token id from logits [V]."""
         if self.is_greedy:
             return int(logits.argmax())
-        return self.draw_of(nucleus(logits, temperature=self.temperature, top_p=self.top_p))
+        return draw_all([self], logits[None])[0]
 
-    def draw_of(self, kept: Nucleus) -> int:
-        """Draw one token id of a nucleus."""
+    def place_in(self, probabilities: Sequence[float]) -> int | None:
+        """Draw a place among the most likely tokens, given in falling order.
+
+        None, and nothing is drawn, if they do not hold the nucleus.
+        """
+        cumulative, n_kept = _nucleus_of(probabilities, self.top_p)
+        if not n_kept:
+            return None
+        return min(bisect_right(cumulative, self._share() * cumulative[-1]), n_kept - 1)
+
+    def draw_of_all(self, logits: Tensor) -> int:
+        """Draw one token id from logits [V] whose nucleus may be any size."""
+        kept = nucleus(logits, temperature=self.temperature, top_p=self.top_p)
         cumulative = kept.probabilities.double().cumsum(dim=-1)
-        share = torch.rand((), generator=self._generator, dtype=torch.float64).item()
-        place = int((cumulative <= share * float(cumulative[-1])).sum())
+        place = int((cumulative <= self._share() * float(cumulative[-1])).sum())
         return int(kept.ids[min(place, kept.ids.numel() - 1)])
+
+    def _share(self) -> float:
+        return torch.rand((), generator=self._generator, dtype=torch.float64).item()
+
+
+def _nucleus_of(probabilities: Sequence[float], top_p: float) -> tuple[list[float], int]:
+    """The cumulative mass of the tokens top-p keeps, and their number; 0 if more are needed."""
+    cumulative: list[float] = []
+    mass = 0.0
+    for probability in probabilities:
+        mass += probability
+        cumulative.append(mass)
+        if mass >= top_p:
+            return cumulative, len(cumulative)
+    return cumulative, 0
 
 
 def draw_all(samplers: Sequence[Sampler], logits: Tensor) -> list[int]:
-    """Draw one token for each sampler from its row of logits [B, V]."""
-    if logits.device.type == "cpu":
-        return [sampler.draw(row) for sampler, row in zip(samplers, logits, strict=True)]
-    return draw_together(samplers, logits)
+    """Draw one token for each sampler from its row of logits [B, V].
 
-
-def draw_together(samplers: Sequence[Sampler], logits: Tensor) -> list[int]:
-    """`draw_all` with one transfer from the device for all rows that have a small nucleus."""
+    One look at the device for all rows; only a row with a large nucleus needs a second one.
+    """
     heat = torch.tensor([1.0 if one.is_greedy else one.temperature for one in samplers])
     scaled = logits.float() / heat.to(logits.device)[:, None]
     values, ids = scaled.topk(min(CANDIDATES[0], scaled.shape[-1]))
     probabilities = (values - scaled.logsumexp(dim=-1, keepdim=True)).exp()
-    both = torch.stack([ids.double(), probabilities.double()]).cpu()  # ids are exact in float64
+    both = torch.stack([ids.double(), probabilities.double()]).tolist()  # ids are exact in float64
     tokens = []
-    for place, sampler in enumerate(samplers):
-        row_ids, row_probabilities = both[0, place].long(), both[1, place].float()
-        if sampler.is_greedy:
-            tokens.append(int(row_ids[0]))
-        elif float(row_probabilities.sum()) >= sampler.top_p:
-            tokens.append(sampler.draw_of(_cut(row_ids, row_probabilities, sampler.top_p)))
-        else:
-            tokens.append(sampler.draw(logits[place]))
+    for row, sampler in enumerate(samplers):
+        place = 0 if sampler.is_greedy else sampler.place_in(both[1][row])
+        tokens.append(
+            sampler.draw_of_all(logits[row]) if place is None else int(both[0][row][place])
+        )
     return tokens
 
 

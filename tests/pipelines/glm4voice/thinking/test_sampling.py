@@ -15,7 +15,7 @@ from transformers import (
 from pipelines.glm4voice.thinking.sampling import (
     CANDIDATES,
     Sampler,
-    draw_together,
+    draw_all,
     nucleus,
     sample_probabilities,
 )
@@ -128,4 +128,4 @@ def test_rows_drawn_together_are_those_drawn_alone(seed: int, n: int, spread: fl
 
     alone = [sampler.draw(row) for sampler, row in zip(samplers(), logits, strict=True)]
 
-    assert draw_together(samplers(), logits) == alone
+    assert draw_all(samplers(), logits) == alone
