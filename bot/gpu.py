@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
+import uvloop
 
 from config.logging import configure
 from config.settings import GpuSettings, SettingsError, read_settings
@@ -42,7 +43,7 @@ def load(settings: GpuSettings) -> SpeechModel:
     tokenizer_dir, language_model_dir, decoder_dir = folders
     if tokenizer_dir is None or language_model_dir is None or decoder_dir is None:
         log.warning("embedded_checkpoint", note="replies are noise; set the model folders")
-        return load_embedded_chain(n_threads=settings.threads)
+        return load_embedded_chain(n_threads=settings.threads, max_sessions=settings.max_sessions)
     return load_chain(
         tokenizer_dir=tokenizer_dir,
         language_model_dir=language_model_dir,
@@ -99,7 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         model = load(settings)
         gc.collect()
         gc.freeze()  # a full collection over a loaded model would be heard as a gap
-        asyncio.run(serve(model, settings, drain_limit_ms=chosen.drain_limit_ms))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(model, settings, drain_limit_ms=chosen.drain_limit_ms))
     except (SettingsError, CheckpointError, EngineError) as exc:
         print(exc, file=sys.stderr)
         return 1

@@ -38,6 +38,7 @@ DECODER_NAME = "decoder"
 N_CODES = 512
 N_POSITIONS = 8192
 N_AUDIO_STEPS = 26  # audio tokens after each sentence of 13 text tokens
+N_FLOW_STEPS = 4  # its sound is noise: there is nothing that more steps could make better
 # After these tokens of a step the reply ends; with 512 codes a step has 19 or 20 tokens. The odds
 # make a reply 120 tokens long on average, 80 of them sound: six seconds.
 N_ENDING_MIDWAY = 1
@@ -63,10 +64,13 @@ def write_embedded_checkpoint(folder: Path, seed: int = 0, *, head_dim: int = HE
     write_random_decoder(folder / DECODER_NAME, n_codes=N_CODES, generator=generator)
 
 
-def load_embedded_chain(*, seed: int = 0, n_threads: int | None = 1) -> GlmChain:
+def load_embedded_chain(
+    *, seed: int = 0, n_threads: int | None = 1, max_sessions: int = 32
+) -> GlmChain:
     """The chain of an embedded checkpoint, written to a folder that is removed again.
 
     Tensors this small are computed fastest by one thread; `n_threads` None leaves torch's alone.
+    `max_sessions` as in `load_chain`.
     """
     if n_threads is not None:
         torch.set_num_threads(n_threads)
@@ -77,6 +81,8 @@ def load_embedded_chain(*, seed: int = 0, n_threads: int | None = 1) -> GlmChain
             tokenizer_dir=folder / TOKENIZER_NAME,
             language_model_dir=folder / LANGUAGE_MODEL_NAME,
             decoder_dir=folder / DECODER_NAME,
+            n_flow_steps=N_FLOW_STEPS,
+            max_sessions=max_sessions,
         )
 
 

@@ -12,7 +12,7 @@ from pipelines.glm4voice.thinking.key_values import OneByOne
 from pipelines.glm4voice.thinking.language_model import load_language_model, read_config
 from pipelines.glm4voice.thinking.local_engine import LocalEngine
 from pipelines.glm4voice.thinking.quantize import quantized
-from pipelines.glm4voice.thinking.slots import Slots
+from pipelines.glm4voice.thinking.slots import Slots, slots_bytes
 from pipelines.glm4voice.thinking.vllm_engine import VllmEngine
 
 DTYPES: Mapping[str, torch.dtype] = {
@@ -21,6 +21,8 @@ DTYPES: Mapping[str, torch.dtype] = {
     "float16": torch.float16,
 }
 
+MAX_CPU_SLOTS_BYTES = 1 << 28
+
 
 def load_engine(
     folder: Path, *, device: str, dtype: str, quantize: str, max_sessions: int, vllm_url: str | None
@@ -28,7 +30,8 @@ def load_engine(
     """The engine of the model in `folder`.
 
     With `vllm_url` no weights are read here: the folder tells the sizes, and the server must serve
-    the same folder. On CUDA as many conversations as `max_sessions` are computed together.
+    the same folder. As many conversations as `max_sessions` are computed together where the device
+    gains from it.
 
     Raises CheckpointError, CannotQuantize, and EngineLost if there is no server at the address.
     """
@@ -46,8 +49,14 @@ def load_engine(
 
 
 def local_engine(model: GlmForCausalLM, *, max_sessions: int) -> LocalEngine:
-    """The way of computing that suits the model's device."""
-    if model.device.type == "cpu":
+    """The way of computing that suits the model's device.
+
+    A CPU gains from batches as well, since weights are fetched once for all and a small model's
+    step is mostly overhead. But slots keep their memory when a conversation ends, and a large
+    model's would be gigabytes of it: there each conversation is computed, and freed, by itself.
+    """
+    n_bytes = slots_bytes(model, n_slots=max_sessions)
+    if model.device.type == "cpu" and n_bytes > MAX_CPU_SLOTS_BYTES:
         return LocalEngine(OneByOne(model))
     return LocalEngine(Slots(model, n_slots=max_sessions))
 

@@ -13,6 +13,7 @@ from pipelines.glm4voice.thinking.key_values import OneByOne
 from pipelines.glm4voice.thinking.language_model import load_language_model
 from pipelines.glm4voice.thinking.local_engine import LocalEngine
 from pipelines.glm4voice.thinking.quantize import quantized
+from pipelines.glm4voice.thinking.slots import Slots, slots_bytes
 from pipelines.glm4voice.thinking.vllm_engine import VllmEngine
 from tests.pipelines.glm4voice.thinking.engine_contract import PROMPT, Driver, greedy
 from tests.pipelines.glm4voice.thinking.token_server import TokenServer
@@ -42,6 +43,20 @@ def test_a_server_says_what_this_process_would(golden: Path) -> None:
 
     with pytest.raises(EngineLost):
         load(golden / "lm", vllm_url=server.url)
+
+
+def test_a_cpu_batches_where_slots_are_small(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU slots are for models whose slots cost little; others are freed call by call."""
+    model = load_language_model(golden / "lm", device="cpu", dtype=torch.float32)
+    small = local_engine(model, max_sessions=4)
+    n_bytes = sum(part.nbytes for layer in Slots(model, n_slots=4).layers for part in layer)
+
+    monkeypatch.setattr("pipelines.glm4voice.thinking.engines.MAX_CPU_SLOTS_BYTES", n_bytes - 1)
+    large = local_engine(model, max_sessions=4)
+
+    assert slots_bytes(model, n_slots=4) == n_bytes
+    assert isinstance(small.compute, Slots)
+    assert isinstance(large.compute, OneByOne)
 
 
 @pytest.mark.skipif(HAS_LIBRARY, reason="bitsandbytes is installed")
