@@ -21,6 +21,7 @@ from pipecat.metrics.metrics import MetricsData
 from pipecat.turns.user_start import VADUserTurnStartStrategy
 from pipecat.turns.user_stop import TurnAnalyzerUserTurnStopStrategy
 from pipecat.turns.user_turn_strategies import UserTurnStrategies
+from threadpoolctl import threadpool_limits
 
 from pipelines.audio import MODEL_INPUT_RATE
 from pipelines.call.loudness import window_lufs
@@ -53,7 +54,12 @@ def _smart_turn() -> Any:
 
 
 def warm_up() -> None:
-    """Load both models and run each once. Blocks for some 200 ms: before calls are accepted."""
+    """Load both models and run each once. Blocks for some 200 ms: before calls are accepted.
+
+    NumPy's BLAS gets one thread in this process: its helpers spin for a while after each product,
+    and every verdict of smart-turn would burn a second processor to no purpose.
+    """
+    threadpool_limits(limits=1, user_api="blas")
     vad = LineVADAnalyzer()
     vad.set_sample_rate(MODEL_INPUT_RATE)
     vad.voice_confidence(bytes(2 * vad.num_frames_required()))
