@@ -22,6 +22,7 @@ import httpx
 
 READY_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 8.0
+HOST_NICENESS = 10
 _POLL_S = 0.05
 _TAIL_LINES = 25
 _LINE_LIMIT = 1 << 20
@@ -95,7 +96,10 @@ class Stack:
             "MAX_PENDING_SOCKETS": str(self._max_calls + 2),
             "LOG_PII": "true",
         }
-        self._gpu = await _Child.start("bot.gpu", common | gpu, self._log_dir / "gpu.log")
+        # The host is at home on another machine: here it must not hold up the line or the caller.
+        self._gpu = await _Child.start(
+            "bot.gpu", common | gpu, self._log_dir / "gpu.log", niceness=HOST_NICENESS
+        )
         self._web = await _Child.start(
             "bot.web", common | web, self._log_dir / "web.log", on_log=self._on_log
         )
@@ -139,6 +143,7 @@ class _Child:
         log_path: Path,
         *,
         on_log: OnLog | None = None,
+        niceness: int = 0,
     ) -> "_Child":
         # A child inherits the environment; nothing of it is read here.
         environment = dict(os.environ)  # noqa: TID251
@@ -152,8 +157,12 @@ class _Child:
             stdout=PIPE,
             stderr=STDOUT,
             limit=_LINE_LIMIT,
-            start_new_session=True,  # Ctrl-C is ours to pass on
+            # Ctrl-C is ours to pass on. A session of its own would do that, too, but Linux may
+            # share its processors among sessions, and niceness counts within one only.
+            process_group=0,
         )
+        with suppress(OSError):  # it may have ended; what it printed tells why
+            os.setpriority(os.PRIO_PROCESS, process.pid, niceness)
         return cls(module, process, log_path, on_log)
 
     def check(self) -> None:
