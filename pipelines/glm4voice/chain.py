@@ -11,6 +11,7 @@ from pipelines.glm4voice.prompt import PromptBuilder
 from pipelines.glm4voice.recital import Sounds, sounds_of
 from pipelines.glm4voice.session import GlmSession, Parts
 from pipelines.glm4voice.speaking.decoder import SpeechDecoder
+from pipelines.glm4voice.speaking.decoder_thread import DecoderThread
 from pipelines.glm4voice.speaking.stream import StreamingDecoder
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
 from pipelines.glm4voice.thinking.engine import Engine
@@ -40,7 +41,7 @@ class GlmChain:
     @property
     def output_sample_rate(self) -> int:
         """Hz of the sound it makes."""
-        return self._parts.decoder.sample_rate
+        return self._parts.decoding.decoder.sample_rate
 
     @property
     def max_context_tokens(self) -> int:
@@ -55,6 +56,7 @@ class GlmChain:
     def listen(self, wake: Callable[[], None]) -> None:
         """`wake` is called, from any thread, whenever a waiting reply may go on."""
         self._parts.engine.listen(wake)
+        self._parts.decoding.listen(wake)
 
     def open_session(self) -> GlmSession:
         """Begin a conversation."""
@@ -131,7 +133,7 @@ def assemble(
             speech_tokenizer=speech_tokenizer,
             text_tokenizer=text_tokenizer,
             engine=engine,
-            decoder=StreamingDecoder(decoder),
+            decoding=DecoderThread(StreamingDecoder(decoder)),
             prompt=PromptBuilder(text_tokenizer),
             stop_ids=frozenset({*end_ids, text_tokenizer.special("<|user|>"), call_id}),
             call_id=call_id,

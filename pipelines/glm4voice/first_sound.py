@@ -34,6 +34,11 @@ class FirstSoundWatch:
             self.ms[part] += (self._clock() - self._since_s) * 1000
         self._since_s = None
 
+    def add(self, part: FirstSoundPart, ms: float) -> None:
+        """Work of this part was done elsewhere."""
+        if self.is_running:
+            self.ms[part] += ms
+
     def sound(self) -> None:
         """There is sound: what follows does not count."""
         self.is_running = False

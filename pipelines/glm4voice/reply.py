@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from pipelines.glm4voice.first_sound import FirstSoundWatch
 from pipelines.glm4voice.rhythm import Rhythm
+from pipelines.glm4voice.speaking.decoder_thread import DecoderThread, Order
 from pipelines.glm4voice.speaking.schedule import Pace, SoundAhead, block_due
-from pipelines.glm4voice.speaking.stream import StreamBlock, StreamingDecoder, StreamState
+from pipelines.glm4voice.speaking.stream import StreamBlock, StreamState
 from pipelines.glm4voice.text_tokenizer import TextStream, TextTokenizer
 from pipelines.glm4voice.thinking.engine import Finish, Generation
 from pipelines.realtime.model import NO_SOUND, FirstSoundPart, Step, StopReason, ToolCall
@@ -112,28 +113,32 @@ class ReplyParser:
 class GlmReply:
     """A `Reply`: a step is one language-model token, a part of a prompt, or one block of sound.
 
-    Blocks are as long as the sound ahead allows. Whatever ends the reply, what is left is decoded
-    and what the decoder keeps back flushed; only `cancel` drops sound.
+    Blocks are as long as the sound ahead allows, and are decoded on a thread of their own; tokens
+    go on coming meanwhile where the decoder's device gains from it. Whatever ends the reply, what
+    is left is decoded and what the decoder keeps back flushed; only `cancel` drops sound.
     """
 
     def __init__(
         self,
         generation: Generation | None,
         parser: ReplyParser,
-        decoder: StreamingDecoder,
+        decoding: DecoderThread,
         *,
         ids: list[int],
         n_prompt_tokens: int,
         n_cached_tokens: int,
         call_id: int,
         clock: Callable[[], float] = time.monotonic,
+        reproducible: bool = False,
         tokenise_s: float = 0.0,
     ) -> None:
         """Begin a reply.
 
         `generation` is None if the prompt did not fit: the reply then ends with CONTEXT_FULL in its
         first step. Generated ids are added to `ids`. `call_id` is the stop id that asks for a tool.
-        `clock` tells seconds. `tokenise_s` is what hearing took after the turn it answers.
+        `clock` tells seconds. `reproducible`: blocks are decoded one by one and no tokens come
+        meanwhile, so that cutting hangs on nothing but them if the clock stands still.
+        `tokenise_s` is what hearing took after the turn it answers.
         """
         self.stop_reason: StopReason | None = None
         self.tool_call: ToolCall | None = None
@@ -141,12 +146,17 @@ class GlmReply:
         self.n_cached_tokens = n_cached_tokens  # of the prompt, that needed no computing
         self._generation = generation
         self._parser = parser
-        self._decoder = decoder
+        self._decoding = decoding
+        self._decoder = decoding.decoder
         self._state: StreamState | None = None
+        self._order: Order | None = None  # the block that is being decoded
+        self._ordered_s = 0.0  # since when, by the clock
         self._ids = ids
         self._call_id = call_id
         self._clock = clock
-        self._sizes = decoder.block_sizes
+        self._reproducible = reproducible
+        self._overlaps = decoding.overlaps and not reproducible
+        self._sizes = self._decoder.block_sizes
         self._pace = Pace()
         self._ahead = SoundAhead()
         self._thinking_s = 0.0  # since the last block
@@ -162,30 +172,54 @@ class GlmReply:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether a step would bring nothing before the engine has computed more."""
-        generation = self._generation
-        if generation is None or generation.finish is not None or self._block_due():
-            return False
-        return generation.is_waiting
+        """Whether a step would bring nothing before the engine or the decoder has computed more."""
+        if self._order is not None:
+            if self._order.is_done:
+                return False
+            return not self._may_think or self._engine_waits
+        return self._engine_waits and not self._block_due()
 
     def step(self) -> Step:
-        """Do one unit of work. Must not be called once `stop_reason` is set."""
+        """Do one unit of work. Must not be called once `stop_reason` is set.
+
+        Where the reply is waiting for the decoder, this waits, too.
+        """
         assert self.stop_reason is None, "the reply is over"
+        if self._order is not None and (self._order.is_done or not self._may_think):
+            return self._collect(self._order)
         if n_codes := self._block_due():
-            return Step(pcm=self._decode(self._parser.take_codes(n_codes), final=False))
+            return self._submit(n_codes, final=False)
         if self._generation is not None and self._generation.finish is None:
             return self._think(self._generation)
-        return self._finish()
+        if self._parser.n_audio:
+            return self._submit(len(self._parser.codes), final=True)
+        return self._end(NO_SOUND)
 
     def cancel(self) -> None:
-        """Stop here, keep the ids generated so far, free the rest. Idempotent."""
+        """Stop here, keep the ids generated so far, free the rest. Idempotent.
+
+        A block that is being decoded at this moment is freed when it is done.
+        """
         if self._generation is not None:
             self._generation.cancel()
         self._free()
         if self.stop_reason is None:
             self.stop_reason = StopReason.CANCELLED
 
+    @property
+    def _engine_waits(self) -> bool:
+        generation = self._generation
+        return generation is not None and generation.finish is None and generation.is_waiting
+
+    @property
+    def _may_think(self) -> bool:
+        """Whether there are tokens to be made beside a block."""
+        generation = self._generation
+        return self._overlaps and generation is not None and generation.finish is None
+
     def _block_due(self) -> int:
+        if self._order is not None:
+            return 0
         return block_due(
             len(self._parser.codes),
             n_decoded=self._n_decoded,
@@ -197,9 +231,11 @@ class GlmReply:
 
     def _think(self, generation: Generation) -> Step:
         started_s = self._clock() if self._waiting_since_s is None else self._waiting_since_s
-        self._watch.begin()
+        beside = self._order is not None  # a block: the time is the block's
+        if not beside:
+            self._watch.begin()
         token = generation.step()
-        if not generation.is_waiting:
+        if not beside and not generation.is_waiting:
             self._watch.end("decode" if self._parser.n_all else "prefill")
         now_s = self._clock()
         self._waiting_since_s = now_s if generation.is_waiting else None
@@ -214,9 +250,42 @@ class GlmReply:
             n_audio_tokens=self._parser.n_audio - n_audio,
         )
 
-    def _finish(self) -> Step:
-        """Flush sound and text, and say why the reply ended."""
-        pcm = self._decode(self._parser.take_codes(len(self._parser.codes)), final=True)
+    def _submit(self, n_codes: int, *, final: bool) -> Step:
+        """Have the oldest codes decoded; `final` ends the sound of the reply."""
+        if self._state is None:
+            self._state = self._decoder.start()
+        block = StreamBlock(self._parser.take_codes(n_codes), self._state, final)
+        self._ordered_s = self._clock()
+        self._order = self._decoding.submit(
+            block, due_s=self._ahead.dry_at_s, alone=self._reproducible
+        )
+        return Step()
+
+    def _collect(self, order: Order) -> Step:
+        """Take over a decoded block; raises what the decoder raised."""
+        decoded = order.wait()
+        self._order = None
+        self._watch.add("flow", decoded.flow_ms)
+        self._watch.add("vocoder", decoded.vocoder_ms)
+        if decoded.pcm.size:
+            self._watch.sound()
+        if order.block.final:
+            return self._end(decoded.pcm)
+        self._measure(len(order.block.ids), decoded.pcm.size)
+        return Step(pcm=decoded.pcm)
+
+    def _measure(self, n_codes: int, n_samples: int) -> None:
+        """Learn from a block of `n_codes` that is done now."""
+        now_s = self._clock()
+        n_computed = min(self._n_decoded, self._sizes.n_history) + n_codes
+        self._pace = self._pace.thought(n_codes, self._thinking_s * 1000)
+        self._pace = self._pace.decoded(n_computed, (now_s - self._ordered_s) * 1000)
+        self._ahead.add(n_samples * 1000 / self._decoder.sample_rate, now_s=now_s)
+        self._thinking_s = 0.0
+        self._n_decoded += n_codes
+
+    def _end(self, pcm: NDArray[np.float32]) -> Step:
+        """Flush the text, and say why the reply ended; `pcm` is the last of its sound."""
         reason = StopReason.CONTEXT_FULL
         if self._generation is not None and self._generation.finish is not None:
             reason = _STOP_REASONS[self._generation.finish]
@@ -230,41 +299,6 @@ class GlmReply:
         self.stop_reason = StopReason.TOOL_CALL if self.tool_call else reason
         return Step(text=text, pcm=pcm)
 
-    def _decode(self, codes: list[int], *, final: bool) -> NDArray[np.float32]:
-        if self._parser.n_audio == 0:
-            return NO_SOUND
-        if self._state is None:
-            self._state = self._decoder.start()
-        started_s = self._clock()
-        pcm = self._speak(StreamBlock(codes, self._state, final))
-        if not final:
-            self._measure(len(codes), pcm.size, started_s)
-        return pcm
-
-    def _speak(self, block: StreamBlock) -> NDArray[np.float32]:
-        watch = self._watch
-        watch.begin()
-        mels = self._decoder.advance([block])
-        if watch.is_running:
-            self._decoder.settle()
-        watch.end("flow")
-        watch.begin()
-        pcm = self._decoder.speak(mels, [block])[0].cpu().numpy()
-        watch.end("vocoder")
-        if pcm.size:
-            watch.sound()
-        return pcm
-
-    def _measure(self, n_codes: int, n_samples: int, started_s: float) -> None:
-        """Learn from a block of `n_codes` that was begun at `started_s` and is done now."""
-        now_s = self._clock()
-        n_computed = min(self._n_decoded, self._sizes.n_history) + n_codes
-        self._pace = self._pace.thought(n_codes, self._thinking_s * 1000)
-        self._pace = self._pace.decoded(n_computed, (now_s - started_s) * 1000)
-        self._ahead.add(n_samples * 1000 / self._decoder.sample_rate, now_s=now_s)
-        self._thinking_s = 0.0
-        self._n_decoded += n_codes
-
     def _free(self) -> None:
-        self._state = None
+        self._state = self._order = None
         self._parser.codes.clear()

@@ -19,7 +19,7 @@ from pipelines.glm4voice.history import History, Item
 from pipelines.glm4voice.prompt import PromptBuilder, system_text
 from pipelines.glm4voice.recital import Recital, Sounds
 from pipelines.glm4voice.reply import GlmReply, ReplyParser
-from pipelines.glm4voice.speaking.stream import StreamingDecoder
+from pipelines.glm4voice.speaking.decoder_thread import DecoderThread
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
 from pipelines.glm4voice.thinking.engine import ContextFull, Engine, EngineSession, Generation
 from pipelines.glm4voice.thinking.language_lock import LanguageLocks
@@ -37,7 +37,7 @@ class Parts:
     speech_tokenizer: SpeechTokenizer
     text_tokenizer: TextTokenizer
     engine: Engine
-    decoder: StreamingDecoder
+    decoding: DecoderThread
     prompt: PromptBuilder
     stop_ids: frozenset[int]
     call_id: int  # the one of the stop ids that asks for a tool
@@ -162,13 +162,14 @@ class GlmSession:
         self._reply = GlmReply(
             generation,
             ReplyParser(self._parts.text_tokenizer, [tool.name for tool in self._tools]),
-            self._parts.decoder,
+            self._parts.decoding,
             ids=self._reply_item.ids,
             n_prompt_tokens=len(prompt),
             n_cached_tokens=self._context.n_cached,
             call_id=self._parts.call_id,
             # with a seed, the cutting into blocks must not hang on time, since sound hangs on it
             clock=time.monotonic if sampling.seed is None else _no_time,
+            reproducible=sampling.seed is not None,
             tokenise_s=self._tokenise_s,
         )
         self._tokenise_s = 0.0

@@ -36,7 +36,7 @@ def measure_steps(
     chain: GlmChain, *, device: str, loads: Sequence[int], report: Report
 ) -> Measured:
     """Time per token beside what reading the weights takes, and per block of sound."""
-    engine, decoder = chain.parts.engine, chain.parts.decoder
+    engine, decoder = chain.parts.engine, chain.parts.decoding.decoder
     report("memory bandwidth")
     bytes_per_s = _bandwidth(device)
     token_rows: list[tuple[Cell, ...]] = []

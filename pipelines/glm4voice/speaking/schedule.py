@@ -96,6 +96,11 @@ class SoundAhead:
         """`sound_ms` more are made. If all was heard before, there was a gap."""
         self._heard_at_s = max(self._heard_at_s, now_s) + sound_ms / 1000
 
+    @property
+    def dry_at_s(self) -> float:
+        """When the listener will have heard all that is made; minus infinity before the first."""
+        return self._heard_at_s
+
     def buffered_ms(self, now_s: float) -> float:
         """What is still to be heard."""
         return max(0.0, (self._heard_at_s - now_s) * 1000)

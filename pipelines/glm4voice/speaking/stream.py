@@ -80,6 +80,11 @@ class StreamingDecoder:
         return self.config.sample_rate
 
     @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.mel.flow.input_embedding.weight.device
+
+    @property
     def vocab_size(self) -> int:
         """Token ids run from 0 to below this."""
         return self.config.flow.vocab_size
@@ -125,7 +130,7 @@ class StreamingDecoder:
         if len({id(block.state) for block in blocks}) < len(blocks):
             raise ValueError("a reply is in a batch twice")
         for block in blocks:
-            self._check(block)
+            self.check(block)
         for block in blocks:
             block.state.ended = block.final
         return self.mel.advance([(list(b.ids), b.state.mel, b.final) for b in blocks])
@@ -137,11 +142,12 @@ class StreamingDecoder:
         return self.voice.speak([(mel, block.state.voice, block.final) for mel, block in parts])
 
     def settle(self) -> None:
-        """Wait until the device has done what it was asked: to tell the times of parts apart."""
-        if self.mel.flow.input_embedding.weight.is_cuda:
-            torch.cuda.synchronize()
+        """Wait until the device has done what this thread asked: to tell times of parts apart."""
+        if self.device.type == "cuda":
+            torch.cuda.current_stream(self.device).synchronize()
 
-    def _check(self, block: StreamBlock) -> None:
+    def check(self, block: StreamBlock) -> None:
+        """Raises ValueError for what `decode` would not take."""
         if block.state.ended:
             raise ValueError("this reply has ended")
         if block.ids and not (min(block.ids) >= 0 and max(block.ids) < self.vocab_size):

@@ -126,7 +126,7 @@ def test_all_sound_of_a_reply_comes_out(scripted_chain: Scripted, n_audio: int) 
 
     text, pcm = finish(reply := asked(chain).start_reply("a", GREEDY))
 
-    assert pcm.size == chain._parts.decoder.config.n_frames(n_audio) * 256
+    assert pcm.size == chain._parts.decoding.decoder.config.n_frames(n_audio) * 256
     assert (text, reply.stop_reason) == (" Yes", StopReason.END)
 
 
