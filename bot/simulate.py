@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import uvloop
 from rich.console import Console
 
 from bot.simulation.checks import check_call
@@ -93,7 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         jobs = _jobs(options.files, options.calls)
         target = _target(options.target, jobs)
         options.out.mkdir(parents=True, exist_ok=True)
-        played, turns = asyncio.run(_simulate(jobs, target, options.out, console))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            played, turns = runner.run(_simulate(jobs, target, options.out, console))
     except (PromptFileError, SettingsError, SoundFileError, SpeechSynthesisError) as exc:
         print(exc, file=sys.stderr)
         return USAGE

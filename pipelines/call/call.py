@@ -162,6 +162,7 @@ class _Call:
         )
         on = self._caller.add_event_handler
         on("on_user_turn_started", lambda *_: self._caller_spoke())
+        on("on_user_turn_stopped", lambda *_: self._line.caller.rest())
         on("on_user_turn_idle", self._caller_is_silent)
         self._worker.add_event_handler("on_pipeline_finished", self._pipeline_finished)
 

@@ -35,9 +35,10 @@ class CallerAudio:
     Frames that come twice, or after their time, are dropped and counted in `n_late`. Holes of up to
     200 ms are filled with a fading echo of the last frame, counted in `concealed_ms`.
 
-    Sound is passed on at once. Only when the line has been quiet for longer than any end of a turn
-    takes, five quiet frames travel together: most of a call is spent listening to nothing. The
-    first frame that is not quiet goes on at once, with those held before it.
+    Sound is passed on at once. Only when the caller's turn is over (`rest`), or the line has been
+    quiet for longer than any end of a turn takes, five quiet frames travel together: most of a call
+    is spent listening to nothing. The first frame that is not quiet goes on at once, with those
+    held before it.
     """
 
     def __init__(self) -> None:
@@ -49,6 +50,7 @@ class CallerAudio:
         self._last: Pcm = np.zeros(0, np.float32)
         self._held: list[Pcm] = []
         self._n_quiet = 0  # samples since the line fell quiet
+        self._turn_is_over = False
 
     def take(self, media: Media) -> bytes | None:
         """What of the stream is now due, as pcm16 at the model's input rate; may be empty.
@@ -67,11 +69,17 @@ class CallerAudio:
         self._last = pcm[-FRAME_MS * _SAMPLES_PER_MS :]
         return self._due(pcm)
 
+    def rest(self) -> None:
+        """The caller's turn is over: nobody waits for silence any more."""
+        self._turn_is_over = True
+
     def _due(self, pcm: Pcm) -> bytes:
         quiet = len(pcm) == 0 or float(np.abs(pcm).max()) < QUIET_PEAK
         self._n_quiet = self._n_quiet + len(pcm) if quiet else 0
+        self._turn_is_over = self._turn_is_over and quiet
         self._held.append(pcm)
-        at_rest = self._n_quiet > AT_REST_MS * _SAMPLES_PER_MS
+        long_quiet = self._n_quiet > AT_REST_MS * _SAMPLES_PER_MS
+        at_rest = quiet and (self._turn_is_over or long_quiet)
         if at_rest and len(self._held) < FRAMES_TOGETHER:
             return b""
         pcm = np.concatenate(self._held) if len(self._held) > 1 else pcm

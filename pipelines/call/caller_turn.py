@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pipelines.audio import MODEL_INPUT_RATE, PCM16_BYTES, exact_div
 
-PIECE_MS: Final = 60  # sent together: a third of the messages for sound that is awaited by no one
+PIECE_MS: Final = 200  # sent together: a tenth of the messages for sound that nobody waits for
 MIN_TURN_MS: Final = 100  # the host refuses to commit less
 
 _BYTES_PER_MS: Final = exact_div(MODEL_INPUT_RATE * PCM16_BYTES, 1000)

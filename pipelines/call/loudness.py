@@ -1,5 +1,6 @@
 """Loudness of short windows by ITU-R BS.1770, ten microseconds a window."""
 
+import math
 from functools import cache
 from typing import Final
 
@@ -24,6 +25,8 @@ def window_lufs(pcm16: bytes, sample_rate: int) -> float:
     The weighting is applied to the window's spectrum: what a filter's memory would carry over from
     the window before does not count.
     """
+    if not pcm16.strip(b"\0"):  # most of a call on a line that carries digital silence
+        return _OFFSET_LU + 10 * math.log10(_FLOOR)
     pcm = pcm16_to_float(pcm16)
     spectrum = np.fft.rfft(pcm)
     power = np.dot(spectrum.real**2 + spectrum.imag**2, _power_weights(len(pcm), sample_rate))

@@ -29,7 +29,7 @@ from pipelines.call.loudness import window_lufs
 VAD: Final = VADParams(confidence=0.5)  # Silero's own threshold; stock's 0.7 breaks up onsets
 SMART_TURN: Final = SmartTurnParams(stop_secs=1.5)  # an unfinished sentence waits half as long
 
-MAX_WAITING_VERDICTS: Final = 8  # more callers than this finish at once: the rest is answered
+MAX_WAITING_VERDICTS: Final = 3  # more callers than this finish at once: the rest is answered
 
 ONSET_LAG_SECS: Final = 0.048  # Silero needs so much speech to be sure
 WINDOWS_BRIDGED: Final = 2

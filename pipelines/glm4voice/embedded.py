@@ -38,7 +38,7 @@ DECODER_NAME = "decoder"
 N_CODES = 512
 N_POSITIONS = 8192
 N_AUDIO_STEPS = 26  # audio tokens after each sentence of 13 text tokens
-N_FLOW_STEPS = 4  # its sound is noise: there is nothing that more steps could make better
+N_FLOW_STEPS = 2  # its sound is noise: there is nothing that more steps could make better
 # After these tokens of a step the reply ends; with 512 codes a step has 19 or 20 tokens. The odds
 # make a reply 120 tokens long on average, 80 of them sound: six seconds.
 N_ENDING_MIDWAY = 1

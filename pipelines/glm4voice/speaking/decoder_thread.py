@@ -81,13 +81,9 @@ class DecoderThread:
         self._wake: Callable[[], None] = lambda: None
         self._orders = _Orders()
         weakref.finalize(self, self._orders.close)
-        thread = threading.Thread(
-            target=_run,
-            args=(decoder, self._orders, weakref.ref(self)),
-            name="decoder",
-            daemon=True,
-        )
-        thread.start()
+        arguments = decoder, self._orders, weakref.ref(self)
+        self.thread = threading.Thread(target=_run, args=arguments, name="decoder", daemon=True)
+        self.thread.start()
 
     def listen(self, wake: Callable[[], None]) -> None:
         """`wake` is called, from the decoder's thread, whenever orders are done."""

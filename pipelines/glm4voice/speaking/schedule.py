@@ -21,7 +21,7 @@ class BlockSizes:
     n_history: int
     unit: int
     longest: int
-    reserve_ms: float = 200.0
+    reserve_ms: float = 500.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

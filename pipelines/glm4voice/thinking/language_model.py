@@ -68,22 +68,31 @@ def ready(model: GlmForCausalLM, device: str) -> GlmForCausalLM:
     return model.eval().requires_grad_(False)
 
 
-def last_logits(
-    model: GlmForCausalLM,
-    ids: Tensor,
-    cache: Any,
-    *,
-    positions: Tensor | None = None,
-    visible: Tensor | None = None,
-) -> Tensor:
+def last_logits(model: GlmForCausalLM, ids: Tensor, cache: Any) -> Tensor:
     """Read `ids` [B, T] after what `cache` holds, and add them to it; logits after the last [B, V].
 
-    `positions` [B, T] and `visible` [B, 1, T, L], which of all L ids each one sees, follow from the
-    cache where it is one of transformers' own. The cache is handed over by its place: transformers
-    calls it `past_key_values` up to 5.16 and `cache` later.
+    The cache, one of transformers' own, is handed over by its place: its name was
+    `past_key_values` up to 5.16, and is `cache` now.
     """
-    output = model(ids, visible, positions, cache, use_cache=True, logits_to_keep=1)
+    output = model(ids, None, None, cache, use_cache=True, logits_to_keep=1)
     logits: Tensor = output.logits[:, -1]
+    return logits
+
+
+def last_logits_at(
+    model: GlmForCausalLM, ids: Tensor, cache: Any, *, positions: Tensor, visible: Tensor
+) -> Tensor:
+    """As `last_logits`, for ids anywhere: `cache` need be none of transformers' own.
+
+    `positions` are [B, T]; `visible` [B, 1, T, L] bool says which of the cache's L ids each one
+    sees. The layers are called one by one: what transformers does around them would be a third of
+    a small model's step.
+    """
+    hidden = model.model.embed_tokens(ids)
+    angles = model.model.rotary_emb(hidden, position_ids=positions)
+    for layer in model.model.layers:
+        hidden = layer(hidden, visible, positions, cache, True, angles)
+    logits: Tensor = model.lm_head(model.model.norm(hidden[:, -1]))
     return logits
 
 

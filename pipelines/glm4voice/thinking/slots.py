@@ -17,9 +17,10 @@ from torch import Tensor
 from transformers import GlmForCausalLM
 
 from pipelines.glm4voice.thinking.engine import EngineError
-from pipelines.glm4voice.thinking.language_model import last_logits
+from pipelines.glm4voice.thinking.language_model import last_logits_at
 
-SMALLEST_LENGTH = 512  # positions; lengths double from here to the model's limit
+SMALLEST_LENGTH = 64  # positions; lengths double from here to the model's limit
+SMALLEST_GRAPH = 512  # the same where each length is captured: that takes time and memory
 
 
 class NoSlot(EngineError):
@@ -66,8 +67,10 @@ class Slots:
             for _ in range(config.num_hidden_layers)
         ]
         self._free = list(range(n_slots))  # a heap
+        captures = self._device.type == "cuda" if graphs is None else graphs
+        self._smallest = SMALLEST_GRAPH if captures else SMALLEST_LENGTH
         self._graphs: dict[tuple[int, int], _Graph] = {}
-        if self._device.type == "cuda" if graphs is None else graphs:
+        if captures:
             self._capture()
 
     def new(self) -> SlotKeyValues:
@@ -94,7 +97,7 @@ class Slots:
         slots = [one.slot for one in key_values]
         n_rows = _at_least(max(slots) + 1, 1, self.max_batch)
         length = max(one.n_tokens for one in key_values) + 1
-        length = _at_least(length, SMALLEST_LENGTH, self.max_positions)
+        length = _at_least(length, self._smallest, self.max_positions)
         ids, positions = torch.zeros(n_rows, 1, dtype=torch.long), torch.zeros(n_rows).long()
         places = torch.full((n_rows,), self.max_positions)
         for one, slot, token in zip(key_values, slots, tokens, strict=True):
@@ -117,7 +120,7 @@ class Slots:
 
     def _forward(self, ids: Tensor, positions: Tensor, visible: Tensor, view: Any) -> Tensor:
         """ids, positions [B, T]; visible [B, T, L]; logits after the last id, [B, V]."""
-        return last_logits(self.model, ids, view, positions=positions, visible=visible[:, None])
+        return last_logits_at(self.model, ids, view, positions=positions, visible=visible[:, None])
 
     def _take(self, owner: SlotKeyValues) -> int:
         """The lowest free slot, so that batches have few rows."""
@@ -132,7 +135,7 @@ class Slots:
         """Capture a graph of every shape a batch can have, largest first: they share memory."""
         pool = None
         for n_rows in reversed(_doublings(1, self.max_batch)):
-            for length in reversed(_doublings(SMALLEST_LENGTH, self.max_positions)):
+            for length in reversed(_doublings(self._smallest, self.max_positions)):
                 graph = _Graph(self._step, n_rows, length, self.max_positions, self._device, pool)
                 self._graphs[n_rows, length] = graph
                 pool = graph.pool

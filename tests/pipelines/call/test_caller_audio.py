@@ -121,3 +121,18 @@ def test_speech_wakes_a_line_at_rest_at_once() -> None:
     assert len(woken) % 640 == 0
     assert woken[-640:] == take(awake, 50 * 20)
     assert len(take(resting, 204 * 20)) == 640
+
+
+def test_a_line_rests_when_the_turn_is_over() -> None:
+    """Nobody waits for silence then: quiet travels in fives at once, until the next sound."""
+    caller = CallerAudio()
+    take(caller, 0, QUIET)
+
+    caller.rest()
+    lengths = [len(take(caller, 20 * n, QUIET)) for n in range(1, 11)]
+    woken = len(take(caller, 11 * 20))
+    after = [len(take(caller, 20 * n, QUIET)) for n in range(12, 22)]
+
+    assert lengths == [0, 0, 0, 0, 3200] * 2
+    assert woken == 640
+    assert after == [640] * 10

@@ -30,11 +30,11 @@ def test_the_first_block_is_short_and_does_not_wait(n_waiting: int, expected: in
 
 
 def test_a_block_waits_while_a_longer_one_would_come_in_time() -> None:
-    """20 tokens after 20 of history take 40 ms, 10 missing ones 100 ms, 200 ms are kept."""
-    assert due(10, buffered_ms=340) == 0
-    assert due(10, buffered_ms=339) == 10
-    assert due(15, buffered_ms=290) == 0
-    assert due(15, buffered_ms=289) == 10
+    """20 tokens after 20 of history take 40 ms, 10 missing ones 100 ms, 500 ms are kept."""
+    assert due(10, buffered_ms=640) == 0
+    assert due(10, buffered_ms=639) == 10
+    assert due(15, buffered_ms=590) == 0
+    assert due(15, buffered_ms=589) == 10
 
 
 def test_the_longest_block_waits_for_nothing() -> None:
