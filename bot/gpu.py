@@ -18,7 +18,7 @@ from config.logging import configure
 from config.settings import GpuSettings, SettingsError, read_settings
 from pipelines.glm4voice.checkpoint import CheckpointError
 from pipelines.glm4voice.device import NoSuchDevice, check_device
-from pipelines.glm4voice.thinking.engine import EngineError
+from pipelines.glm4voice.thinking.engine import ContextTooLong, EngineError
 from pipelines.realtime.model import SpeechModel
 from pipelines.realtime.server import RealtimeServer
 
@@ -30,8 +30,8 @@ log = structlog.get_logger()
 def load(settings: GpuSettings) -> SpeechModel:
     """The chain of the three folders, or the embedded one.
 
-    Raises NoSuchDevice, CheckpointError, CannotQuantize, and EngineLost where a vLLM server is
-    missing.
+    Raises NoSuchDevice, CheckpointError, CannotQuantize, ContextTooLong, and EngineLost where a
+    vLLM server is missing.
     """
     # several seconds of imports: a wrong setting is told before them
     from pipelines.glm4voice.chain import load_chain
@@ -42,7 +42,9 @@ def load(settings: GpuSettings) -> SpeechModel:
     tokenizer_dir, language_model_dir, decoder_dir = folders
     if tokenizer_dir is None or language_model_dir is None or decoder_dir is None:
         log.warning("embedded_checkpoint", note="replies are noise; set the model folders")
-        return load_embedded_chain(n_threads=settings.threads)
+        return load_embedded_chain(
+            n_threads=settings.threads, max_context_tokens=settings.max_context_tokens
+        )
     return load_chain(
         tokenizer_dir=tokenizer_dir,
         language_model_dir=language_model_dir,
@@ -53,6 +55,7 @@ def load(settings: GpuSettings) -> SpeechModel:
         quantize=settings.quantize,
         max_sessions=settings.max_sessions,
         vllm_url=settings.vllm_url,
+        max_context_tokens=settings.max_context_tokens,
     )
 
 
@@ -100,6 +103,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         gc.collect()
         gc.freeze()  # a full collection over a loaded model would be heard as a gap
         asyncio.run(serve(model, settings, drain_limit_ms=chosen.drain_limit_ms))
+    except ContextTooLong as exc:
+        name = "VOICEBOT_MAX_CONTEXT_TOKENS"
+        print(f"{name}: {exc}; example: {name}=4096 (or leave it out)", file=sys.stderr)
+        return 1
     except (SettingsError, CheckpointError, EngineError) as exc:
         print(exc, file=sys.stderr)
         return 1

@@ -63,7 +63,9 @@ def write_embedded_checkpoint(folder: Path, seed: int = 0, *, head_dim: int = HE
     write_random_decoder(folder / DECODER_NAME, n_codes=N_CODES, generator=generator)
 
 
-def load_embedded_chain(*, seed: int = 0, n_threads: int | None = 1) -> GlmChain:
+def load_embedded_chain(
+    *, seed: int = 0, n_threads: int | None = 1, max_context_tokens: int | None = None
+) -> GlmChain:
     """The chain of an embedded checkpoint, written to a folder that is removed again.
 
     Tensors this small are computed fastest by one thread; `n_threads` None leaves torch's alone.
@@ -77,6 +79,7 @@ def load_embedded_chain(*, seed: int = 0, n_threads: int | None = 1) -> GlmChain
             tokenizer_dir=folder / TOKENIZER_NAME,
             language_model_dir=folder / LANGUAGE_MODEL_NAME,
             decoder_dir=folder / DECODER_NAME,
+            max_context_tokens=max_context_tokens,
         )
 
 

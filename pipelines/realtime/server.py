@@ -271,6 +271,7 @@ def _log_session(seat: Seat, duration_ms: int) -> None:
         cancelled=totals.n_cancelled,
         audio_tokens=totals.n_audio_tokens,
         client_mistakes=totals.n_mistakes,
+        items_forgotten=totals.n_forgotten,
     )
 
 
