@@ -116,6 +116,18 @@ def test_it_says_that_there_is_no_such_device(
     assert "cuda:99" in capsys.readouterr().err
 
 
+def test_it_says_that_the_model_cannot_read_so_much(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A context longer than the model's is a setting to be mended: both numbers are told."""
+    monkeypatch.setenv("VOICEBOT_MAX_CONTEXT_TOKENS", "9000")
+
+    assert main([]) == 1
+    assert capsys.readouterr().err.startswith(
+        "VOICEBOT_MAX_CONTEXT_TOKENS: the model can read 8192 tokens, not 9000; example: "
+    )
+
+
 def test_it_says_which_model_file_is_missing(tmp_path: Path) -> None:
     """Folders without models stop it with a message that names the place."""
     settings = GpuSettings(

@@ -45,7 +45,7 @@ def load_engine(
     """
     if vllm_url is not None:
         config = read_config(folder / "config.json")
-        _limit_context(config, max_context_tokens)
+        limit_context(config, max_context_tokens)
         return VllmEngine.connect(
             vllm_url,
             vocab_size=config.vocab_size,
@@ -53,7 +53,7 @@ def load_engine(
             sends_seeds=device != "cpu",  # vLLM on a CPU can die of one
         )
     model = load_language_model(folder, device=device, dtype=DTYPES[dtype])
-    _limit_context(model.config, max_context_tokens)
+    limit_context(model.config, max_context_tokens)
     model = quantized(model, quantize, device=device)
     return local_engine(model, max_sessions=max_sessions)
 
@@ -65,7 +65,7 @@ def local_engine(model: GlmForCausalLM, *, max_sessions: int) -> LocalEngine:
     return LocalEngine(Slots(model, n_slots=max_sessions))
 
 
-def _limit_context(config: GlmConfig, max_context_tokens: int | None) -> None:
+def limit_context(config: GlmConfig, max_context_tokens: int | None) -> None:
     """Count fewer positions than there are; what is computed at each does not hang on their number.
 
     Raises ContextTooLong.
