@@ -19,8 +19,10 @@ from config.settings import GpuSettings, SettingsError, read_settings
 from pipelines.glm4voice.checkpoint import CheckpointError
 from pipelines.glm4voice.device import NoSuchDevice, check_device
 from pipelines.glm4voice.thinking.engine import ContextTooLong, EngineError
+from pipelines.realtime.admission import Admission
 from pipelines.realtime.model import SpeechModel
 from pipelines.realtime.server import RealtimeServer
+from pipelines.realtime.warm_up import warm_up
 
 DRAIN_LIMIT_MS: Final = 600_000  # a call that lasts longer is ended
 
@@ -59,7 +61,22 @@ def load(settings: GpuSettings) -> SpeechModel:
     )
 
 
-async def serve(model: SpeechModel, settings: GpuSettings, *, drain_limit_ms: int) -> None:
+def admission_for(model: SpeechModel, settings: GpuSettings) -> Admission | None:
+    """What decides how many sessions there may be; None where that is only a number."""
+    if settings.admission == "fixed":
+        return None
+    sample = warm_up(model)
+    log.info("warmed_up", busy_s=round(sample.speaking_s, 3), sound_s=round(sample.sound_s, 3))
+    return Admission(settings.max_sessions, sample=sample)
+
+
+async def serve(
+    model: SpeechModel,
+    settings: GpuSettings,
+    *,
+    admission: Admission | None = None,
+    drain_limit_ms: int,
+) -> None:
     """Serve until a signal; then let the sessions end. Raises OSError if the port is taken."""
     token = settings.gpu_token.get_secret_value() if settings.gpu_token else None
     async with (
@@ -69,6 +86,7 @@ async def serve(model: SpeechModel, settings: GpuSettings, *, drain_limit_ms: in
             port=settings.gpu_port,
             token=token,
             max_sessions=settings.max_sessions,
+            admission=admission,
         ) as server,
         asyncio.TaskGroup() as tasks,
     ):
@@ -100,9 +118,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = read_settings(GpuSettings)
         configure(level=settings.log_level, fmt=settings.log_format, pii=settings.log_pii)
         model = load(settings)
+        admission = admission_for(model, settings)
         gc.collect()
         gc.freeze()  # a full collection over a loaded model would be heard as a gap
-        asyncio.run(serve(model, settings, drain_limit_ms=chosen.drain_limit_ms))
+        asyncio.run(
+            serve(model, settings, admission=admission, drain_limit_ms=chosen.drain_limit_ms)
+        )
     except ContextTooLong as exc:
         name = "VOICEBOT_MAX_CONTEXT_TOKENS"
         print(f"{name}: {exc}; example: {name}=4096 (or leave it out)", file=sys.stderr)

@@ -67,6 +67,7 @@ class Totals:
     n_responses: int = 0
     n_cancelled: int = 0
     n_audio_tokens: int = 0
+    sound_ms: int = 0  # that was sent
     n_mistakes: int = 0
     n_forgotten: int = 0  # items that had to go so that the call could go on
 
@@ -134,7 +135,9 @@ class Conversation:
     def step(self) -> None:
         """Advance the reply under way by one bounded piece of work."""
         assert self._response is not None, "no reply is under way"
+        before_ms = self._response.sound_ms
         self._response.step()
+        self.totals.sound_ms += self._response.sound_ms - before_ms
         if self._response.is_done:
             self._retire()
 

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bot.gpu import load, main, serve
+from bot.gpu import admission_for, load, main, serve
 from config.settings import GpuSettings
 from pipelines.glm4voice.checkpoint import CheckpointError
 from pipelines.realtime.client import RealtimeConnection, connect
@@ -70,6 +70,7 @@ async def until(host: RealtimeConnection, kind: str) -> None:
 async def test_it_serves_the_embedded_chain_until_told_to_stop() -> None:
     """Without folders the tiny chain answers; SIGTERM lets the call under way end, then exits 0."""
     async with gpu(gpu_port="0", gpu_token="s3cret", max_sessions="1") as process:
+        sample = await logged(process, "warmed_up")
         port = (await logged(process, "gpu_ready"))["port"]
         url = f"ws://127.0.0.1:{port}/v1/realtime"
         async with httpx.AsyncClient() as http:
@@ -89,11 +90,21 @@ async def test_it_serves_the_embedded_chain_until_told_to_stop() -> None:
         async with asyncio.timeout(10_000 * MS):
             code = await process.wait()
 
+    assert sample["sound_s"] > 1
     assert health.status_code == 200
+    assert (health.json()["seats"], health.json()["load"]["busy"]) == (1, 0)
     assert draining["sessions"] == 1
     assert session["responses"] == 1
     assert not [key for key in session if key.startswith("pii_")]
     assert code == 0
+
+
+def test_a_fixed_number_of_seats_needs_no_trial() -> None:
+    """With VOICEBOT_ADMISSION=fixed nothing is measured, and nothing but the number counts."""
+    model = ToneModel()
+
+    assert admission_for(model, GpuSettings(admission="fixed")) is None
+    assert not model.sessions
 
 
 def test_it_says_in_one_line_which_setting_is_missing(
