@@ -74,7 +74,7 @@ class Admission:
 
     @property
     def busy(self) -> float:
-        """The share of its time the engine has been busy of late."""
+        """The share of its time the engine was busy when it last had sessions."""
         return (self._speaking_s + self._hearing_s) / max(self._elapsed_s, 1e-9)
 
     @property
@@ -82,11 +82,11 @@ class Admission:
         """What is thought of one session now."""
         sound_s = self._sound_s + self._sample.sound_s
         speaking_s = self._speaking_s + self._sample.speaking_s
-        session_s = max(self._session_s, 1e-9)
+        session_s = max(self._session_s, MEMORY_S)  # a first moment alone says little
         return Estimate(
-            hearing=self._hearing_s / max(session_s, MEMORY_S),
+            hearing=self._hearing_s / session_s,
             speaking=speaking_s / sound_s if sound_s else 0.0,
-            talk=min(1.0, max(LEAST_TALK, self._sound_s / max(session_s, MEMORY_S))),
+            talk=min(1.0, max(LEAST_TALK, self._sound_s / session_s)),
         )
 
     def observe(self, now_s: float, work: Work, n_sessions: int) -> None:
