@@ -19,9 +19,11 @@ from config.logging import configure
 from config.settings import GpuSettings, SettingsError, read_settings
 from pipelines.glm4voice.checkpoint import CheckpointError
 from pipelines.glm4voice.device import NoSuchDevice, check_device
-from pipelines.glm4voice.thinking.engine import EngineError
+from pipelines.glm4voice.thinking.engine import ContextTooLong, EngineError
+from pipelines.realtime.admission import Admission
 from pipelines.realtime.model import SpeechModel
 from pipelines.realtime.server import RealtimeServer
+from pipelines.realtime.warm_up import warm_up
 
 DRAIN_LIMIT_MS: Final = 600_000  # a call that lasts longer is ended
 
@@ -31,8 +33,8 @@ log = structlog.get_logger()
 def load(settings: GpuSettings) -> SpeechModel:
     """The chain of the three folders, or the embedded one.
 
-    Raises NoSuchDevice, CheckpointError, CannotQuantize, and EngineLost where a vLLM server is
-    missing.
+    Raises NoSuchDevice, CheckpointError, CannotQuantize, ContextTooLong, and EngineLost where a
+    vLLM server is missing.
     """
     # several seconds of imports: a wrong setting is told before them
     from pipelines.glm4voice.chain import load_chain
@@ -43,7 +45,11 @@ def load(settings: GpuSettings) -> SpeechModel:
     tokenizer_dir, language_model_dir, decoder_dir = folders
     if tokenizer_dir is None or language_model_dir is None or decoder_dir is None:
         log.warning("embedded_checkpoint", note="replies are noise; set the model folders")
-        return load_embedded_chain(n_threads=settings.threads, max_sessions=settings.max_sessions)
+        return load_embedded_chain(
+            n_threads=settings.threads,
+            max_sessions=settings.max_sessions,
+            max_context_tokens=settings.max_context_tokens,
+        )
     return load_chain(
         tokenizer_dir=tokenizer_dir,
         language_model_dir=language_model_dir,
@@ -54,10 +60,26 @@ def load(settings: GpuSettings) -> SpeechModel:
         quantize=settings.quantize,
         max_sessions=settings.max_sessions,
         vllm_url=settings.vllm_url,
+        max_context_tokens=settings.max_context_tokens,
     )
 
 
-async def serve(model: SpeechModel, settings: GpuSettings, *, drain_limit_ms: int) -> None:
+def admission_for(model: SpeechModel, settings: GpuSettings) -> Admission | None:
+    """What decides how many sessions there may be; None where that is only a number."""
+    if settings.admission == "fixed":
+        return None
+    sample = warm_up(model)
+    log.info("warmed_up", busy_s=round(sample.speaking_s, 3), sound_s=round(sample.sound_s, 3))
+    return Admission(settings.max_sessions, sample=sample)
+
+
+async def serve(
+    model: SpeechModel,
+    settings: GpuSettings,
+    *,
+    admission: Admission | None = None,
+    drain_limit_ms: int,
+) -> None:
     """Serve until a signal; then let the sessions end. Raises OSError if the port is taken."""
     token = settings.gpu_token.get_secret_value() if settings.gpu_token else None
     async with (
@@ -67,6 +89,7 @@ async def serve(model: SpeechModel, settings: GpuSettings, *, drain_limit_ms: in
             port=settings.gpu_port,
             token=token,
             max_sessions=settings.max_sessions,
+            admission=admission,
         ) as server,
         asyncio.TaskGroup() as tasks,
     ):
@@ -98,10 +121,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = read_settings(GpuSettings)
         configure(level=settings.log_level, fmt=settings.log_format, pii=settings.log_pii)
         model = load(settings)
+        admission = admission_for(model, settings)
         gc.collect()
         gc.freeze()  # a full collection over a loaded model would be heard as a gap
+        serving = serve(model, settings, admission=admission, drain_limit_ms=chosen.drain_limit_ms)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(model, settings, drain_limit_ms=chosen.drain_limit_ms))
+            runner.run(serving)
+    except ContextTooLong as exc:
+        name = "VOICEBOT_MAX_CONTEXT_TOKENS"
+        print(f"{name}: {exc}; example: {name}=4096 (or leave it out)", file=sys.stderr)
+        return 1
     except (SettingsError, CheckpointError, EngineError) as exc:
         print(exc, file=sys.stderr)
         return 1

@@ -221,6 +221,7 @@ async def _call(
         to_number=scenario.called,
         caller=caller,
         time_limit_ms=scenario.time_limit_ms,
+        record_limit_ms=scenario.time_limit_ms,
         on_event=view.on_event,
     )
     checks = await asyncio.to_thread(

@@ -146,6 +146,10 @@ class GpuSettings(ProcessSettings):
     )
     threads: int = Field(1, ge=1, le=256, examples=["1"])  # of torch, on the CPU
     max_sessions: int = Field(32, ge=1, le=1_000, examples=["32"])
+    # whether there are as many seats as set, or as many of them as the load leaves free
+    admission: Literal["measured", "fixed"] = Field("measured", examples=["fixed"])
+    # of the longest conversation; less than the model's own limit leaves a small card room for more
+    max_context_tokens: int | None = Field(None, ge=1_024, le=1_048_576, examples=["4096"])
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:

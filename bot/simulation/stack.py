@@ -85,6 +85,8 @@ class Stack:
             "GPU_HOST": "127.0.0.1",
             "GPU_PORT": str(gpu_port),
             "MAX_SESSIONS": str(self._max_calls + 2),
+            # what a scenario shows must not hang on what else this machine is doing
+            "ADMISSION": "fixed",
         }
         web = {
             "HOST": "127.0.0.1",

@@ -24,6 +24,7 @@ _INK, _FAINT, _ALARM, _FAULT = "#22272e", "#8a929c", "#c8372d", "#8b3fb0"
 _COLUMNS = 2400
 _CHAR_IN = 0.068  # width of a letter of a label
 _LABEL_S = 0.9  # moments closer than this share a label
+_MOST_LATENCIES_MS = 120_000
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -89,6 +90,9 @@ def _shade(axes: Axes, spans_ms: list[tuple[int, int]], colour: str) -> None:
 
 
 def _latencies(axes: Axes, record: CallRecord) -> None:
+    """Write how long the bot took; in a long call the numbers would lie over each other."""
+    if record.duration_ms > _MOST_LATENCIES_MS:
+        return
     for turn in turns_of(record.caller_stretches, record.bot_stretches):
         if turn.latency_ms is None:
             continue

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from pipelines.glm4voice.checkpoint import CheckpointError
+from pipelines.glm4voice.hearing.config import SpeechTokenizerConfig
 from pipelines.glm4voice.hearing.tokenizer import SpeechTokenizer
 from pipelines.glm4voice.prompt import PromptBuilder
 from pipelines.glm4voice.recital import Sounds, sounds_of
@@ -53,6 +54,11 @@ class GlmChain:
         """Whether new conversations can be served now."""
         return self._parts.engine.is_alive
 
+    @property
+    def aside_s(self) -> float:
+        """Seconds spent on decoding blocks so far."""
+        return self._parts.decoding.busy_s
+
     def listen(self, wake: Callable[[], None]) -> None:
         """`wake` is called, from any thread, whenever a waiting reply may go on."""
         self._parts.engine.listen(wake)
@@ -76,15 +82,17 @@ def load_chain(
     quantize: str = NONE,
     max_sessions: int = 32,
     vllm_url: str | None = None,
+    max_context_tokens: int | None = None,
 ) -> GlmChain:
     """Load the three released folders, unchanged.
 
     `dtype` is the language model's; hearing and speaking stay float32, since half precision changes
     speech tokens. `max_turn_ms` bounds one caller's turn. `n_threads` limits torch in this process;
-    None leaves it alone. `quantize`, `max_sessions` and `vllm_url` as in `load_engine`.
+    None leaves it alone. `quantize`, `max_sessions`, `vllm_url` and `max_context_tokens` as in
+    `load_engine`.
 
     Raises CheckpointError naming the file, key or shape, also where two folders do not fit each
-    other, ValueError for an unknown dtype, CannotQuantize and EngineLost.
+    other, ValueError for an unknown dtype, CannotQuantize, ContextTooLong and EngineLost.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
@@ -100,6 +108,7 @@ def load_chain(
         quantize=quantize,
         max_sessions=max_sessions,
         vllm_url=vllm_url,
+        max_context_tokens=max_context_tokens,
     )
     _check_vocabulary(text_tokenizer, engine, language_model_dir)
     _check_codes(
@@ -139,9 +148,15 @@ def assemble(
             call_id=call_id,
             sounds=_sounds(text_tokenizer, engine),
             locks=LanguageLocks(text_tokenizer, engine.vocab_size),
-            max_turn_samples=max_turn_ms * speech_tokenizer.sample_rate // 1000,
+            max_turn_samples=_turn_limit(speech_tokenizer.config, engine, max_turn_ms),
         )
     )
+
+
+def _turn_limit(config: SpeechTokenizerConfig, engine: Engine, max_turn_ms: int) -> int:
+    """Samples that are kept of a turn: one that grows by a piece more fills half the context."""
+    n_fitting = engine.max_positions // 2 * config.samples_per_token - config.samples_per_piece
+    return max(0, min(max_turn_ms * config.sample_rate // 1000, n_fitting))
 
 
 def _sounds(tokenizer: TextTokenizer, engine: Engine) -> Sounds:

@@ -65,7 +65,11 @@ def write_embedded_checkpoint(folder: Path, seed: int = 0, *, head_dim: int = HE
 
 
 def load_embedded_chain(
-    *, seed: int = 0, n_threads: int | None = 1, max_sessions: int = 32
+    *,
+    seed: int = 0,
+    n_threads: int | None = 1,
+    max_sessions: int = 32,
+    max_context_tokens: int | None = None,
 ) -> GlmChain:
     """The chain of an embedded checkpoint, written to a folder that is removed again.
 
@@ -83,6 +87,7 @@ def load_embedded_chain(
             decoder_dir=folder / DECODER_NAME,
             n_flow_steps=N_FLOW_STEPS,
             max_sessions=max_sessions,
+            max_context_tokens=max_context_tokens,
         )
 
 

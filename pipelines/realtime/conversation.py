@@ -53,7 +53,10 @@ from pipelines.realtime.wire_types import (
 MAX_APPEND: Final = 512 * 1024  # characters of base64: 8 s at the highest rate
 MAX_TEXT: Final = 32_000  # characters of one item
 MIN_COMMIT_MS: Final = 100
+_FRAME_TOKENS: Final = 32  # around turns, and what is only known about
 _TOKEN_LETTERS: Final = 2  # characters a token, between Chinese and English
+_REPLY_SHARE: Final = 4  # of the context, the part that a reply finds free at least
+_TURN_SHARE: Final = 8  # the part that a turn does
 _PAST_END_MS: Final = 100  # a player's last frame may be padded
 
 
@@ -64,7 +67,9 @@ class Totals:
     n_responses: int = 0
     n_cancelled: int = 0
     n_audio_tokens: int = 0
+    sound_ms: int = 0  # that was sent
     n_mistakes: int = 0
+    n_forgotten: int = 0  # items that had to go so that the call could go on
 
 
 class Conversation:
@@ -81,6 +86,7 @@ class Conversation:
         self._session = model.open_session()
         self._response: ResponseStream | None = None
         self._n_tokens = 0  # of the conversation, about
+        self._n_reply_tokens = 0  # that the last reply was given room for
         self._turn_samples = 0  # of the open turn
         self._came_s = 0.0  # when the message being handled came
         self._turn_took_s = 0.0  # from the end of the turn that waits for an answer, as work goes
@@ -129,7 +135,9 @@ class Conversation:
     def step(self) -> None:
         """Advance the reply under way by one bounded piece of work."""
         assert self._response is not None, "no reply is under way"
+        before_ms = self._response.sound_ms
         self._response.step()
+        self.totals.sound_ms += self._response.sound_ms - before_ms
         if self._response.is_done:
             self._retire()
 
@@ -321,7 +329,10 @@ class Conversation:
             raise ClientMistake("'say' leaves nothing to instruct", param="response.instructions")
         config = self._config.for_response(params)
         self._configure(config)
-        self._make_room()
+        request = params.instructions if params and params.instructions else ""
+        n_most = min(config.sampling.max_tokens, self._model.max_context_tokens // _REPLY_SHARE)
+        self._n_reply_tokens = n_most + len(request) // _TOKEN_LETTERS + _FRAME_TOKENS
+        self._make_room(self._n_reply_tokens)
         item_id = new_id("item")
         reply = self._session.start_reply(
             item_id,
@@ -347,6 +358,8 @@ class Conversation:
     def _configure(self, config: SessionConfig) -> None:
         tools = config.tools if config.tool_choice == "auto" else ()
         if self._configured != (config.instructions, tools):
+            n_letters = len(config.instructions) - len(self._configured[0])
+            self._n_tokens += n_letters // _TOKEN_LETTERS
             self._configured = (config.instructions, tools)
             self._session.configure(
                 instructions=config.instructions, tools=[_model_tool(tool) for tool in tools]
@@ -370,24 +383,24 @@ class Conversation:
         if not response.has_output:
             with contextlib.suppress(KeyError):  # an empty reply is no item of the conversation
                 self._session.delete(response.item_id)
-
         self._n_tokens = response.tokens.n_all
-        self._make_room()
+        self._make_room(self._model.max_context_tokens // _TURN_SHARE + self._n_reply_tokens)
 
-    def _make_room(self) -> None:
-        """When the conversation fills most of the model's context, its oldest items are forgotten.
+    def _make_room(self, n_coming: int) -> None:
+        """Where so many tokens more would not fit the context, the oldest items are forgotten.
 
-        Down to a half at once, so that it is done seldom: the prompt then begins differently, and
-        all of it must be computed anew.
+        Down to half of it at once, so that it is done seldom: the prompt then begins differently,
+        and all of it must be computed anew.
         """
         limit = self._model.max_context_tokens
-        if self._n_tokens * 4 <= limit * 3:
+        if self._n_tokens + n_coming <= limit:
             return
         for item_id in self._history.oldest(self._n_tokens - limit // 2):
             item = self._history.remove(item_id)
             if item.in_model:
                 self._session.delete(item_id)
             self._n_tokens -= item.n_tokens
+            self.totals.n_forgotten += 1
             self._emit(events.item_deleted(item_id))
 
     # ---- items and settings

@@ -206,6 +206,11 @@ class SpeechModel(Protocol):
         """Whether new conversations can be served now. From any thread."""
         ...
 
+    @property
+    def aside_s(self) -> float:
+        """Seconds that threads of the model's own have worked for replies so far."""
+        ...
+
     def listen(self, wake: Callable[[], None]) -> None:
         """`wake` is called, from any thread, whenever a waiting reply may go on."""
         ...

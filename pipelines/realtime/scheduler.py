@@ -16,6 +16,7 @@ from typing import Final
 
 import structlog
 
+from pipelines.realtime.admission import Work
 from pipelines.realtime.conversation import Conversation, Totals
 from pipelines.realtime.mailbox import Ending, Mailbox
 from pipelines.realtime.model import SpeechModel
@@ -64,17 +65,28 @@ class Seat:
             self.sounds_since = now
         return sent_ms - (now - self.sounds_since) * 1000
 
+    def is_dry(self, now: float) -> bool:
+        """Whether its listener, who keeps up, has nothing in hand of a reply under way."""
+        return not self.mailbox.is_full and self.lead_ms(now) < 0
+
 
 class Engine:
     """Serves all seats on a thread of its own. `start` it, then `stop` it."""
 
-    def __init__(self, model: SpeechModel) -> None:
+    def __init__(self, model: SpeechModel, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` gives monotonic seconds, by which listeners hear and work is measured."""
+        self.work = Work()  # so far; replaced, never changed, so any thread may look
         self._model = model
+        self._clock = clock
         self._seats: list[Seat] = []  # of the engine thread
         self._arrivals: list[Seat] = []
         self._lock = threading.Lock()
         self._awake = threading.Event()
         self._stopping = False
+        self._sound_ms = 0  # made for all seats there have been
+        self._stepping_s = (
+            -model.aside_s
+        )  # in steps of replies, since we are here
         self._next_ahead = 0  # whose turn it is to work ahead, as a place among the seats
         self._served_since: float | None = None  # when the seat being served got its turn
         model.listen(self.wake)
@@ -144,12 +156,27 @@ class Engine:
         with self._lock:
             arrivals, self._arrivals = self._arrivals, []
         self._seats += arrivals
+        began_s = self._clock()
         worked = [self._serve(seat, self._read) for seat in list(self._seats)]
-        now = time.monotonic()
+        now = self._clock()
         replying = [seat for seat in self._seats if seat.can_step]
         short = [seat for seat in replying if seat.lead_ms(now) < LEAD_MS]
+        is_dry = any(seat.is_dry(now) for seat in self._seats)
         worked += [self._serve(seat, self._step) for seat in short or replying]
-        return any(worked) if short else self._work_ahead() or any(worked)
+        spoken_s = self._clock()
+        has_worked = any(worked) if short else self._work_ahead() or any(worked)
+        self._note(now - began_s + self._clock() - spoken_s, spoken_s - now, is_dry=is_dry)
+        return has_worked
+
+    def _note(self, hearing_s: float, speaking_s: float, *, is_dry: bool) -> None:
+        """Count a round's work, and what the model has done aside meanwhile."""
+        self._stepping_s += speaking_s
+        self.work = Work(
+            speaking_s=self._stepping_s + self._model.aside_s,
+            hearing_s=self.work.hearing_s + hearing_s,
+            sound_s=self._sound_ms / 1000,
+            n_short=self.work.n_short + is_dry,
+        )
 
     def _work_ahead(self) -> bool:
         """Let one session work ahead, the next in turn that can; whether there was any."""
@@ -182,7 +209,9 @@ class Engine:
     def _step(self, seat: Seat, conversation: Conversation) -> bool:
         self._read(seat, conversation)  # a cancel comes before the step
         if seat.can_step:
+            before_ms = conversation.totals.sound_ms
             conversation.step()
+            self._sound_ms += conversation.totals.sound_ms - before_ms
         return True
 
     def _read(self, seat: Seat, conversation: Conversation) -> bool:

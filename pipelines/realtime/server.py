@@ -1,14 +1,17 @@
 """The GPU host's websocket server: `/v1/realtime` and `/healthz` on one port.
 
 Admission happens before the upgrade, with an HTTP status and a JSON body in the form of the
-protocol's errors: 401 for a wrong token, 503 when every seat is taken or the server drains. Sounds
-and words are no business of this module: it moves messages between sockets and the engine.
+protocol's errors: 401 for a wrong token, 503 when every seat is taken or the server drains; `seats`
+counts those. Sounds and words are no business of this module: it moves messages between sockets and
+the engine.
 """
 
 import asyncio
 import hmac
 import json
 import socket
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
@@ -21,14 +24,17 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.protocol import State
 
+from pipelines.realtime.admission import Admission
 from pipelines.realtime.mailbox import Ending, Mailbox
 from pipelines.realtime.model import SpeechModel
 from pipelines.realtime.scheduler import Engine, Seat
+from pipelines.realtime.seats import Seats
 
 log = structlog.get_logger()
 
 PATH: Final = "/v1/realtime"
 HEALTH_PATH: Final = "/healthz"
+OBSERVE_MS: Final = 500
 _SEND_BUFFER: Final = 128 * 1024  # bytes a slow client can leave with the kernel
 
 _DRAINED: Final = Ending("drained", 1001, "server_draining", "The server is being shut down")
@@ -64,24 +70,29 @@ class RealtimeServer:
         port: int,
         token: str | None,
         max_sessions: int = 32,
+        admission: Admission | None = None,
         limits: Limits | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`port` 0 takes a free one. Without a token all who can connect are served, but browsers:
 
-        any page open on this machine could have itself served otherwise.
+        any page open on this machine could have itself served otherwise. With `admission` there are
+        as many seats as it says, up to `max_sessions`. `clock`, see Engine.
         """
         self._host = host
         self._port = port
         self._token = token
-        self._max_sessions = max_sessions
         self._limits = limits or Limits()
-        self._engine = Engine(model)
+        self._seats = Seats(max_sessions, admission)
+        self._clock = clock
+        self._engine = Engine(model, clock=clock)
         self._sockets: set[ServerConnection] = set()  # admitted, open or opening
         self._mailboxes: set[Mailbox] = set()
         self._draining = False
         self._empty = asyncio.Event()
         self._server: Server | None = None
         self._watchdog: asyncio.TimerHandle | None = None
+        self._observer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
         limits = self._limits
@@ -100,6 +111,7 @@ class RealtimeServer:
         )
         self._engine.start()
         self._watch()
+        self._observe()
         return self
 
     async def __aexit__(
@@ -113,6 +125,8 @@ class RealtimeServer:
         self._draining = True
         if self._watchdog is not None:
             self._watchdog.cancel()
+        if self._observer is not None:
+            self._observer.cancel()
         await asyncio.to_thread(self._engine.stop)
         self._server.close()
         await self._server.wait_closed()
@@ -160,8 +174,10 @@ class RealtimeServer:
         if self._draining or not self._is_ready:
             return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "server_draining", _DRAINED.message)
         self._sockets = {s for s in self._sockets if s.state is not State.CLOSED}
-        if len(self._sockets) >= self._max_sessions:
-            message = f"All {self._max_sessions} seats are taken; try again later"
+        self._note_work()
+        if len(self._sockets) >= self._seats.n:
+            self._seats.refuse(len(self._sockets))
+            message = f"All {self._seats.n} seats are taken; try again later"
             return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "at_capacity", message)
         self._sockets.add(connection)
         return None
@@ -176,7 +192,8 @@ class RealtimeServer:
     def _health(self) -> Response:
         if not self._is_ready:
             return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "engine_dead", "The model hangs")
-        body = {"status": "draining" if self._draining else "ok", "sessions": self.n_sessions}
+        status = "draining" if self._draining else "ok"
+        body = {"status": status, "sessions": self.n_sessions, **self._seats.shown()}
         return _json(HTTPStatus.OK, body)
 
     @property
@@ -196,6 +213,15 @@ class RealtimeServer:
             self._sockets.clear()
         delay_s = self._limits.engine_timeout_ms / 4000
         self._watchdog = asyncio.get_running_loop().call_later(delay_s, self._watch)
+
+    def _observe(self) -> None:
+        """Keep the estimate of what sessions cost up to date."""
+        self._note_work()
+        loop = asyncio.get_running_loop()
+        self._observer = loop.call_later(OBSERVE_MS / 1000, self._observe)
+
+    def _note_work(self) -> None:
+        self._seats.observe(self._clock(), self._engine.work, len(self._sockets))
 
     # ---- after it
 
@@ -271,6 +297,7 @@ def _log_session(seat: Seat, duration_ms: int) -> None:
         cancelled=totals.n_cancelled,
         audio_tokens=totals.n_audio_tokens,
         client_mistakes=totals.n_mistakes,
+        items_forgotten=totals.n_forgotten,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bot.gpu import load, main, serve
+from bot.gpu import admission_for, load, main, serve
 from config.settings import GpuSettings
 from pipelines.glm4voice.checkpoint import CheckpointError
 from pipelines.realtime.client import RealtimeConnection, connect
@@ -70,6 +70,7 @@ async def until(host: RealtimeConnection, kind: str) -> None:
 async def test_it_serves_the_embedded_chain_until_told_to_stop() -> None:
     """Without folders the tiny chain answers; SIGTERM lets the call under way end, then exits 0."""
     async with gpu(gpu_port="0", gpu_token="s3cret", max_sessions="1") as process:
+        sample = await logged(process, "warmed_up")
         port = (await logged(process, "gpu_ready"))["port"]
         url = f"ws://127.0.0.1:{port}/v1/realtime"
         async with httpx.AsyncClient() as http:
@@ -89,11 +90,21 @@ async def test_it_serves_the_embedded_chain_until_told_to_stop() -> None:
         async with asyncio.timeout(10_000 * MS):
             code = await process.wait()
 
+    assert sample["sound_s"] > 1
     assert health.status_code == 200
+    assert (health.json()["seats"], health.json()["load"]["busy"]) == (1, 0)
     assert draining["sessions"] == 1
     assert session["responses"] == 1
     assert not [key for key in session if key.startswith("pii_")]
     assert code == 0
+
+
+def test_a_fixed_number_of_seats_needs_no_trial() -> None:
+    """With VOICEBOT_ADMISSION=fixed nothing is measured, and nothing but the number counts."""
+    model = ToneModel()
+
+    assert admission_for(model, GpuSettings(admission="fixed")) is None
+    assert not model.sessions
 
 
 def test_it_says_in_one_line_which_setting_is_missing(
@@ -114,6 +125,18 @@ def test_it_says_that_there_is_no_such_device(
 
     assert main([]) == 1
     assert "cuda:99" in capsys.readouterr().err
+
+
+def test_it_says_that_the_model_cannot_read_so_much(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A context longer than the model's is a setting to be mended: both numbers are told."""
+    monkeypatch.setenv("VOICEBOT_MAX_CONTEXT_TOKENS", "9000")
+
+    assert main([]) == 1
+    assert capsys.readouterr().err.startswith(
+        "VOICEBOT_MAX_CONTEXT_TOKENS: the model can read 8192 tokens, not 9000; example: "
+    )
 
 
 def test_it_says_which_model_file_is_missing(tmp_path: Path) -> None:

@@ -105,6 +105,17 @@ def test_a_gpu_host_on_the_network_needs_a_token(monkeypatch: pytest.MonkeyPatch
         read_settings(GpuSettings, NONE)
 
 
+@pytest.mark.parametrize("tokens", ["500", "many"])
+def test_a_context_too_small_for_a_turn_and_its_answer_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tokens: str
+) -> None:
+    """The longest conversation has a least length, and the error gives a good one."""
+    env(monkeypatch, MAX_CONTEXT_TOKENS=tokens)
+
+    with pytest.raises(SettingsError, match=r"VOICEBOT_MAX_CONTEXT_TOKENS: .*; example: .*=4096"):
+        read_settings(GpuSettings, NONE)
+
+
 def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a settings object nor an error prints a token."""
     env(monkeypatch, TWILIO_AUTH_TOKEN=TOKEN, PORT="many")

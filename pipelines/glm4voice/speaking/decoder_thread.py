@@ -85,6 +85,11 @@ class DecoderThread:
         self.thread = threading.Thread(target=_run, args=arguments, name="decoder", daemon=True)
         self.thread.start()
 
+    @property
+    def busy_s(self) -> float:
+        """For how long it has been decoding so far."""
+        return self._orders.busy_s
+
     def listen(self, wake: Callable[[], None]) -> None:
         """`wake` is called, from the decoder's thread, whenever orders are done."""
         self._wake = wake
@@ -110,6 +115,7 @@ class _Orders:
     """What waits, between the two threads."""
 
     def __init__(self) -> None:
+        self.busy_s = 0.0  # of whoever takes them
         self._waiting: list[weakref.ref[Order]] = []
         self._news = threading.Condition()
         self._closed = False
@@ -152,7 +158,9 @@ def _kind(order: Order) -> tuple[int, bool, bool]:
 def _run(decoder: StreamingDecoder, orders: _Orders, owner: "weakref.ref[DecoderThread]") -> None:
     with _stream(decoder.device):
         while batch := orders.take():
+            began_s = time.perf_counter()
             _decode(decoder, batch)
+            orders.busy_s += time.perf_counter() - began_s
             batch.clear()  # whoever dropped an order meanwhile wants its state freed
             if (listened_to := owner()) is not None:
                 listened_to.tell()

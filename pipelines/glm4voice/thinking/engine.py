@@ -24,7 +24,8 @@ class EngineError(Exception):
         ├── EngineLost      the server that computes is gone; `retryable`: it may come back, and
         │                   conversations can go on then, even those begun before
         ├── NoSlot          more conversations than the device has room for (`slots`)
-        └── CannotQuantize  weights cannot be made smaller on this machine
+        ├── CannotQuantize  weights cannot be made smaller on this machine
+        └── ContextTooLong  conversations were to be longer than the model can read
     """
 
 
@@ -40,6 +41,10 @@ class EngineLost(EngineError):
 
 class CannotQuantize(EngineError):
     """The text says what is missing."""
+
+
+class ContextTooLong(EngineError):
+    """The text says how long they can be."""
 
 
 class Finish(Enum):

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from transformers import GlmForCausalLM
+from transformers import GlmConfig, GlmForCausalLM
 
 from pipelines.glm4voice.checkpoint import CheckpointError
-from pipelines.glm4voice.thinking.engine import Engine
+from pipelines.glm4voice.thinking.engine import ContextTooLong, Engine
 from pipelines.glm4voice.thinking.key_values import OneByOne
 from pipelines.glm4voice.thinking.language_model import load_language_model, read_config
 from pipelines.glm4voice.thinking.local_engine import LocalEngine
@@ -25,7 +25,14 @@ MAX_CPU_SLOTS_BYTES = 1 << 28
 
 
 def load_engine(
-    folder: Path, *, device: str, dtype: str, quantize: str, max_sessions: int, vllm_url: str | None
+    folder: Path,
+    *,
+    device: str,
+    dtype: str,
+    quantize: str,
+    max_sessions: int,
+    vllm_url: str | None,
+    max_context_tokens: int | None = None,
 ) -> Engine:
     """The engine of the model in `folder`.
 
@@ -33,10 +40,15 @@ def load_engine(
     the same folder. As many conversations as `max_sessions` are computed together where the device
     gains from it.
 
-    Raises CheckpointError, CannotQuantize, and EngineLost if there is no server at the address.
+    A conversation holds at most `max_context_tokens`, None meaning all the model can read: it is
+    what the memory of each conversation is made for.
+
+    Raises CheckpointError, CannotQuantize, ContextTooLong, and EngineLost if there is no server at
+    the address.
     """
     if vllm_url is not None:
         config = read_config(folder / "config.json")
+        limit_context(config, max_context_tokens)
         return VllmEngine.connect(
             vllm_url,
             vocab_size=config.vocab_size,
@@ -44,6 +56,7 @@ def load_engine(
             sends_seeds=device != "cpu",  # vLLM on a CPU can die of one
         )
     model = load_language_model(folder, device=device, dtype=DTYPES[dtype])
+    limit_context(model.config, max_context_tokens)
     model = quantized(model, quantize, device=device)
     return local_engine(model, max_sessions=max_sessions)
 
@@ -59,6 +72,20 @@ def local_engine(model: GlmForCausalLM, *, max_sessions: int) -> LocalEngine:
     if model.device.type == "cpu" and n_bytes > MAX_CPU_SLOTS_BYTES:
         return LocalEngine(OneByOne(model))
     return LocalEngine(Slots(model, n_slots=max_sessions))
+
+
+def limit_context(config: GlmConfig, max_context_tokens: int | None) -> None:
+    """Count fewer positions than there are; what is computed at each does not hang on their number.
+
+    Raises ContextTooLong.
+    """
+    if max_context_tokens is None:
+        return
+    if max_context_tokens > config.max_position_embeddings:
+        raise ContextTooLong(
+            f"the model can read {config.max_position_embeddings} tokens, not {max_context_tokens}"
+        )
+    config.max_position_embeddings = max_context_tokens
 
 
 def end_ids(folder: Path) -> list[int]:

@@ -15,6 +15,7 @@ WANTED = {
     "gpu-host-lost",
     "greeting",
     "load",
+    "long-call",
     "malformed-frames",
     "question-and-answer",
     "question-and-answer-zh",

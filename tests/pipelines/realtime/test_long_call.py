@@ -3,8 +3,77 @@
 import json
 from typing import Any
 
+from pipelines.glm4voice.chain import GlmChain
+from pipelines.glm4voice.embedded import load_embedded_chain
+from pipelines.glm4voice.session import GlmSession
 from pipelines.realtime.conversation import Conversation
 from pipelines.realtime.model import SpeechModel
+from tests.pipelines.realtime.conftest import append, babble
+
+SMALL_CONTEXT = 1024
+N_REPLY_TOKENS = 117
+N_TURN_TOKENS = 50  # of 1.6 s of speech, and what stands around it
+DELETED = "conversation.item.deleted"
+UPDATE = {
+    "type": "session.update",
+    "session": {
+        "type": "realtime",
+        "instructions": "You answer the support line in one or two short sentences. " * 5,
+        "max_output_tokens": N_REPLY_TOKENS,
+        "seed": 3,
+        "audio": {"input": {"turn_detection": None}},
+    },
+}
+
+
+class Call:
+    """A caller on one conversation with a real chain, faster than real time."""
+
+    def __init__(self, chain: GlmChain) -> None:
+        self.said: list[dict[str, Any]] = []
+        self.n_unread: list[int] = []  # tokens of each prompt, read only after it was asked for
+        self._sessions: list[GlmSession] = []
+        model = _Noting(chain.parts, self._sessions)
+        self.conversation = Conversation(model, lambda text: self.said.append(json.loads(text)))
+        self._do(UPDATE)
+
+    def turn(self, duration_ms: int, seed: int) -> None:
+        """Speak, hear the whole answer; the host works ahead while one of the two is heard."""
+        sound = babble(duration_ms, seed=seed)
+        for start in range(0, len(sound), 24_000):
+            self._do(append(sound[start : start + 24_000]))
+            self._work()
+        self._do({"type": "input_audio_buffer.commit"})
+        self._do({"type": "response.create"})
+        reply = self._sessions[0]._reply
+        assert reply is not None
+        self.n_unread.append(reply.n_prompt_tokens - reply.n_cached_tokens)
+        while self.conversation.is_replying:
+            self.conversation.step()
+        self._work()
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """The events of one type."""
+        return [event for event in self.said if event["type"] == kind]
+
+    def _do(self, event: dict[str, Any]) -> None:
+        self.conversation.handle(json.dumps(event))
+
+    def _work(self) -> None:
+        while self.conversation.work():
+            pass
+
+
+class _Noting(GlmChain):
+    """A chain whose sessions a test can look at."""
+
+    def __init__(self, parts: Any, sessions: list[GlmSession]) -> None:
+        super().__init__(parts)
+        self._sessions = sessions
+
+    def open_session(self) -> GlmSession:
+        self._sessions.append(super().open_session())
+        return self._sessions[-1]
 
 
 def message(role: str, text: str, **item: Any) -> str:
@@ -36,3 +105,44 @@ def test_a_long_call_forgets_its_beginning(chain: SpeechModel) -> None:
     assert deleted[0] == "turn_0"
     assert f"turn_{n_turns - 1}" not in deleted
     assert said[-1]["type"] == "conversation.item.retrieved"
+
+
+def test_a_call_far_longer_than_the_context_is_answered_to_its_end() -> None:
+    """No answer is cut short or late for want of room: oldest turns go, in order.
+
+    What is remembered is bounded, and when an answer is asked for, the prompt without its oldest
+    turns has been read already: nothing is left but the caller's last words.
+    """
+    call = Call(load_embedded_chain(max_context_tokens=SMALL_CONTEXT))
+    n_turns = 18
+    n_live: list[int] = []
+    for turn in range(n_turns):
+        call.turn(1600, seed=turn)
+        n_live.append(len(call.of("conversation.item.added")) - len(call.of(DELETED)))
+    call.conversation.close()
+
+    done = [event["response"] for event in call.of("response.done")]
+    added = [event["item"]["id"] for event in call.of("conversation.item.added")]
+    deleted = [event["item_id"] for event in call.of(DELETED)]
+    assert len(done) == n_turns
+    assert all(one["output"] and not (one["status_details"] or {}).get("error") for one in done)
+    assert max(one["usage"]["total_tokens"] for one in done) <= SMALL_CONTEXT
+    assert sum(one["usage"]["output_tokens"] for one in done) > SMALL_CONTEXT
+    assert deleted == added[: len(deleted)]
+    assert len(deleted) > n_turns
+    assert max(n_live) <= n_turns
+    assert max(call.n_unread[1:]) <= N_TURN_TOKENS
+    assert call.conversation.totals.n_forgotten == len(deleted)
+
+
+def test_a_turn_that_leaves_no_room_takes_that_of_older_ones() -> None:
+    """However long the caller speaks, he is answered: his own turn is cut to half the context."""
+    call = Call(load_embedded_chain(max_context_tokens=SMALL_CONTEXT))
+    for turn, duration_ms in enumerate((1600, 45_000, 1600, 75_000, 1600)):
+        call.turn(duration_ms, seed=turn)
+    call.conversation.close()
+
+    done = [event["response"] for event in call.of("response.done")]
+    assert [bool(one["output"]) for one in done] == 5 * [True]
+    assert not any((one["status_details"] or {}).get("error") for one in done)
+    assert max(one["usage"]["total_tokens"] for one in done) <= SMALL_CONTEXT

@@ -93,14 +93,19 @@ async def test_a_socket_cut_without_a_word_frees_its_seat() -> None:
 
 
 async def test_health_needs_no_token_and_other_paths_are_not_there() -> None:
-    """/healthz answers 200 with the number of sessions; sessions have one path."""
-    async with serving(ToneModel()) as server, httpx.AsyncClient() as http, session(server):
+    """/healthz answers 200 with the numbers of sessions and seats; sessions have one path."""
+    async with (
+        serving(ToneModel(), max_sessions=5) as server,
+        httpx.AsyncClient() as http,
+        session(server),
+    ):
         base = f"http://127.0.0.1:{server.port}"
         health = await http.get(f"{base}/healthz")
         elsewhere = await http.get(f"{base}/v1/chat", headers=HEADERS)
         not_upgraded = await http.get(f"{base}/v1/realtime", headers=HEADERS)
 
-    assert (health.status_code, health.json()) == (200, {"status": "ok", "sessions": 1})
+    assert health.status_code == 200
+    assert health.json() == {"status": "ok", "sessions": 1, "seats": 5, "refused": 0}
     assert elsewhere.status_code == 404
     assert not_upgraded.status_code == 426
 

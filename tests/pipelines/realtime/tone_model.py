@@ -153,6 +153,7 @@ class ToneModel:
     output_sample_rate = RATE
     max_context_tokens = 10_000
     is_alive = True
+    aside_s = 0.0
 
     def __init__(self, n_words: int = 10, stop_reason: StopReason = StopReason.END) -> None:
         self.n_words = n_words

@@ -170,3 +170,15 @@ def test_the_thread_ends_with_its_owner(weights: SpeechDecoder) -> None:
 
     assert not worker.is_alive()
     assert decoder() is None
+
+
+def test_the_time_at_work_is_told(weights: SpeechDecoder) -> None:
+    """Whoever judges how many calls there can be, learns what decoding has taken."""
+    thread = DecoderThread(StreamingDecoder(weights))
+    before_s = thread.busy_s
+
+    decoded = order(thread, 30, 0.0).wait()
+    order(thread, 10, 0.0).wait()  # the first is counted by now
+
+    assert before_s == 0
+    assert thread.busy_s * 1000 >= decoded.flow_ms + decoded.vocoder_ms

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.glm4voice.thinking.engine import CannotQuantize, Engine, EngineLost
-from pipelines.glm4voice.thinking.engines import load_engine, local_engine
+from pipelines.glm4voice.thinking.engine import CannotQuantize, ContextTooLong, Engine, EngineLost
+from pipelines.glm4voice.thinking.engines import limit_context, load_engine, local_engine
 from pipelines.glm4voice.thinking.key_values import OneByOne
 from pipelines.glm4voice.thinking.language_model import load_language_model
 from pipelines.glm4voice.thinking.local_engine import LocalEngine
@@ -21,9 +21,13 @@ from tests.pipelines.glm4voice.thinking.token_server import TokenServer
 HAS_LIBRARY = importlib.util.find_spec("bitsandbytes") is not None
 
 
-def load(folder: Path, **options: str | None) -> Engine:
+def load(folder: Path, **options: str | int | None) -> Engine:
     chosen = {"device": "cpu", "dtype": "float32", "quantize": "none", "vllm_url": None, **options}
     return load_engine(folder, max_sessions=4, **chosen)  # type: ignore[arg-type]
+
+
+def n_bytes(slots: Slots) -> int:
+    return sum(tensor.nbytes for layer in slots.layers for tensor in layer)
 
 
 def say(engine: Engine, prompt: Sequence[int]) -> list[int]:
@@ -49,14 +53,37 @@ def test_a_cpu_batches_where_slots_are_small(golden: Path, monkeypatch: pytest.M
     """On a CPU slots are for models whose slots cost little; others are freed call by call."""
     model = load_language_model(golden / "lm", device="cpu", dtype=torch.float32)
     small = local_engine(model, max_sessions=4)
-    n_bytes = sum(part.nbytes for layer in Slots(model, n_slots=4).layers for part in layer)
+    n_small = n_bytes(Slots(model, n_slots=4))
 
-    monkeypatch.setattr("pipelines.glm4voice.thinking.engines.MAX_CPU_SLOTS_BYTES", n_bytes - 1)
+    monkeypatch.setattr("pipelines.glm4voice.thinking.engines.MAX_CPU_SLOTS_BYTES", n_small - 1)
     large = local_engine(model, max_sessions=4)
 
-    assert slots_bytes(model, n_slots=4) == n_bytes
+    assert slots_bytes(model, n_slots=4) == n_small
     assert isinstance(small.compute, Slots)
     assert isinstance(large.compute, OneByOne)
+
+
+def test_conversations_can_be_kept_short(golden: Path) -> None:
+    """Less room for each conversation changes nothing of what is said within it."""
+    whole, short = load(golden / "lm"), load(golden / "lm", max_context_tokens=len(PROMPT) + 6)
+    with TokenServer(whole) as server:
+        there = load(golden / "lm", vllm_url=server.url, max_context_tokens=100)
+
+    assert (short.max_positions, there.max_positions) == (len(PROMPT) + 6, 100)
+    assert say(short, PROMPT) == say(whole, PROMPT)
+    with pytest.raises(ContextTooLong, match="can read 1024 tokens, not 1025"):
+        load(golden / "lm", max_context_tokens=1025)
+
+
+def test_slots_are_as_long_as_conversations(golden: Path) -> None:
+    """A device gives each call memory for the longest conversation there can be, and no more."""
+    model = load_language_model(golden / "lm", device="cpu", dtype=torch.float32)
+    long = Slots(model, n_slots=2)
+    limit_context(model.config, 256)
+    short = Slots(model, n_slots=2)
+
+    assert short.max_positions == 256
+    assert n_bytes(short) * (long.max_positions + 1) == n_bytes(long) * (256 + 1)
 
 
 @pytest.mark.skipif(HAS_LIBRARY, reason="bitsandbytes is installed")
