@@ -44,8 +44,8 @@ def draw(path: Path, picture: Picture, *, machine: str) -> None:
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
         FigureCanvasAgg(figure)
-        figure.suptitle(f"{picture.title}\n", fontsize=12, color=_INK)
-        figure.text(0.5, 1 - 0.38 / size[1], machine, ha="center", va="top", color=_FAINT)
+        figure.suptitle(f"{picture.title}\n\n", fontsize=12, color=_INK)
+        figure.text(0.5, 1 - 0.36 / size[1], machine, ha="center", va="top", color=_FAINT)
         names = _names(picture.panels)
         grid = figure.subplots(n_rows, n_columns, squeeze=False).flat
         lines: dict[str, Line2D] = {}

@@ -12,12 +12,12 @@ from statistics import mean
 from typing import Final
 
 import numpy as np
+from torch import Tensor
 
 from pipelines.glm4voice.measuring.decoder import (
     BlockTime,
     distance,
     streamed_mel,
-    time_streaming,
 )
 from pipelines.glm4voice.measuring.released_decoder import random_decoder, voiced
 from pipelines.glm4voice.measuring.seams import (
@@ -31,11 +31,11 @@ from pipelines.glm4voice.measuring.seams import (
 from pipelines.glm4voice.measuring.table import Cell, Curve, Measured, Panel, Picture, Table
 from pipelines.glm4voice.speaking.config import DecoderConfig
 from pipelines.glm4voice.speaking.decoder import OFFICIAL_STEPS
-from pipelines.glm4voice.speaking.stream import N_HISTORY_TOKENS, StreamingDecoder
+from pipelines.glm4voice.speaking.stream import N_HISTORY_TOKENS, StreamBlock, StreamingDecoder
 
 HISTORIES: Final = (10, 20, 30, 50, 100)  # tokens
 STEPS: Final = tuple(range(2, OFFICIAL_STEPS + 1))
-DISTANCE: Final = "mel distance (standard deviations of the whole mel)"
+DISTANCE: Final = "mel distance / SD of the whole mel"
 CPU_TIME: Final = "CPU time of the process"
 
 _N_BLOCK_TOKENS = 10  # the shortest blocks: the most seams, each with the least to look back on
@@ -57,20 +57,18 @@ class Extent:
     n_official_replies: int
     n_official_tokens: int
     history_blocks: tuple[int, ...]
-    n_history_replies: int
     n_steps_replies: int
     n_steps_tokens: int
 
 
 FULL: Final = Extent(
-    n_replies=6,
+    n_replies=20,
     n_tokens=100,
-    n_official_replies=10,
+    n_official_replies=30,
     n_official_tokens=40,
     history_blocks=(10, 60, 60, 60),
-    n_history_replies=1,
-    n_steps_replies=3,
-    n_steps_tokens=40,
+    n_steps_replies=2,
+    n_steps_tokens=30,
 )
 QUICK: Final = Extent(
     n_replies=2,
@@ -78,7 +76,6 @@ QUICK: Final = Extent(
     n_official_replies=2,
     n_official_tokens=40,
     history_blocks=(10, 30, 30),
-    n_history_replies=1,
     n_steps_replies=1,
     n_steps_tokens=20,
 )
@@ -186,15 +183,14 @@ def measure_history(config: DecoderConfig, extent: Extent, *, report: Report) ->
     """The mel in blocks against that in one block, by what the flow looks back on."""
     weights = random_decoder(config)
     sizes = extent.history_blocks
-    distances: dict[int, list[float]] = {n: [] for n in HISTORIES}
     n_computed = {n: _n_computed(sizes, n) for n in HISTORIES}
-    for ids in _replies(extent.n_history_replies, sum(sizes), config):
-        whole = streamed_mel(StreamingDecoder(weights), ids, [len(ids)])
-        for n, found in distances.items():
-            decoder = StreamingDecoder(weights, n_history_tokens=n)
-            found.append(distance(streamed_mel(decoder, ids, sizes), whole))
-            report(f"history of {n} tokens: {found[-1]:.3f}")
-    by_history = {n: mean(found) for n, found in distances.items()}
+    ids = next(_replies(1, sum(sizes), config))
+    whole = streamed_mel(StreamingDecoder(weights), ids, [len(ids)])
+    by_history: dict[int, float] = {}
+    for n in HISTORIES:
+        decoder = StreamingDecoder(weights, n_history_tokens=n)
+        by_history[n] = distance(streamed_mel(decoder, ids, sizes), whole)
+        report(f"history of {n} tokens: {by_history[n]:.3f}")
     return Measured(
         clock=CPU_TIME,
         figures={f"mel_distance_history_{n}": value for n, value in by_history.items()},
@@ -206,8 +202,8 @@ def measure_history(config: DecoderConfig, extent: Extent, *, report: Report) ->
                     (n, value, n_computed[n], "yes" if n == N_HISTORY_TOKENS else "")
                     for n, value in by_history.items()
                 ],
-                note=f"Mean absolute difference in standard deviations of the whole mel;"
-                f" {extent.n_history_replies} reply of {sum(sizes)} tokens in blocks of"
+                note="Mean absolute difference in standard deviations of the whole mel;"
+                f" one reply of {sum(sizes)} tokens in blocks of"
                 f" {', '.join(map(str, sizes))}. Tokens computed are what it costs, histories"
                 " included.",
             )
@@ -215,7 +211,7 @@ def measure_history(config: DecoderConfig, extent: Extent, *, report: Report) ->
         pictures=[
             Picture(
                 name="history",
-                title="What a longer history brings, and what it costs",
+                title="Mel in blocks against the whole reply in one block, by history",
                 panels=[
                     _panel("Distance to the whole reply", DISTANCE, by_history),
                     _panel(
@@ -255,12 +251,15 @@ def measure_steps(
     decoders = {n: StreamingDecoder(weights, n_steps=n) for n in STEPS}
     distances: dict[int, list[float]] = {n: [] for n in STEPS}
     times: dict[int, list[BlockTime]] = {n: [] for n in STEPS}
+    _timed(decoders[STEPS[0]], [0] * _N_BLOCK_TOKENS, clock)  # libraries set themselves up
     for ids in _replies(extent.n_steps_replies, extent.n_steps_tokens, config):
-        whole = streamed_mel(decoders[OFFICIAL_STEPS], ids, [len(ids)])
+        mels = {}
         for n, decoder in decoders.items():
-            distances[n].append(distance(streamed_mel(decoder, ids, [len(ids)]), whole))
-            times[n] += time_streaming(decoder, ids, [len(ids)], clock=clock)
-            report(f"{n} steps: {distances[n][-1]:.3f}, {times[n][-1].flow_s:.2f} s")
+            mels[n], time_s = _timed(decoder, ids, clock)
+            times[n].append(time_s)
+            report(f"{n} steps: {time_s.flow_s:.2f} s")
+        for n, mel in mels.items():
+            distances[n].append(distance(mel, mels[OFFICIAL_STEPS]))
     return _steps_measured(
         {n: mean(found) for n, found in distances.items()},
         {n: mean(block.flow_s for block in blocks) for n, blocks in times.items()},
@@ -269,6 +268,22 @@ def measure_steps(
         " one block. The distance is the mean absolute difference in standard deviations of the"
         " mel of 10 steps; with the same noise.",
     )
+
+
+def _timed(decoder: StreamingDecoder, ids: list[int], clock: Clock) -> tuple[Tensor, BlockTime]:
+    """The mel [1, M, T] of a reply in one block, and what it and its sound took."""
+    block = StreamBlock(ids, decoder.start(), final=True)
+    started_s = clock()
+    mels = decoder.advance([block])
+    flowed_s = clock()
+    decoder.speak(mels, [block])
+    times = BlockTime(
+        n_new=len(ids),
+        n_computed=len(ids),
+        flow_s=flowed_s - started_s,
+        voice_s=clock() - flowed_s,
+    )
+    return mels[0], times
 
 
 def _steps_measured(

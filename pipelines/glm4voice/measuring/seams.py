@@ -23,7 +23,7 @@ Samples = NDArray[np.float32]
 
 CHANCE = 0.05  # of calling a measure distinguishable that is not, over all measures
 _EDGE_FRAMES = 3  # at least so far from a seam a place is inside
-_N_INSIDE = 20  # places for each seam, if there are so many
+_APART_FRAMES = 2  # at least so far from each other are places inside, or else they share sound
 _FLOOR = 1e-4  # added to magnitudes: what is below is not heard
 
 
@@ -233,19 +233,27 @@ def _compare(measure: Measure, replies: Sequence[Spoken], rng: np.random.Generat
     at_seams: list[float] = []
     inside: list[float] = []
     for reply in replies:
-        seams = reply.fades if measure.at_fades else reply.cuts
-        places = places_inside(reply, reply.n_faded if measure.spans_fade else 0)
-        chosen = rng.choice(places, min(len(places), _N_INSIDE * len(seams)), replace=False)
         look = partial(measure.of, reply)
-        at_seams += map(look, seams)
-        inside += map(look, chosen.tolist())
+        n_spanned = reply.n_faded if measure.spans_fade else 0
+        places = rng.permutation(places_inside(reply, n_spanned)).tolist()
+        at_seams += map(look, reply.fades if measure.at_fades else reply.cuts)
+        inside += map(look, _apart(places, max(n_spanned, _APART_FRAMES)))
     return Comparison(measure=measure, at_seams=np.array(at_seams), inside=np.array(inside))
+
+
+def _apart(places: Sequence[int], n_frames: int) -> list[int]:
+    """Those of `places` that are not nearer than this to one before them: they share nothing."""
+    chosen: list[int] = []
+    for place in places:
+        if all(abs(place - other) >= n_frames for other in chosen):
+            chosen.append(place)
+    return chosen
 
 
 def places_inside(reply: Spoken, n_spanned: int) -> NDArray[np.int64]:
     """Frames from which `n_spanned` more are neither faded nor near a fade, nor near a cut.
 
-    Cuts are of no account to the mel, of which something is looked at if more than one is spanned.
+    Cuts are of no account where several are spanned: that is looking at the mel.
     """
     busy = np.zeros(reply.mel.shape[1] + 1, bool)
     busy[:_EDGE_FRAMES] = busy[-_EDGE_FRAMES:] = True
