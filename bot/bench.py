@@ -1,35 +1,37 @@
-"""The command `python -m bot.bench chain`: measures the chain, prints tables, keeps them.
+"""The command `python -m bot.bench`: measures the chain, prints tables, keeps them with pictures.
 
 Models have random weights, of the released sizes or small ones, so nothing is loaded or downloaded.
-On the CPU each part (decoder, tokenizer, cancel) is measured on one thread, the official algorithm
-and ours in turn; with --device cuda all three models serve simulated calls. Results go to a JSON
-file and a page beside it; parts that are not measured again keep their place there.
+`chain` is what the chain costs: on the CPU each part (decoder, tokenizer, cancel) is measured on
+one thread, the official algorithm and ours in turn; with --device cuda all three models serve
+simulated calls. `seams` is what making sound in blocks changes. bench_page.py keeps the results.
 """
 
 import argparse
 import datetime
-import json
 import os
 import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 from rich.status import Status
-from rich.table import Table as ShownTable
 
 from bot.bench_calls import PARTS as BENCH_PARTS
 from bot.bench_calls import Load, Plan, simulate
-from pipelines.glm4voice.measuring.table import Cell, Measured, Table
+from bot.bench_page import keep, shown
+from pipelines.glm4voice.measuring.table import Measured, Table
 
-PARTS: Final = ("decoder", "tokenizer", "cancel")
+PARTS: Final = {
+    "chain": ("decoder", "tokenizer", "cancel"),
+    "seams": ("seams", "history", "steps"),
+}
 DEVICE_PART: Final = "calls"
 OUT: Final = Path("docs/benchmarks")
 
@@ -45,10 +47,10 @@ Report = Callable[[str], None]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the result is the exit status."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    options = _parser().parse_args(given)
+    options = _options(given)
     console = Console() if sys.stdout.isatty() else Console(width=120)
     on_device = options.calls_at_once or options.device != "cpu"
-    name = "chain-device" if on_device else "chain-cpu"
+    name = "seams" if options.what == "seams" else f"chain-{'device' if on_device else 'cpu'}"
     for part in [DEVICE_PART] if on_device else options.parts:
         started_s = time.perf_counter()
         with console.status(part) as status:
@@ -61,8 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "took_s": round(time.perf_counter() - started_s),
         }
         for table in measured.tables:
-            console.print(_shown(table))
-        _keep(options.out, name, part, measured, facts)
+            console.print(shown(table))
+        keep(options.out, name, part, measured, facts)
         console.print(f"[dim]{part}: {facts['took_s']} s; kept in {options.out}/{name}.json[/]")
     return 0
 
@@ -71,12 +73,25 @@ def _progress(status: Status, part: str, text: str) -> None:
     status.update(f"{part}: {text}")
 
 
+def _options(given: Sequence[str]) -> argparse.Namespace:
+    """Exits with status 2 if an option is wrong."""
+    parser = _parser()
+    options = parser.parse_args(given)
+    if options.what != "chain" and (options.calls_at_once or options.device != "cpu"):
+        parser.error(f"{options.what} is measured on the CPU")
+    options.parts = options.parts or PARTS[options.what]
+    if unknown := set(options.parts) - set(PARTS[options.what]):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    return options
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m bot.bench", description="Measure what the voice model's chain costs."
+        prog="python -m bot.bench",
+        description="Measure what the voice model's chain costs, and what its blocks change.",
     )
-    parser.add_argument("what", choices=["chain"])
-    parser.add_argument("--parts", type=_parts, default=PARTS, metavar="PART,PART")
+    parser.add_argument("what", choices=list(PARTS))
+    parser.add_argument("--parts", type=_parts, metavar="PART,PART")
     parser.add_argument("--sizes", choices=["real", "small"], default="real")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument(
@@ -103,10 +118,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _parts(text: str) -> tuple[str, ...]:
-    chosen = tuple(text.split(","))
-    if unknown := set(chosen) - set(PARTS):
-        raise argparse.ArgumentTypeError(f"no such part: {', '.join(sorted(unknown))}")
-    return chosen
+    return tuple(text.split(","))
 
 
 def _counts(text: str) -> tuple[int, ...]:
@@ -121,6 +133,7 @@ def _counts(text: str) -> tuple[int, ...]:
 
 def _measure(part: str, options: argparse.Namespace, report: Report) -> Measured:
     # several seconds of imports: a wrong option is told before them
+    from pipelines.glm4voice.measuring import approximation as measure_approximation
     from pipelines.glm4voice.measuring import chain as measure_chain
     from pipelines.glm4voice.measuring import random_chain
 
@@ -128,6 +141,9 @@ def _measure(part: str, options: argparse.Namespace, report: Report) -> Measured
     if part == DEVICE_PART:
         return _measure_calls(sizes, options, report)
     measure_chain.use_one_thread()
+    if options.what == "seams":
+        extent = measure_approximation.QUICK if options.quick else measure_approximation.FULL
+        return measure_approximation.PARTS[part](sizes.decoder, extent, report=report)
     if part == "decoder":
         return measure_chain.measure_speaking(sizes, full=options.full, report=report)
     if part == "tokenizer":
@@ -232,52 +248,6 @@ def _cpu_name() -> str:
         return platform.processor() or platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
-
-
-def _shown(table: Table) -> ShownTable:
-    shown = ShownTable(title=table.title, caption=table.note or None, title_justify="left")
-    for heading in table.headings:
-        shown.add_column(heading, justify="right")
-    for row in table.rows:
-        shown.add_row(*map(_text, row))
-    return shown
-
-
-def _text(cell: Cell) -> str:
-    if not isinstance(cell, float):
-        return str(cell)
-    return f"{cell:.3f}" if abs(cell) < 1 else f"{cell:.2f}" if abs(cell) < 100 else f"{cell:.0f}"
-
-
-def _keep(folder: Path, name: str, part: str, measured: Measured, facts: Mapping[str, Any]) -> None:
-    """Put a part into the JSON file and write the page anew."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.json"
-    kept = json.loads(path.read_text()) if path.exists() else {}
-    parts = kept.get("parts", {}) | {part: {**facts, **asdict(measured)}}
-    figures = {key: value for one in parts.values() for key, value in one["figures"].items()}
-    kept = {"benchmark": "chain", "figures": figures, "parts": parts}
-    path.write_text(json.dumps(kept, indent=1) + "\n")
-    path.with_suffix(".md").write_text(_page(kept))
-
-
-def _page(kept: Mapping[str, Any]) -> str:
-    lines = ["# What the chain costs", "", "Random weights: times only, not how it sounds.", ""]
-    lines += ["| figure | value |", "|---|---|"]
-    lines += [f"| {name} | {_text(value)} |" for name, value in kept["figures"].items()]
-    for name, part in kept["parts"].items():
-        machine = ", ".join(f"{key} {value}" for key, value in part["machine"].items())
-        lines += ["", f"## {name.capitalize()}", ""]
-        lines += [
-            f"`{part['command']}`, {part['date']}, sizes {part['sizes']};"
-            f" {machine}; times are {part['clock']}."
-        ]
-        for table in part["tables"]:
-            lines += ["", f"### {table['title']}", ""]
-            lines += [f"| {' | '.join(table['headings'])} |", "|---" * len(table["headings"]) + "|"]
-            lines += [f"| {' | '.join(map(_text, row))} |" for row in table["rows"]]
-            lines += ["", table["note"]] if table["note"] else []
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -52,6 +52,26 @@ def test_calls_at_once_run_their_whole_way(tmp_path: Path) -> None:
     assert len(blocks["rows"]) == 2
 
 
+def test_what_blocks_change_is_kept_with_pictures(tmp_path: Path) -> None:
+    """Each part of `seams` leaves figures and a place on the page, with a picture."""
+    common = ["seams", "--sizes", "small", "--quick", "--out", str(tmp_path)]
+
+    assert main(common) == 0
+
+    content, page = kept(tmp_path, "seams"), (tmp_path / "seams.md").read_text()
+    assert content["benchmark"] == "seams"
+    assert list(content["parts"]) == ["seams", "history", "steps"]
+    assert {
+        "streaming_bend_at_cut_p",
+        "official_bend_at_cut_p",
+        "mel_distance_history_10",
+        "mel_distance_steps_5",
+    } <= content["figures"].keys()
+    for picture in ("places", "history", "steps"):
+        assert f"(seams-{picture}.png)" in page
+        assert (tmp_path / f"seams-{picture}.png").stat().st_size > 10_000
+
+
 def test_a_late_chunk_counts() -> None:
     """The share in time is of all chunks; the split shown is the one of the median turn."""
     load = Load(2, n_chunks=4, n_in_time=3, split_ms=[{"total": float(n)} for n in (9, 1, 5)])
@@ -62,8 +82,15 @@ def test_a_late_chunk_counts() -> None:
 
 def test_what_cannot_be_measured_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """A part or a load that does not exist ends the command before anything is loaded."""
-    for option in (["--parts", "ears"], ["--calls", "0"]):
+    for command in (
+        ["chain", "--parts", "ears"],
+        ["chain", "--calls", "0"],
+        ["chain", "--parts", "history"],
+        ["seams", "--device", "cuda"],
+    ):
         with pytest.raises(SystemExit) as stopped:
-            main(["chain", *option])
+            main(command)
         assert stopped.value.code == 2
-    assert "no such part: ears" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "no such part: ears" in error
+    assert "seams is measured on the CPU" in error

@@ -10,7 +10,6 @@ from itertools import accumulate, zip_longest
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.glm4voice.speaking.decoder import SpeechDecoder
@@ -50,7 +49,7 @@ def streaming_sizes(decoder: StreamingDecoder, n_tokens: int, pace: Pace) -> lis
 def streamed_mel(decoder: StreamingDecoder, ids: Sequence[int], sizes: Sequence[int]) -> Tensor:
     """The mel [1, M, T] of `ids` in blocks of these sizes."""
     state = decoder.start()
-    return torch.cat([decoder.advance([b])[0] for b in _blocks(ids, sizes, state)], dim=2)
+    return torch.cat([decoder.advance([b])[0] for b in blocks_of(ids, sizes, state)], dim=2)
 
 
 def distance(mel: Tensor, whole: Tensor) -> float:
@@ -79,56 +78,6 @@ def distance_by_steps(
 
     whole = mel(reference)
     return {n_steps: distance(mel(n_steps), whole) for n_steps in steps}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seams:
-    """How much the sound bends (its second difference) at seams against inside of blocks.
-
-    `share_exceeding` is how many seams bend more than 99 of 100 samples inside do: 0.01 if a seam
-    is like any other place.
-    """
-
-    n_seams: int
-    rms_at_seams: float
-    rms_inside: float
-    largest_at_seams: float
-    largest_inside: float
-    share_exceeding: float
-
-
-def seams(blocks: Sequence[NDArray[np.float32]]) -> Seams:
-    """Of a reply's sound in blocks [S] as they were given out, two of which make a seam."""
-    bends = np.abs(np.diff(np.concatenate(blocks), 2))
-    ends = np.array(list(accumulate(len(block) for block in blocks if len(block))))[:-1]
-    # the second difference at i spans samples i to i + 2: two of them lie across a seam
-    places = np.concatenate([ends - 2, ends - 1])
-    inside = np.delete(bends, places)
-    at_seams = bends[places]
-    return Seams(
-        n_seams=len(ends),
-        rms_at_seams=float(np.sqrt(np.mean(at_seams**2))),
-        rms_inside=float(np.sqrt(np.mean(inside**2))),
-        largest_at_seams=float(at_seams.max()),
-        largest_inside=float(inside.max()),
-        share_exceeding=float(np.mean(at_seams > np.quantile(inside, 0.99))),
-    )
-
-
-def official_sound(
-    decoder: SpeechDecoder, ids: Sequence[int], sizes: Sequence[int]
-) -> list[NDArray[np.float32]]:
-    """The sound [S] of each block, as the original streams it."""
-    state, places = decoder.start(), _places(ids, sizes)
-    return [decoder.decode(list(part), state, final=final) for part, final in places]
-
-
-def streamed_sound(
-    decoder: StreamingDecoder, ids: Sequence[int], sizes: Sequence[int]
-) -> list[NDArray[np.float32]]:
-    """The sound [S] of each block."""
-    state = decoder.start()
-    return [decoder.decode_many([block])[0] for block in _blocks(ids, sizes, state)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +161,7 @@ def time_official(
     )
     try:
         n_computed = 0
-        for part, final in _places(ids, official_sizes(len(ids))):
+        for part, final in parts_of(ids, official_sizes(len(ids))):
             n_computed += len(part)
             flow.total_s, started_s = 0.0, clock()
             decoder.decode(list(part), state, final=final)
@@ -234,7 +183,7 @@ def time_streaming(
 ) -> Iterator[BlockTime]:
     """Each block of `ids`, decoded when it is asked for."""
     n_before = 0
-    for block in _blocks(ids, sizes, decoder.start()):
+    for block in blocks_of(ids, sizes, decoder.start()):
         started_s = clock()
         mels = decoder.advance([block])
         flowed_s = clock()
@@ -290,12 +239,15 @@ def _cut(n_tokens: int, sizes: Sequence[int]) -> list[int]:
     return cut
 
 
-def _places(ids: Sequence[int], sizes: Sequence[int]) -> Iterator[tuple[Sequence[int], bool]]:
+def parts_of(ids: Sequence[int], sizes: Sequence[int]) -> Iterator[tuple[Sequence[int], bool]]:
     """The ids of each block, and whether it is the last."""
     for end, size in zip(accumulate(sizes), sizes, strict=True):
         yield ids[end - size : end], end == sum(sizes)
 
 
-def _blocks(ids: Sequence[int], sizes: Sequence[int], state: StreamState) -> Iterator[StreamBlock]:
-    for part, final in _places(ids, sizes):
+def blocks_of(
+    ids: Sequence[int], sizes: Sequence[int], state: StreamState
+) -> Iterator[StreamBlock]:
+    """The next blocks of the reply of `state`, the last of which ends it."""
+    for part, final in parts_of(ids, sizes):
         yield StreamBlock(part, state, final)

@@ -138,9 +138,9 @@ def write_random_decoder(folder: Path, *, n_codes: int, generator: torch.Generat
         flow, hift = FlowDecoder(config), HiftVocoder(config.hift)
     torch.save(_random_tensors(flow, generator), folder / FLOW_NAME)
     vocoder = _random_tensors(hift, generator)
-    _give_voice(vocoder)
+    give_voice(vocoder)
     torch.save(vocoder, folder / HIFT_NAME)
-    _level_out(vocoder, _babble(folder, n_codes))
+    level_out(vocoder, babble(SpeechDecoder.load(folder)))
     torch.save(vocoder, folder / HIFT_NAME)
 
 
@@ -164,8 +164,10 @@ def _random_tensors(module: nn.Module, generator: torch.Generator) -> OrderedDic
     return tensors
 
 
-def _give_voice(vocoder: dict[str, Tensor]) -> None:
-    """Scale random vocoder weights so that a pitch is heard, in the telephone's band.
+def give_voice(vocoder: dict[str, Tensor], *, gain: str = "weight_g") -> None:
+    """Scale random vocoder weights, in place, so that a pitch is heard, in the telephone's band.
+
+    `gain` is what scales a convolution: "weight_g" as in files, or a model's "weight".
 
     Each frame is a constant plus what the source moves. The constant part of the low bins is but a
     steady offset, and the bins from the fourth on are beyond the band, so they are all but silent.
@@ -173,17 +175,17 @@ def _give_voice(vocoder: dict[str, Tensor]) -> None:
     vocoder["f0_predictor.classifier.weight"] *= _PITCH_SPREAD_HZ
     vocoder["f0_predictor.classifier.bias"] += _PITCH_HZ
     vocoder["m_source.l_linear.weight"] *= _SOURCE_GAIN
-    vocoder["conv_pre.weight_g"] *= _MEL_GAIN
+    vocoder[f"conv_pre.{gain}"] *= _MEL_GAIN
     n_bins = len(vocoder["conv_post.bias"]) // 2
     vocoder["conv_post.bias"][:n_bins] = _SILENT
     vocoder["conv_post.bias"][1:3] = 0
-    vocoder["conv_post.weight_g"][:n_bins] *= _MAGNITUDE_GAIN
-    vocoder["conv_post.weight_g"][0] = 0
-    vocoder["conv_post.weight_g"][n_bins] = 0
-    vocoder["conv_post.weight_g"][n_bins + 1 :] *= _PHASE_GAIN
+    vocoder[f"conv_post.{gain}"][:n_bins] *= _MAGNITUDE_GAIN
+    vocoder[f"conv_post.{gain}"][0] = 0
+    vocoder[f"conv_post.{gain}"][n_bins] = 0
+    vocoder[f"conv_post.{gain}"][n_bins + 1 :] *= _PHASE_GAIN
 
 
-def _level_out(vocoder: dict[str, Tensor], pcm: Tensor) -> None:
+def level_out(vocoder: dict[str, Tensor], pcm: Tensor) -> None:
     """Take the steady offset out of the sound, of which `pcm` [S] is a sample, and set its level.
 
     Bin 0 is free to cancel the offset: a magnitude of 1 there is an offset of `_OFFSET_OF_ONE`. All
@@ -201,8 +203,7 @@ def _level_out(vocoder: dict[str, Tensor], pcm: Tensor) -> None:
     magnitudes += math.log(_LOUDNESS / math.sqrt(power))
 
 
-def _babble(folder: Path, n_codes: int) -> Tensor:
-    """What the decoder in `folder` makes of every code there is room for, [S]."""
-    decoder = SpeechDecoder.load(folder)
-    ids = [i * n_codes // _N_SAMPLE_TOKENS for i in range(_N_SAMPLE_TOKENS)]
+def babble(decoder: SpeechDecoder) -> Tensor:
+    """What a decoder makes of codes from all over its range, [S]."""
+    ids = [i * decoder.vocab_size // _N_SAMPLE_TOKENS for i in range(_N_SAMPLE_TOKENS)]
     return torch.from_numpy(decoder.decode(ids, decoder.start(), final=True))

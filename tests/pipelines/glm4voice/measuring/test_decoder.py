@@ -3,7 +3,6 @@
 from itertools import count
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -13,9 +12,6 @@ from pipelines.glm4voice.measuring.decoder import (
     distance_by_steps,
     extrapolated_official,
     official_sizes,
-    official_sound,
-    seams,
-    streamed_sound,
     streaming_sizes,
     time_reply,
 )
@@ -45,32 +41,6 @@ def test_replies_are_cut_as_they_are_in_calls(weights: SpeechDecoder) -> None:
     assert streaming_sizes(decoder, 250, SLOW) == [10, 60, 60, 60, 60]
     assert streaming_sizes(decoder, 75, SLOW) == [10, 60, 5]
     assert streaming_sizes(decoder, 25, Pace(token_ms=1, decode_ms=1)) == [10, 10, 5]
-
-
-def test_a_seam_is_found_where_there_is_one() -> None:
-    """A jump between blocks stands out; a cut in smooth sound does not."""
-    sound = np.sin(np.arange(4000) / 7, dtype=np.float32)
-
-    smooth = seams(np.split(sound, [1000, 2500]))
-    jumping = seams(np.split(sound + np.float32(0.5) * (np.arange(4000) >= 2500), [1000, 2500]))
-
-    assert (smooth.n_seams, jumping.n_seams) == (2, 2)
-    assert smooth.largest_at_seams <= smooth.largest_inside * 1.01
-    assert jumping.largest_at_seams > 20 * jumping.largest_inside
-
-
-def test_streaming_has_no_seams_and_the_original_has(weights: SpeechDecoder) -> None:
-    """Where blocks meet, the original's sound breaks; the streamed one bends as elsewhere."""
-    ids, sizes = [7 * i % 64 for i in range(400)], [10] * 40
-
-    official = seams(official_sound(weights, ids, sizes))
-    streamed = seams(streamed_sound(StreamingDecoder(weights), ids, sizes))
-
-    assert official.n_seams == streamed.n_seams == 39
-    assert official.share_exceeding > 0.1
-    assert official.rms_at_seams > 1.8 * official.rms_inside
-    assert streamed.share_exceeding < 0.04
-    assert streamed.rms_at_seams < 1.3 * streamed.rms_inside
 
 
 def test_distances_grow_with_what_is_left_out(golden: Path) -> None:
