@@ -84,9 +84,7 @@ class Engine:
         self._awake = threading.Event()
         self._stopping = False
         self._sound_ms = 0  # made for all seats there have been
-        self._stepping_s = (
-            -model.aside_s
-        )  # in steps of replies, since we are here
+        self._stepping_s = -model.aside_s  # in steps of replies, since we are here
         self._next_ahead = 0  # whose turn it is to work ahead, as a place among the seats
         self._served_since: float | None = None  # when the seat being served got its turn
         model.listen(self.wake)
