@@ -161,7 +161,7 @@ class _Child:
             limit=_LINE_LIMIT,
             # Ctrl-C is ours to pass on. A session of its own would do that, too, but Linux may
             # share its processors among sessions, and niceness counts within one only.
-            process_group=0,
+            preexec_fn=os.setpgrp,  # uvloop knows no process_group
         )
         with suppress(OSError):  # it may have ended; what it printed tells why
             os.setpriority(os.PRIO_PROCESS, process.pid, niceness)

@@ -1,9 +1,10 @@
 """Keys and values in slots of fixed shape, so that a device computes all conversations together.
 
-One big tensor per layer and kind holds a row, the slot, for each conversation. A batch is the rows
-from the first to the last one in use: nothing is gathered, and shapes come from a short list, so
-that on CUDA each is captured once as a graph and replayed with one launch. Rows that do not take
-part compute something nobody reads, at a position kept for that.
+One big tensor per layer and kind holds a row, the slot, for each conversation. On CUDA a batch is
+the rows from the first to the last one in use: nothing is gathered, and shapes come from a short
+list, so that each is captured once as a graph and replayed with one launch. Rows that do not take
+part compute something nobody reads, at a position kept for that. Elsewhere a batch is just the rows
+that take part.
 """
 
 import math
@@ -50,8 +51,10 @@ class SlotKeyValues:
 class Slots:
     """A `Compute` for a device that takes many conversations in the time of one."""
 
-    def __init__(self, model: GlmForCausalLM, *, n_slots: int, graphs: bool | None = None) -> None:
-        """`graphs` None means: on CUDA. Graphs are captured here, which takes some seconds."""
+    def __init__(self, model: GlmForCausalLM, *, n_slots: int, gathers: bool | None = None) -> None:
+        """`gathers`: a batch is just the rows that take part. None means: anywhere but on CUDA,
+        where graphs are captured here instead, which takes some seconds.
+        """
         config = model.config
         self.model = model
         self._device, dtype = model.device, model.dtype
@@ -67,7 +70,8 @@ class Slots:
             for _ in range(config.num_hidden_layers)
         ]
         self._free = list(range(n_slots))  # a heap
-        captures = self._device.type == "cuda" if graphs is None else graphs
+        captures = self._device.type == "cuda" and not gathers
+        self._gathers = self._device.type != "cuda" if gathers is None else gathers
         self._smallest = SMALLEST_GRAPH if captures else SMALLEST_LENGTH
         self._graphs: dict[tuple[int, int], _Graph] = {}
         if captures:
@@ -94,15 +98,34 @@ class Slots:
         """See Compute."""
         if not key_values:
             return torch.empty(0, self.vocab_size, device=self._device)
-        slots = [one.slot for one in key_values]
-        n_rows = _at_least(max(slots) + 1, 1, self.max_batch)
         length = max(one.n_tokens for one in key_values) + 1
         length = _at_least(length, self._smallest, self.max_positions)
+        extend = self._extend_rows if self._gathers else self._extend_first_rows
+        logits = extend(key_values, tokens, length)
+        for one in key_values:
+            one.n_tokens += 1
+        return logits
+
+    def _extend_rows(
+        self, key_values: Sequence[SlotKeyValues], tokens: Sequence[int], length: int
+    ) -> Tensor:
+        """The rows that take part, and no others."""
+        rows = torch.tensor([one.slot for one in key_values], device=self._device)
+        places = torch.tensor([one.n_tokens for one in key_values], device=self._device)
+        ids = torch.tensor(tokens, device=self._device)[:, None]
+        view = _SomeSlots(self.layers, rows, places, length)
+        return self._look_back(ids, places, view, length)
+
+    def _extend_first_rows(
+        self, key_values: Sequence[SlotKeyValues], tokens: Sequence[int], length: int
+    ) -> Tensor:
+        """All rows up to the last that takes part, by a graph if it was captured."""
+        slots = [one.slot for one in key_values]
+        n_rows = _at_least(max(slots) + 1, 1, self.max_batch)
         ids, positions = torch.zeros(n_rows, 1, dtype=torch.long), torch.zeros(n_rows).long()
         places = torch.full((n_rows,), self.max_positions)
         for one, slot, token in zip(key_values, slots, tokens, strict=True):
             ids[slot, 0], positions[slot], places[slot] = token, one.n_tokens, one.n_tokens
-            one.n_tokens += 1
         graph = self._graphs.get((n_rows, length))
         run = graph.replay if graph is not None else self._step
         inputs = (part.to(self._device) for part in (ids, positions, places))
@@ -114,7 +137,10 @@ class Slots:
 
         ids [B, 1]; positions [B]: where it stands; places [B]: where it is written. Logits [B, V].
         """
-        view = _ManySlots(self.layers, places, length)
+        return self._look_back(ids, positions, _ManySlots(self.layers, places, length), length)
+
+    def _look_back(self, ids: Tensor, positions: Tensor, view: Any, length: int) -> Tensor:
+        """Logits [B, V] after ids [B, 1] at `positions` [B] of the rows that `view` shows."""
         visible = torch.arange(length, device=self._device) <= positions[:, None]
         return self._forward(ids, positions[:, None], visible[:, None], view)
 
@@ -172,6 +198,25 @@ class _OneSlot:
             stored[row, :, span] = new
         all_keys, all_values = self._layers[layer]
         return all_keys[row, :, : self._end], all_values[row, :, : self._end]
+
+
+class _SomeSlots:
+    """What the layers see of any slots while one id is written to each."""
+
+    def __init__(
+        self, layers: Sequence[tuple[Tensor, Tensor]], rows: Tensor, places: Tensor, length: int
+    ) -> None:
+        self._layers, self._rows, self._places, self._length = layers, rows, places, length
+
+    def update(
+        self, keys: Tensor, values: Tensor, layer: int, *_args: Any, **_kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Write keys and values [B, H, 1, D]; return as many as can matter, [B, H, L, D]."""
+        for stored, new in zip(self._layers[layer], (keys, values), strict=True):
+            stored[self._rows, :, self._places] = new[:, :, 0]
+        all_keys, all_values = self._layers[layer]
+        shown = slice(None, self._length)
+        return all_keys[self._rows, :, shown], all_values[self._rows, :, shown]
 
 
 class _ManySlots:

@@ -57,13 +57,13 @@ class TestOneByOne(EngineContract):
         return LocalEngine(OneByOne(MODEL))
 
 
-@pytest.fixture(scope="module")
-def slots() -> Slots:
-    return Slots(MODEL, n_slots=N_SLOTS)
+@pytest.fixture(scope="module", params=[False, True], ids=["first-rows", "some-rows"])
+def slots(request: pytest.FixtureRequest) -> Slots:
+    return Slots(MODEL, n_slots=N_SLOTS, gathers=request.param)
 
 
 class TestSlots(EngineContract):
-    """As an accelerator runs it, short of what graphs do."""
+    """As an accelerator runs it, short of what graphs do; and as a CPU runs a small model."""
 
     @pytest.fixture
     def engine(self, slots: Slots) -> LocalEngine:
@@ -163,7 +163,11 @@ def test_a_long_prompt_is_computed_in_bounded_steps() -> None:
 def test_batches_draw_what_single_steps_draw() -> None:
     """The same seeds draw the same tokens one by one and in batches, in float32."""
     said = []
-    for engine in (LocalEngine(OneByOne(MODEL)), LocalEngine(Slots(MODEL, n_slots=3))):
+    for engine in (
+        LocalEngine(OneByOne(MODEL)),
+        LocalEngine(Slots(MODEL, n_slots=3)),
+        LocalEngine(Slots(MODEL, n_slots=3, gathers=False)),
+    ):
         driver = Driver(engine)
         generations = [
             driver.opened(PROMPT[: 20 * seed]).generate(sampled(seed, 30), stop_ids=())
@@ -171,4 +175,4 @@ def test_batches_draw_what_single_steps_draw() -> None:
         ]
         said.append(driver.run(*generations))
 
-    assert said[0] == said[1]
+    assert said[0] == said[1] == said[2]
