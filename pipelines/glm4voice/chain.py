@@ -12,7 +12,7 @@ from pipelines.glm4voice.prompt import PromptBuilder
 from pipelines.glm4voice.recital import Sounds, sounds_of
 from pipelines.glm4voice.session import GlmSession, Parts
 from pipelines.glm4voice.speaking.decoder import SpeechDecoder
-from pipelines.glm4voice.speaking.decoder_thread import DecoderThread
+from pipelines.glm4voice.speaking.decoding import Decoding
 from pipelines.glm4voice.speaking.stream import StreamingDecoder
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
 from pipelines.glm4voice.thinking.engine import Engine
@@ -142,7 +142,7 @@ def assemble(
             speech_tokenizer=speech_tokenizer,
             text_tokenizer=text_tokenizer,
             engine=engine,
-            decoding=DecoderThread(StreamingDecoder(decoder)),
+            decoding=Decoding(StreamingDecoder(decoder)),
             prompt=PromptBuilder(text_tokenizer),
             stop_ids=frozenset({*end_ids, text_tokenizer.special("<|user|>"), call_id}),
             call_id=call_id,

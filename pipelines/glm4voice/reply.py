@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from pipelines.glm4voice.first_sound import FirstSoundWatch
 from pipelines.glm4voice.rhythm import Rhythm
-from pipelines.glm4voice.speaking.decoder_thread import DecoderThread, Order
+from pipelines.glm4voice.speaking.decoding import Decoding, Order
 from pipelines.glm4voice.speaking.schedule import Pace, SoundAhead, block_due
 from pipelines.glm4voice.speaking.stream import StreamBlock, StreamState
 from pipelines.glm4voice.text_tokenizer import TextStream, TextTokenizer
 from pipelines.glm4voice.thinking.engine import Finish, Generation
 from pipelines.realtime.model import NO_SOUND, FirstSoundPart, Step, StopReason, ToolCall
+
+FIRST_BLOCK_S = 0.1  # so soon a new reply is to sound, unless another would fall silent before
 
 log = structlog.get_logger()
 
@@ -113,8 +115,8 @@ class ReplyParser:
 class GlmReply:
     """A `Reply`: a step is one language-model token, a part of a prompt, or one block of sound.
 
-    Blocks are as long as the sound ahead allows, and are decoded on a thread of their own; tokens
-    go on coming meanwhile where the decoder's device gains from it. Whatever ends the reply, what
+    Blocks are as long as the sound ahead allows. Where they are decoded on a thread of their own,
+    tokens go on coming meanwhile. Whatever ends the reply, what
     is left is decoded and what the decoder keeps back flushed; only `cancel` drops sound.
     """
 
@@ -122,7 +124,7 @@ class GlmReply:
         self,
         generation: Generation | None,
         parser: ReplyParser,
-        decoding: DecoderThread,
+        decoding: Decoding,
         *,
         ids: list[int],
         n_prompt_tokens: int,
@@ -155,7 +157,7 @@ class GlmReply:
         self._call_id = call_id
         self._clock = clock
         self._reproducible = reproducible
-        self._overlaps = decoding.overlaps and not reproducible
+        self._overlaps = decoding.thread is not None and not reproducible
         self._sizes = self._decoder.block_sizes
         self._pace = Pace()
         self._ahead = SoundAhead()
@@ -256,10 +258,9 @@ class GlmReply:
             self._state = self._decoder.start()
         block = StreamBlock(self._parser.take_codes(n_codes), self._state, final)
         self._ordered_s = self._clock()
-        self._order = self._decoding.submit(
-            block, due_s=self._ahead.dry_at_s, alone=self._reproducible
-        )
-        return Step()
+        due_s = max(self._ahead.dry_at_s, self._ordered_s + FIRST_BLOCK_S)
+        self._order = self._decoding.submit(block, due_s=due_s, alone=self._reproducible)
+        return self._collect(self._order) if self._order.is_done else Step()
 
     def _collect(self, order: Order) -> Step:
         """Take over a decoded block; raises what the decoder raised."""

@@ -19,7 +19,7 @@ from pipelines.glm4voice.history import History, Item
 from pipelines.glm4voice.prompt import PromptBuilder, system_text
 from pipelines.glm4voice.recital import Recital, Sounds
 from pipelines.glm4voice.reply import GlmReply, ReplyParser
-from pipelines.glm4voice.speaking.decoder_thread import DecoderThread
+from pipelines.glm4voice.speaking.decoding import Decoding
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
 from pipelines.glm4voice.thinking.engine import ContextFull, Engine, EngineSession, Generation
 from pipelines.glm4voice.thinking.language_lock import LanguageLocks
@@ -37,7 +37,7 @@ class Parts:
     speech_tokenizer: SpeechTokenizer
     text_tokenizer: TextTokenizer
     engine: Engine
-    decoding: DecoderThread
+    decoding: Decoding
     prompt: PromptBuilder
     stop_ids: frozenset[int]
     call_id: int  # the one of the stop ids that asks for a tool

@@ -1,4 +1,7 @@
-"""One thread speaks for all replies: in order of need, and together where sizes allow."""
+"""One thread speaks for all replies: in order of need, and together where sizes allow.
+
+A CPU has no such thread.
+"""
 
 import gc
 import threading
@@ -11,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pipelines.glm4voice.speaking.decoder import SpeechDecoder
-from pipelines.glm4voice.speaking.decoder_thread import DecoderThread, Order
+from pipelines.glm4voice.speaking.decoding import Decoding, Order
 from pipelines.glm4voice.speaking.random_decoder import write_random_decoder
 from pipelines.glm4voice.speaking.stream import StreamBlock, StreamingDecoder
 
@@ -47,14 +50,14 @@ def held(weights: SpeechDecoder) -> Iterator[HeldDecoder]:
     decoder.go_on.set()
 
 
-def order(thread: DecoderThread, n_tokens: int, due_s: float, *, alone: bool = False) -> Order:
+def order(thread: Decoding, n_tokens: int, due_s: float, *, alone: bool = False) -> Order:
     block = StreamBlock(range(n_tokens), thread.decoder.start())
     return thread.submit(block, due_s=due_s, alone=alone)
 
 
-def busy(held: HeldDecoder) -> tuple[DecoderThread, Order]:
+def busy(held: HeldDecoder) -> tuple[Decoding, Order]:
     """A thread at work, for which orders wait."""
-    thread = DecoderThread(held)
+    thread = Decoding(held, beside=True)
     first = order(thread, 10, 0.0)
     assert held.begun.wait(WAIT_S)
     return thread, first
@@ -63,7 +66,7 @@ def busy(held: HeldDecoder) -> tuple[DecoderThread, Order]:
 def test_a_block_sounds_as_it_does_without_a_thread(weights: SpeechDecoder) -> None:
     """The thread's sound is the decoder's, and it tells what both halves took."""
     decoder = StreamingDecoder(weights)
-    thread = DecoderThread(decoder)
+    thread = Decoding(decoder, beside=True)
 
     decoded = order(thread, 30, 0.0).wait()
 
@@ -127,7 +130,7 @@ def test_a_dropped_order_is_not_decoded(held: HeldDecoder) -> None:
 
 def test_the_listener_is_woken(weights: SpeechDecoder) -> None:
     """Whoever serves the replies hears of each order that is done."""
-    thread, woken = DecoderThread(StreamingDecoder(weights)), threading.Event()
+    thread, woken = Decoding(StreamingDecoder(weights), beside=True), threading.Event()
     thread.listen(woken.set)
 
     decoding = order(thread, 10, 0.0)
@@ -138,7 +141,7 @@ def test_the_listener_is_woken(weights: SpeechDecoder) -> None:
 
 def test_a_failure_is_the_batchs_and_not_the_threads(weights: SpeechDecoder) -> None:
     """What the decoder raises comes out of `wait`; the next order is decoded as ever."""
-    thread = DecoderThread(StreamingDecoder(weights))
+    thread = Decoding(StreamingDecoder(weights), beside=True)
     broken = StreamBlock(range(20), thread.decoder.start())
     broken.state.mel.mel = torch.zeros(1, 3, 5)  # another decoder's
 
@@ -151,7 +154,7 @@ def test_a_failure_is_the_batchs_and_not_the_threads(weights: SpeechDecoder) -> 
 
 def test_impossible_tokens_are_refused_at_once(weights: SpeechDecoder) -> None:
     """An id out of range is told to whoever submits it, before anything is queued."""
-    thread = DecoderThread(StreamingDecoder(weights))
+    thread = Decoding(StreamingDecoder(weights), beside=True)
 
     with pytest.raises(ValueError, match="outside"):
         thread.submit(StreamBlock([64], thread.decoder.start()), due_s=0.0)
@@ -159,9 +162,10 @@ def test_impossible_tokens_are_refused_at_once(weights: SpeechDecoder) -> None:
 
 def test_the_thread_ends_with_its_owner(weights: SpeechDecoder) -> None:
     """Dropping the owner ends the thread and frees the decoder."""
-    thread = DecoderThread(StreamingDecoder(weights))
+    thread = Decoding(StreamingDecoder(weights), beside=True)
     order(thread, 10, 0.0).wait()
     decoder, worker = weakref.ref(thread.decoder), thread.thread
+    assert worker is not None
 
     del thread
     gc.collect()
@@ -174,7 +178,7 @@ def test_the_thread_ends_with_its_owner(weights: SpeechDecoder) -> None:
 
 def test_the_time_at_work_is_told(weights: SpeechDecoder) -> None:
     """Whoever judges how many calls there can be, learns what decoding has taken."""
-    thread = DecoderThread(StreamingDecoder(weights))
+    thread = Decoding(StreamingDecoder(weights), beside=True)
     before_s = thread.busy_s
 
     decoded = order(thread, 30, 0.0).wait()
@@ -182,3 +186,15 @@ def test_the_time_at_work_is_told(weights: SpeechDecoder) -> None:
 
     assert before_s == 0
     assert thread.busy_s * 1000 >= decoded.flow_ms + decoded.vocoder_ms
+
+
+def test_a_cpu_decodes_at_once(weights: SpeechDecoder) -> None:
+    """Without a thread an order is done when it is given, and its time is the giver's own."""
+    decoding = Decoding(StreamingDecoder(weights))
+
+    done = order(decoding, 30, 0.0)
+
+    assert decoding.thread is None
+    assert done.is_done
+    assert done.wait().pcm.size > 0
+    assert decoding.busy_s == 0

@@ -1,7 +1,9 @@
-"""The thread that speaks for all replies, so that the language model goes on while it works.
+"""Has the blocks of all replies decoded: beside the language model, or at once.
 
-Blocks wait in one list. The one whose listener runs short first is decoded next, together with all
-that are of its size: so batches come about by themselves when there is more to do than time.
+An accelerator gets a thread of its own, so that the language model goes on while it works. Blocks
+wait in one list. The one that is due first is decoded next, together with all that are of its size:
+so batches come about by themselves when there is more to do than time. On a CPU two threads would
+only take the interpreter from each other: there a block is decoded where it is asked for.
 """
 
 import threading
@@ -68,18 +70,20 @@ class Order:
         self._done.set()
 
 
-class DecoderThread:
-    """Takes blocks of all replies from the thread that serves the sessions. Ends with its owner.
+class Decoding:
+    """Takes blocks of all replies from the thread that serves the sessions.
 
-    `overlaps` says whether a reply's language model should go on while its block is decoded: on an
-    accelerator, yes; a CPU would take the time from the block.
+    `thread` is None where blocks are decoded at once; else it ends when this is dropped.
     """
 
-    def __init__(self, decoder: StreamingDecoder) -> None:
+    def __init__(self, decoder: StreamingDecoder, *, beside: bool | None = None) -> None:
+        """`beside` None means: on a thread of its own anywhere but on a CPU."""
         self.decoder = decoder
-        self.overlaps = decoder.device.type != "cpu"
+        self.thread: threading.Thread | None = None
         self._wake: Callable[[], None] = lambda: None
         self._orders = _Orders()
+        if decoder.device.type == "cpu" if beside is None else not beside:
+            return
         weakref.finalize(self, self._orders.close)
         arguments = decoder, self._orders, weakref.ref(self)
         self.thread = threading.Thread(target=_run, args=arguments, name="decoder", daemon=True)
@@ -87,7 +91,7 @@ class DecoderThread:
 
     @property
     def busy_s(self) -> float:
-        """For how long it has been decoding so far."""
+        """For how long its thread has been decoding so far."""
         return self._orders.busy_s
 
     def listen(self, wake: Callable[[], None]) -> None:
@@ -107,7 +111,10 @@ class DecoderThread:
         """
         self.decoder.check(block)
         order = Order(block, due_s=due_s, alone=alone)
-        self._orders.put(order)
+        if self.thread is None:
+            _decode(self.decoder, [order])
+        else:
+            self._orders.put(order)
         return order
 
 
@@ -155,12 +162,10 @@ def _kind(order: Order) -> tuple[int, bool, bool]:
     return len(order.block.ids), order.block.final, order.alone
 
 
-def _run(decoder: StreamingDecoder, orders: _Orders, owner: "weakref.ref[DecoderThread]") -> None:
+def _run(decoder: StreamingDecoder, orders: _Orders, owner: "weakref.ref[Decoding]") -> None:
     with _stream(decoder.device):
         while batch := orders.take():
-            began_s = time.perf_counter()
-            _decode(decoder, batch)
-            orders.busy_s += time.perf_counter() - began_s
+            orders.busy_s += _decode(decoder, batch)
             batch.clear()  # whoever dropped an order meanwhile wants its state freed
             if (listened_to := owner()) is not None:
                 listened_to.tell()
@@ -175,11 +180,14 @@ def _stream(device: torch.device) -> AbstractContextManager[object]:
     return torch.cuda.stream(torch.cuda.Stream(device))
 
 
-def _decode(decoder: StreamingDecoder, batch: list[Order]) -> None:
-    """Decode a batch; whatever fails, fails all of it, since states may be half-way."""
+def _decode(decoder: StreamingDecoder, batch: list[Order]) -> float:
+    """Decode a batch; return the seconds that took.
+
+    Whatever fails, fails all of it, since states may be half-way.
+    """
     blocks = [order.block for order in batch]
+    began_s = time.perf_counter()
     try:
-        began_s = time.perf_counter()
         mels = decoder.advance(blocks)
         decoder.settle()
         flowed_s = time.perf_counter()
@@ -192,3 +200,4 @@ def _decode(decoder: StreamingDecoder, batch: list[Order]) -> None:
     else:
         for order, pcm in zip(batch, pcms, strict=True):
             order.fulfil(Decoded(pcm, flow_ms, vocoder_ms))
+    return time.perf_counter() - began_s
