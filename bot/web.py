@@ -4,6 +4,7 @@ Run it as `python -m bot.web`; its settings are those of config.settings.WebSett
 """
 
 import asyncio
+import gc
 import socket
 import sys
 from pathlib import Path
@@ -50,6 +51,8 @@ async def _run(settings: WebSettings, routes: Routes, listener: socket.socket) -
 
     apologies = await asyncio.to_thread(_prepare, routes)
     web = build(settings, routes, apologies, run_call=run_call)
+    gc.collect()
+    gc.freeze()  # a full collection over all that was imported would be heard as a gap
     log.info("web_started", port=listener.getsockname()[1], public_url=settings.public_url)
     with end_signals() as asked_to_end:
         await serve(

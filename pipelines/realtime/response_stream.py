@@ -32,7 +32,7 @@ from pipelines.realtime.model import Reply, Step, StopReason, ToolCall
 from pipelines.realtime.protocol import new_id
 from pipelines.realtime.session_config import SessionConfig
 
-PIECE_MS: Final = 400  # the longest piece of sound in one event
+PIECE_MS: Final = 200  # the longest piece of sound in one event
 
 Emit = Callable[[BaseModel], None]
 CancelReason = Literal["turn_detected", "client_cancelled"]
