@@ -1,18 +1,20 @@
-"""What the tests of the training room share: tiny language models in the released format."""
+"""A training run in a temporary folder, by the smallest of files; a tiny language model."""
 
 from pathlib import Path
 
 import pytest
-import torch
 
 from pipelines.glm4voice.embedded_vocabulary import Vocabulary
 from pipelines.glm4voice.language_model_files import LanguageModelSizes
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
+from pipelines.glm4voice.training.config import TrainingConfig
 from pipelines.glm4voice.training.language_model_folder import (
     begin_folder,
     fresh_model,
     save_weights,
 )
+from pipelines.glm4voice.training.run import Run
+from pipelines.glm4voice.training.settings.corpus import CorpusSettings
 from pipelines.glm4voice.training.text_pieces import learn_pieces
 
 N_CODES = 512  # as many as the embedded checkpoint has
@@ -34,12 +36,20 @@ TEXTS = [
 
 
 @pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run of a stage called `stage`."""
+    config = TrainingConfig(seed=7, corpus=CorpusSettings(callers={}, answers={}))
+    return Run(stage="stage", config=config, work=tmp_path)
+
+
+@pytest.fixture
 def tiny_folder(tmp_path: Path) -> Path:
     """A tiny language model with random weights, as it is before training."""
-    torch.manual_seed(0)
-    begin_folder(tmp_path, TINY, Vocabulary(learn_pieces(TEXTS, n_pieces=320), n_audio=N_CODES))
-    save_weights(tmp_path, fresh_model(tmp_path, seed=0))
-    return tmp_path
+    folder = tmp_path / "lm"
+    vocabulary = Vocabulary(learn_pieces(TEXTS, n_pieces=320), n_audio=N_CODES)
+    begin_folder(folder, TINY, vocabulary)
+    save_weights(folder, fresh_model(folder, seed=0))
+    return folder
 
 
 @pytest.fixture
