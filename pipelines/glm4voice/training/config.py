@@ -11,6 +11,7 @@ from pipelines.glm4voice.training.settings.corpus import CorpusSettings
 from pipelines.glm4voice.training.settings.evaluate import EvaluateSettings
 from pipelines.glm4voice.training.settings.flow import FlowSettings
 from pipelines.glm4voice.training.settings.language_model import LanguageModelSettings
+from pipelines.glm4voice.training.settings.lora import LoraSettings
 from pipelines.glm4voice.training.settings.tokenizer import TokenizerSettings
 from pipelines.glm4voice.training.settings.vocoder import VocoderSettings
 
@@ -28,6 +29,7 @@ class TrainingConfig(StrictSettings):
     vocoder: VocoderSettings = VocoderSettings()
     flow: FlowSettings = FlowSettings()
     language_model: LanguageModelSettings = LanguageModelSettings()
+    lora: LoraSettings = LoraSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
 
 

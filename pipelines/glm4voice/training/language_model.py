@@ -9,11 +9,6 @@ to WORK/lm, also when it is stopped.
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-import torch
-from torch import Tensor
-from transformers import GlmForCausalLM
-
 from pipelines.glm4voice.embedded_vocabulary import Vocabulary
 from pipelines.glm4voice.hearing.tokenizer import SpeechTokenizer
 from pipelines.glm4voice.language_model_files import LanguageModelSizes
@@ -27,21 +22,17 @@ from pipelines.glm4voice.training.language_model_folder import (
     fresh_model,
     save_weights,
 )
-from pipelines.glm4voice.training.loop import autocast, set_learning_rate, train, warm_cosine
-from pipelines.glm4voice.training.material import Material, dialogues_of, material_of
-from pipelines.glm4voice.training.objective import batch_of, losses
-from pipelines.glm4voice.training.passages import PassageWriter
+from pipelines.glm4voice.training.loop import train
+from pipelines.glm4voice.training.material import dialogues_of, material_of
 from pipelines.glm4voice.training.run import Run, begin
-from pipelines.glm4voice.training.scenes import SceneWriter, personas
+from pipelines.glm4voice.training.scenes import personas
 from pipelines.glm4voice.training.settings.corpus import CorpusSettings
 from pipelines.glm4voice.training.settings.language_model import LanguageModelSettings
-from pipelines.glm4voice.training.tasks import TaskWriter
+from pipelines.glm4voice.training.teacher import Lessons, Teacher
 from pipelines.glm4voice.training.text_pieces import learn_pieces
-from pipelines.glm4voice.training.turns import Learn, Row, TurnWriter
 
 STAGE = "language_model"
 _PROMPT_COUNT = 50  # as often as prompts count where pieces of text are learned
-_N_LENGTHS = 2  # batches that rows are sorted into, so that less is filled up
 
 
 def train_language_model(run: Run) -> None:
@@ -58,97 +49,28 @@ def train_language_model(run: Run) -> None:
     begin_folder(folder, _sizes(settings), _vocabulary(run, n_audio=len(codebook)))
     model = fresh_model(folder, seed=run.config.seed, codebook=codebook).to(run.device)
     material = material_of(run, corpus, hearings)
-    teacher = Teacher(run, model, TextTokenizer.load(folder), material)
+    tokenizer = TextTokenizer.load(folder)
+    learning = list(model.parameters())
+    teacher = Teacher(run, model, tokenizer, material, lessons_of(settings), learning=learning)
+    parts = {"model": model, "optimizer": teacher.optimizer}
     try:
-        train(run, teacher.n_steps, teacher.step, teacher.parts)
+        train(run, teacher.n_steps, teacher.step, parts)
     except SystemExit:
         save_weights(folder, model)
         raise
     save_weights(folder, model)
 
 
-class Teacher:
-    """One step after another of pre-training, then of tuning."""
-
-    def __init__(
-        self, run: Run, model: GlmForCausalLM, tokenizer: TextTokenizer, material: Material
-    ) -> None:
-        self._run = run
-        self._settings = settings = run.config.language_model
-        self._model = model
-        writer = TurnWriter(tokenizer)
-        self._passages = PassageWriter(material, writer)
-        self._scenes = SceneWriter(material, writer, settings)
-        self._tasks = TaskWriter(material, writer, self._scenes, damage=settings.damage)
-        self._optimizer = torch.optim.AdamW(
-            model.parameters(),
-            lr=settings.learning_rate,
-            betas=(0.9, 0.95),
-            weight_decay=settings.weight_decay,
-        )
-        self.n_steps = settings.n_pretraining_steps + settings.n_tuning_steps
-        self.parts = {"model": model, "optimizer": self._optimizer}
-
-    def step(self, n: int, rng: np.random.Generator) -> dict[str, float]:
-        """Learn from one batch of passages, or one of words and one of sounds."""
-        settings = self._settings
-        rate = settings.learning_rate * warm_cosine(n, self.n_steps)
-        set_learning_rate(self._optimizer, rate)
-        self._optimizer.zero_grad(set_to_none=True)
-        if n < settings.n_pretraining_steps:
-            found = self._pretrain(rng)
-        else:
-            found = self._tune(rng)
-        torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
-        self._optimizer.step()
-        return found
-
-    def _pretrain(self, rng: np.random.Generator) -> dict[str, float]:
-        rows = [self._passages.draw(rng) for _ in range(self._settings.n_sound_rows)]
-        found = self._learn(self._passages.start, rows, rng)
-        return {f"pretraining_{name}": loss for name, loss in found.items()}
-
-    def _tune(self, rng: np.random.Generator) -> dict[str, float]:
-        """The words of some calls, and the sound of others, that go on from one scene."""
-        settings, scene = self._settings, self._scenes.draw(rng)
-        words = self._tasks.rows(
-            scene, settings.text_tasks.model_dump(), Learn.TEXT, settings.n_text_rows, rng
-        )
-        sounds = self._tasks.rows(
-            scene, settings.sound_tasks.model_dump(), Learn.SOUND, settings.n_sound_rows, rng
-        )
-        return self._learn(scene.start, words, rng) | self._learn(scene.start, sounds, rng)
-
-    def _learn(
-        self, start: Sequence[int], rows: Sequence[Row], rng: np.random.Generator
-    ) -> dict[str, float]:
-        """Add the gradients of some rows; return their losses, each a mean over its ids."""
-        n_of = {
-            name: max(1, sum(int((row.marks[1:] == kind).sum()) for row in rows))
-            for name, kind in (("text", Learn.TEXT), ("sound", Learn.SOUND))
-        }
-        summed = dict.fromkeys(n_of, 0.0)
-        for some in _by_length(rows):
-            batch = batch_of(start, some, [self._tasks.damaged(row, rng) for row in some])
-            with autocast(self._run):
-                found = losses(self._model, batch)
-            n_here = {
-                "text": int((batch.marks == Learn.TEXT).sum()),
-                "sound": int((batch.marks == Learn.SOUND).sum()),
-            }
-            shares: list[Tensor] = [found[name] * (n_here[name] / n_of[name]) for name in found]
-            if shares:
-                torch.stack(shares).sum().backward()
-            for name, share in zip(found, shares, strict=True):
-                summed[name] += float(share.detach())
-        return {name: loss for name, loss in summed.items() if loss}
-
-
-def _by_length(rows: Sequence[Row]) -> Iterable[list[Row]]:
-    """The rows in batches of about the same length each."""
-    ordered = sorted(rows, key=len)
-    size = -(-len(ordered) // _N_LENGTHS)
-    return (ordered[start : start + size] for start in range(0, len(ordered), size))
+def lessons_of(settings: LanguageModelSettings) -> Lessons:
+    """What a training file says of the lessons."""
+    return Lessons(
+        n_pretraining_steps=settings.n_pretraining_steps,
+        n_tuning_steps=settings.n_tuning_steps,
+        n_text_rows=settings.n_text_rows,
+        n_sound_rows=settings.n_sound_rows,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+    )
 
 
 def _sizes(settings: LanguageModelSettings) -> LanguageModelSizes:

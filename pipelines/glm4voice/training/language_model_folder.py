@@ -48,7 +48,9 @@ def save_weights(folder: Path, model: GlmForCausalLM) -> None:
     The new files are written beside the folder's and put in their place one by one, the index
     last.
     """
-    state = {name: one.detach().to("cpu", torch.bfloat16) for name, one in model.state_dict().items()}
+    state = {
+        name: one.detach().to("cpu", torch.bfloat16) for name, one in model.state_dict().items()
+    }
     new = folder / ".new"
     new.mkdir(exist_ok=True)
     write_shards(new, released_tensors(model.config, state))

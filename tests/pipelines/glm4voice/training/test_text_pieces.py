@@ -1,7 +1,5 @@
 """Learned pieces: in the released format, short for what was learned, lossless for the rest."""
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -18,9 +18,7 @@ def writer(text_tokenizer: TextTokenizer) -> TurnWriter:
 
 
 def kinds(row: Row, kind: Learn) -> list[int]:
-    return [
-        int(one) for one, mark in zip(row.ids, row.marks, strict=True) if mark == kind
-    ]
+    return [int(one) for one, mark in zip(row.ids, row.marks, strict=True) if mark == kind]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +81,12 @@ def test_the_first_id_of_the_next_turn_ends_an_answer(
     """After the last sound the user's token is learned, also at the very end."""
     user = text_tokenizer.special("<|user|>")
     row = writer.row(
-        [writer.heard([1]), writer.spoken("Yes.", [2]), writer.heard([3]), writer.spoken("No.", [4])]
+        [
+            writer.heard([1]),
+            writer.spoken("Yes.", [2]),
+            writer.heard([3]),
+            writer.spoken("No.", [4]),
+        ]
     )
 
     sounds = kinds(row, Learn.SOUND)
