@@ -9,6 +9,8 @@ to WORK/lm, also when it is stopped.
 
 from collections.abc import Iterable, Sequence
 
+from transformers import GlmForCausalLM
+
 from pipelines.glm4voice.embedded_vocabulary import Vocabulary
 from pipelines.glm4voice.hearing.tokenizer import SpeechTokenizer
 from pipelines.glm4voice.language_model_files import LanguageModelSizes
@@ -41,6 +43,21 @@ def train_language_model(run: Run) -> None:
     Raises TrainingError if an earlier stage has not finished, CheckpointError for a broken folder,
     and SystemExit when it is asked to stop.
     """
+    model, teacher = prepare(run)
+    parts = {"model": model, "optimizer": teacher.optimizer}
+    try:
+        train(run, teacher.n_steps, teacher.step, parts)
+    except SystemExit:
+        save_weights(run.work / "lm", model)
+        raise
+    save_weights(run.work / "lm", model)
+
+
+def prepare(run: Run) -> tuple[GlmForCausalLM, Teacher]:
+    """Write what WORK/lm holds besides weights; return the model as it begins, and its teacher.
+
+    Raises TrainingError and CheckpointError as `train_language_model` does.
+    """
     settings = run.config.language_model
     corpus = Corpus.load(run.work / "corpus")
     hearings = hear_corpus(run, corpus, run.work / "tokenizer")
@@ -52,13 +69,7 @@ def train_language_model(run: Run) -> None:
     tokenizer = TextTokenizer.load(folder)
     learning = list(model.parameters())
     teacher = Teacher(run, model, tokenizer, material, lessons_of(settings), learning=learning)
-    parts = {"model": model, "optimizer": teacher.optimizer}
-    try:
-        train(run, teacher.n_steps, teacher.step, parts)
-    except SystemExit:
-        save_weights(folder, model)
-        raise
-    save_weights(folder, model)
+    return model, teacher
 
 
 def lessons_of(settings: LanguageModelSettings) -> Lessons:

@@ -43,14 +43,13 @@ def fresh_model(folder: Path, *, seed: int, codebook: Tensor | None = None) -> G
 
 
 def save_weights(folder: Path, model: GlmForCausalLM) -> None:
-    """Write the weights in bfloat16 as released; a folder is complete or as it was before.
+    """Write the weights in bfloat16 as released.
 
-    The new files are written beside the folder's and put in their place one by one, the index
-    last.
+    Whole files are put in the place of the old ones, one by one: after a kill in between, save
+    again.
     """
-    state = {
-        name: one.detach().to("cpu", torch.bfloat16) for name, one in model.state_dict().items()
-    }
+    weights = model.state_dict()
+    state = {name: one.to("cpu", torch.bfloat16) for name, one in weights.items()}
     new = folder / ".new"
     new.mkdir(exist_ok=True)
     write_shards(new, released_tensors(model.config, state))

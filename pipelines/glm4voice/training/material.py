@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from pipelines.glm4voice.training.corpus import Corpus
 from pipelines.glm4voice.training.dialogues import Dialogues, read_dialogues, read_tools
@@ -45,12 +46,12 @@ class Material:
     @cached_property
     def callers(self) -> dict[str, tuple[Heard, ...]]:
         """Everything callers say, by language."""
-        return _joined({key: found for key, found in self.heard.items()})
+        return _joined(self.heard)
 
     @cached_property
     def voices(self) -> dict[str, tuple[Spoken, ...]]:
         """Everything the answering voice says, by language."""
-        return _joined({key: found for key, found in self.spoken.items()})
+        return _joined(self.spoken)
 
 
 def dialogues_of(settings: CorpusSettings) -> dict[Language, Dialogues]:
@@ -81,8 +82,9 @@ def material_of(run: Run, corpus: Corpus, hearings: Hearings) -> Material:
     )
 
 
-def _joined(sorted_out: Mapping[tuple[str, ...], tuple]) -> dict[str, tuple]:
-    joined: defaultdict[str, list] = defaultdict(list)
+def _joined(sorted_out: Mapping[Any, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+    """All that is sorted by a key which begins with a language, by language alone."""
+    joined: defaultdict[str, list[Any]] = defaultdict(list)
     for key, found in sorted_out.items():
         joined[key[0]] += found
     return {language: tuple(found) for language, found in joined.items()}

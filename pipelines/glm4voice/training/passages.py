@@ -5,6 +5,7 @@ is taken from its place in the sentence, which is good to about one token for a 
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
@@ -69,7 +70,7 @@ def _spans(
 ) -> Iterator[tuple[bool, "str | Codes"]]:
     """A sentence cut between words; of each span its text, or the sound at the same place."""
     cuts = [0, *_cuts(text, rng), len(text)]
-    for begin, end in zip(cuts, cuts[1:], strict=False):
+    for begin, end in pairwise(cuts):
         if rng.random() < _SPOKEN:
             first, last = (round(len(codes) * at / len(text)) for at in (begin, end))
             yield True, codes[first:last]

@@ -4,12 +4,13 @@ A row goes on from a scene, as a session's turns would. Turns that are not the p
 only read.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from pipelines.glm4voice.prompt import TRANSCRIPTION_REQUEST
 from pipelines.glm4voice.training.dialogues import Intent, Manner
+from pipelines.glm4voice.training.hearings import Codes
 from pipelines.glm4voice.training.material import Heard, Material
 from pipelines.glm4voice.training.scenes import Scene, SceneWriter, pick
 from pipelines.glm4voice.training.style import Style
@@ -161,7 +162,7 @@ class TaskWriter:
         return self._scenes.spoken(spoken, rng)
 
     def _damage_codes(
-        self, codes: Sequence[int] | np.ndarray, rng: np.random.Generator
+        self, codes: Codes, rng: np.random.Generator
     ) -> list[int]:
         """Codes of which some are dropped and some are others."""
         chance = rng.random(len(codes))

@@ -74,10 +74,8 @@ class Teacher:
         rate = self._lessons.learning_rate * warm_cosine(n, self.n_steps)
         set_learning_rate(self.optimizer, rate)
         self.optimizer.zero_grad(set_to_none=True)
-        if n < self._lessons.n_pretraining_steps:
-            found = self._pretrain(rng)
-        else:
-            found = self._tune(rng)
+        teach = self._pretrain if n < self._lessons.n_pretraining_steps else self._tune
+        found = teach(rng)
         torch.nn.utils.clip_grad_norm_(self._learning, 1.0)
         self.optimizer.step()
         return found

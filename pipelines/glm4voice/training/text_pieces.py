@@ -6,6 +6,7 @@ Every single byte is a piece too, so whatever is not in the texts can still be w
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from functools import cache
+from itertools import pairwise
 
 import regex
 
@@ -65,7 +66,7 @@ class _Words:
 
     def _count(self, place: int, sign: int) -> None:
         word = self._words[place]
-        for pair in zip(word, word[1:], strict=False):
+        for pair in pairwise(word):
             if not _is_whole(pair[0] + pair[1]):
                 continue
             self._pairs[pair] += sign * self._counts[place]

@@ -120,7 +120,7 @@ def test_copies_split_what_is_learned(writer: TurnWriter) -> None:
 
 
 def test_a_cut_answer_is_only_read(writer: TurnWriter, text_tokenizer: TextTokenizer) -> None:
-    """An answer the caller broke off ends with the last sound heard, and nothing of it is learned."""
+    """An answer the caller broke off ends with the last sound heard; nothing is learned."""
     turn = writer.spoken("Yes, of course it is.", list(range(40)))
     row = writer.row([writer.cut(turn, 3), writer.heard([1])])
 
