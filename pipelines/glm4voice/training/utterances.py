@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from pipelines.audio import MODEL_INPUT_RATE, MODEL_OUTPUT_RATE, PCM16_SCALE, Pcm
+from pipelines.audio import MODEL_INPUT_RATE, MODEL_OUTPUT_RATE, PCM16_BYTES, PCM16_SCALE, Pcm
 from pipelines.glm4voice.training.run import TrainingError
 
 Kind = Literal["caller", "answer"]
@@ -69,6 +69,11 @@ class Corpus:
         """Read a corpus folder. Raises TrainingError if the stage has not finished it."""
         if not (folder / "meta.json").exists():
             raise TrainingError(f"{folder} holds no finished corpus: run the stage corpus first")
+        return cls.read(folder)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Corpus":
+        """Read what there is of a corpus, finished or not."""
         callers = list(read_utterances(folder / "callers.jsonl"))
         return cls(folder, callers, list(read_utterances(folder / "answers.jsonl")))
 
@@ -77,6 +82,43 @@ class Corpus:
         end = utterance.start + utterance.n_samples
         pcm16 = self._sounds[utterance.kind][utterance.start : end]
         return pcm16.astype(np.float32) / np.float32(PCM16_SCALE)
+
+
+class CorpusWriter:
+    """Appends utterances of one kind; whatever a kill cut short is dropped and written anew.
+
+    Sound is flushed before the line that tells of it, so a line that stands is true.
+    """
+
+    def __init__(self, folder: Path, kind: Kind) -> None:
+        """Go on after the last whole utterance in `folder`, which exists."""
+        self.name = f"{kind}s"
+        lines = folder / f"{self.name}.jsonl"
+        done = list(read_utterances(lines))
+        self.n_done = len(done)
+        self.n_samples = done[-1].start + done[-1].n_samples if done else 0
+        lines.write_text("".join(map(line_of, done)), encoding="utf-8")
+        self._lines = lines.open("a", encoding="utf-8")
+        self._sound = (folder / f"{self.name}.i16").open("ab")
+        self._sound.truncate(self.n_samples * PCM16_BYTES)
+
+    def __enter__(self) -> "CorpusWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sound.close()
+        self._lines.close()
+
+    def add(self, utterance: Utterance, pcm16: bytes) -> None:
+        """Write one utterance that begins where the last one ended."""
+        assert (utterance.id, utterance.start) == (self.n_done, self.n_samples)
+        assert len(pcm16) == utterance.n_samples * PCM16_BYTES
+        self._sound.write(pcm16)
+        self._sound.flush()
+        self._lines.write(line_of(utterance))
+        self._lines.flush()
+        self.n_done += 1
+        self.n_samples += utterance.n_samples
 
 
 def read_utterances(path: Path) -> Iterator[Utterance]:

@@ -17,7 +17,9 @@ class CallerSettings(StrictSettings):
     voices: Annotated[list[str], Field(min_length=1)]
     held_voices: list[str] = Field(default_factory=list)  # heard by nobody in training
     takes_per_question: Annotated[int, Field(ge=1, le=100)]  # each by another voice
-    held_takes_per_question: Annotated[int, Field(ge=0, le=100)] = 2  # by held voices
+    held_takes_per_question: Annotated[int, Field(ge=0, le=100)] = 2  # by either kind of voice
+    takes_per_reading: Annotated[int, Field(ge=0, le=100)] = 0  # of answers and readings
+    n_mixed_read: Annotated[int, Field(ge=0)] = 0  # sentences without sense: they must be heard
     rate_wpm: Annotated[tuple[RateWpm, RateWpm], Field(strict=False)] = (
         135,
         200,
@@ -33,6 +35,7 @@ class AnswerSettings(StrictSettings):
     rates_wpm: dict[Literal["slow", "normal", "fast"], RateWpm]
     pitches: dict[Literal["plain", "excited", "calm"], Pitch]
     n_questions_read: Annotated[int, Field(ge=0)] = 0  # callers' sentences, for more variety
+    n_mixed_read: Annotated[int, Field(ge=0)] = 0  # sentences without sense, likewise
 
 
 class CorpusSettings(StrictSettings):
