@@ -37,7 +37,7 @@ STAGE = "language_model"
 _PROMPT_COUNT = 50  # as often as prompts count where pieces of text are learned
 
 
-def train_language_model(run: Run) -> None:
+def run_stage(run: Run) -> None:
     """Train, or go on training, and write WORK/lm.
 
     Raises TrainingError if an earlier stage has not finished, CheckpointError for a broken folder,
@@ -56,7 +56,7 @@ def train_language_model(run: Run) -> None:
 def prepare(run: Run) -> tuple[GlmForCausalLM, Teacher]:
     """Write what WORK/lm holds besides weights; return the model as it begins, and its teacher.
 
-    Raises TrainingError and CheckpointError as `train_language_model` does.
+    Raises TrainingError and CheckpointError as `run_stage` does.
     """
     settings = run.config.language_model
     corpus = Corpus.load(run.work / "corpus")
@@ -120,7 +120,7 @@ def texts_of(settings: CorpusSettings) -> Iterable[str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
-    train_language_model(begin(STAGE, __doc__, argv))
+    run_stage(begin(STAGE, __doc__, argv))
 
 
 if __name__ == "__main__":

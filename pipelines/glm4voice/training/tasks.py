@@ -161,9 +161,7 @@ class TaskWriter:
         spoken = self._material.spoken[scene.language, name, scene.style.name][0]
         return self._scenes.spoken(spoken, rng)
 
-    def _damage_codes(
-        self, codes: Codes, rng: np.random.Generator
-    ) -> list[int]:
+    def _damage_codes(self, codes: Codes, rng: np.random.Generator) -> list[int]:
         """Codes of which some are dropped and some are others."""
         chance = rng.random(len(codes))
         others = rng.integers(self._n_codes, size=len(codes))

@@ -9,8 +9,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.audio import LINE_RATE, MODEL_INPUT_FRAME_SAMPLES, MODEL_INPUT_RATE, NO_SOUND, Pcm
-from pipelines.audio import float_to_pcm16, mulaw_to_pcm16, pcm16_to_float, pcm16_to_mulaw, resample
+from pipelines.audio import (
+    LINE_RATE,
+    MODEL_INPUT_FRAME_SAMPLES,
+    MODEL_INPUT_RATE,
+    NO_SOUND,
+    Pcm,
+    float_to_pcm16,
+    mulaw_to_pcm16,
+    pcm16_to_float,
+    pcm16_to_mulaw,
+    resample,
+)
 from pipelines.glm4voice.chain import GlmChain
 from pipelines.glm4voice.prompt import TRANSCRIPTION_REQUEST
 from pipelines.realtime.model import Role, Sampling, StopReason, Tool, ToolCall

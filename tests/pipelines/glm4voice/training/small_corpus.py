@@ -14,6 +14,7 @@ from pipelines.glm4voice.training.settings.corpus import (
     CallerSettings,
     CorpusSettings,
 )
+from pipelines.glm4voice.training.settings.evaluate import EvaluateSettings
 from pipelines.glm4voice.training.settings.language_model import LanguageModelSettings
 from pipelines.glm4voice.training.style import STYLES, Style
 from pipelines.glm4voice.training.utterances import SAMPLE_RATES, Kind, Utterance, line_of
@@ -31,6 +32,17 @@ SMALL = TrainingConfig(
                 voice="en-us", takes_per_sentence=1, rates_wpm=RATES_WPM, pitches=PITCHES
             )
         },
+    ),
+    evaluate=EvaluateSettings(
+        n_questions=2,
+        n_familiar=1,
+        n_typed=1,
+        n_follow_ups=1,
+        n_requests=1,
+        n_transcribed=1,
+        n_styled=1,
+        n_no_speech=2,
+        n_flow_steps=1,
     ),
     language_model=LanguageModelSettings(
         n_pieces=512,
@@ -87,9 +99,9 @@ def _write(path: Path, kind: Kind, sentences: Iterator[tuple[str, str, int, bool
                 text=text,
                 intent=name,
                 phrasing=phrasing,
-                voice="en-us",
+                voice="en-gb" if is_held else "en-us",
                 style=style.name,
-                is_held_voice=False,
+                is_held_voice=is_held,
                 is_held_phrasing=is_held,
                 sample_rate=rate,
                 start=start,

@@ -15,10 +15,10 @@ from pipelines.glm4voice.embedded import write_embedded_checkpoint
 from pipelines.glm4voice.prompt import TRANSCRIPTION_REQUEST, system_text
 from pipelines.glm4voice.session import GlmSession
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
-from pipelines.glm4voice.training.language_model import prepare, train_language_model
+from pipelines.glm4voice.training.language_model import prepare, run_stage
 from pipelines.glm4voice.training.language_model_folder import fresh_model, save_weights
-from pipelines.glm4voice.training.losses import Losses
 from pipelines.glm4voice.training.loop import train
+from pipelines.glm4voice.training.losses import Losses
 from pipelines.glm4voice.training.objective import batch_of, losses
 from pipelines.glm4voice.training.run import Run, TrainingError
 from pipelines.glm4voice.training.turns import Row, TurnWriter
@@ -67,10 +67,10 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(run: Run, tmp_path: Path)
     """Stopped in the midst of tuning and started anew, it ends with the same files."""
     stopped = replace(run, work=tmp_path / "stopped")
     shutil.copytree(run.work, stopped.work)
-    train_language_model(run)
+    run_stage(run)
 
     stop_in_step(stopped, last=2)
-    train_language_model(stopped)
+    run_stage(stopped)
 
     assert list(weights(stopped.work)) == list(weights(run.work))
     assert (stopped.folder / "losses.jsonl").read_text() == (
@@ -81,7 +81,7 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(run: Run, tmp_path: Path)
 def test_the_stage_wants_a_corpus(tmp_path: Path) -> None:
     """Without one it says which stage to run first."""
     with pytest.raises(TrainingError, match="run the stage corpus first"):
-        train_language_model(Run("language_model", SMALL, tmp_path))
+        run_stage(Run("language_model", SMALL, tmp_path))
 
 
 @dataclass(frozen=True)
