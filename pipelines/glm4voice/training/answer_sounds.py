@@ -1,7 +1,6 @@
 """The answering voice as the decoder's stages see it: sound, mel, pitch, and who is tested."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -22,15 +21,6 @@ _LEAST = 1e-5
 _TESTED_ONE_IN = 10  # of the sentences that nobody asks for
 
 
-@dataclass(frozen=True, slots=True)
-class Sound:
-    """One utterance: pcm [T * HOP], log-mel [N_MELS, T] and pitch in Hz [T], 0 where unvoiced."""
-
-    pcm: Tensor
-    mel: Tensor
-    pitch: Tensor
-
-
 def split_answers(corpus: Corpus, n_tested: int) -> tuple[list[Utterance], list[Utterance]]:
     """What is learned from, and sentences that are not, at most `n_tested`.
 
@@ -44,21 +34,24 @@ def split_answers(corpus: Corpus, n_tested: int) -> tuple[list[Utterance], list[
     return [u for u in corpus.answers if u.text not in texts], spare
 
 
-def sound_of(corpus: Corpus, utterance: Utterance, n_frames: int | None = None) -> Sound:
-    """An utterance filled up with silence, or cut, to `n_frames`, or to whole frames."""
-    pcm = corpus.pcm(utterance)
+def whole_frames(corpus: Corpus, utterance: Utterance, n_frames: int | None = None) -> Tensor:
+    """The sound of an utterance [T * HOP], filled up with silence, or cut, to `n_frames`."""
+    pcm = torch.from_numpy(corpus.pcm(utterance))
     n = -(-len(pcm) // HOP) if n_frames is None else n_frames
-    whole = np.zeros(n * HOP, np.float32)
-    whole[: len(pcm)] = pcm[: len(whole)]
-    pitch = track_pitch(whole, sample_rate=MODEL_OUTPUT_RATE, hop=HOP, n_frames=n)
-    wave = torch.from_numpy(whole)
-    return Sound(wave, log_mel(wave[None])[0], torch.from_numpy(pitch))
+    return functional.pad(pcm[: n * HOP], (0, max(0, n * HOP - len(pcm))))
+
+
+def pitch_of(pcm: Tensor) -> Tensor:
+    """The pitch in Hz of the mel frames of sound [T * HOP], 0 where unvoiced: [T]."""
+    n_frames = len(pcm) // HOP
+    pitch = track_pitch(pcm.numpy(), sample_rate=MODEL_OUTPUT_RATE, hop=HOP, n_frames=n_frames)
+    return torch.from_numpy(pitch)
 
 
 def log_mel(pcm: Tensor) -> Tensor:
     """Natural logarithm of mel magnitudes, [B, T * HOP] to [B, N_MELS, T]: those of HiFi-GAN.
 
-    Frame i is centred at (i + 0.5) * HOP. Raises nothing; gradients flow.
+    Frame i is centred at (i + 0.5) * HOP. Gradients flow.
     """
     reach = (_N_FFT - HOP) // 2
     extended = functional.pad(pcm[:, None], (reach, reach), mode="reflect")[:, 0]
@@ -101,7 +94,7 @@ def _filters() -> Tensor:
 
 @cache
 def _cosines(n_mels: int, n_coefficients: int) -> Tensor:
-    """Rows 1 to `n_coefficients` of the orthonormal DCT-II over log magnitudes."""
+    """Log magnitudes [M] to the cepstrum of the power spectrum, coefficients 1 and up."""
     bands = (torch.arange(n_mels) + 0.5) * (torch.pi / n_mels)
     orders = torch.arange(1, n_coefficients + 1)
-    return torch.cos(orders[:, None] * bands) * (2 / n_mels) ** 0.5
+    return torch.cos(orders[:, None] * bands) * (2 / n_mels)

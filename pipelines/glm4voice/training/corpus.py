@@ -2,8 +2,9 @@
 
     python -m pipelines.glm4voice.training.corpus [--fast | --config FILE] [--work DIR]
 
-A run that was killed goes on where it was; one with another training file begins anew. What it
-leaves is read through `Corpus`.
+A run that was killed goes on where it was; one with another training file begins anew. Who says
+what is drawn from the file's seed; espeak-ng itself never says a sentence twice quite alike. What
+is left is read through `Corpus`.
 """
 
 import json

@@ -23,10 +23,11 @@ from pipelines.glm4voice.speaking.noise import NoiseField
 from pipelines.glm4voice.speaking.stream import StreamBlock, StreamingDecoder
 from pipelines.glm4voice.training.answer_sounds import (
     cepstral_distance_db,
+    log_mel,
     mean,
     mel_distance,
-    sound_of,
     split_answers,
+    whole_frames,
 )
 from pipelines.glm4voice.training.corpus import Corpus, Utterance
 from pipelines.glm4voice.training.decoder_sizes import decoder_config
@@ -94,8 +95,8 @@ class FlowStage:
     def _spoken(self, utterance: Utterance) -> Spoken:
         """Tokens and mel of an answer, which begin together and end together."""
         ids = self._tokenizer.encode(answer_at_16k(self._corpus, utterance))
-        sound = sound_of(self._corpus, utterance, self.config.n_frames(len(ids)))
-        return Spoken(torch.tensor(ids), sound.mel)
+        pcm = whole_frames(self._corpus, utterance, self.config.n_frames(len(ids)))
+        return Spoken(torch.tensor(ids), log_mel(pcm[None])[0])
 
     def _on_device(self, batch: FlowBatch) -> FlowBatch:
         device = self.run.device

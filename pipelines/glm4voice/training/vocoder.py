@@ -8,6 +8,7 @@ WORK/runs/vocoder/report.json: how far a copy of sentences not learned is from t
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,15 +19,15 @@ from pipelines.glm4voice.speaking.hift import HiftVocoder
 from pipelines.glm4voice.speaking.hift_source import Chance
 from pipelines.glm4voice.training.answer_sounds import (
     HOP,
-    Sound,
     cepstral_distance_db,
     log_mel,
     mean,
     mel_distance,
-    sound_of,
+    pitch_of,
     split_answers,
+    whole_frames,
 )
-from pipelines.glm4voice.training.corpus import Corpus
+from pipelines.glm4voice.training.corpus import Corpus, Utterance
 from pipelines.glm4voice.training.decoder_sizes import decoder_config
 from pipelines.glm4voice.training.loop import set_learning_rate, train, warm_cosine
 from pipelines.glm4voice.training.run import Run, begin
@@ -38,6 +39,15 @@ _QUIET = -3.0  # the logarithm of all magnitudes at first: as released they woul
 _TAUGHT_PITCH = 0.5  # of the steps: until then the excitation has the true pitch
 
 
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What is kept of an utterance: its sound stays on disk."""
+
+    utterance: Utterance
+    mel: Tensor  # [N_MELS, T]
+    pitch: Tensor  # [T], Hz
+
+
 class VocoderStage:
     """The parts that learn, and one step of it. Always float32: see `HiftVocoder`."""
 
@@ -46,8 +56,8 @@ class VocoderStage:
         self.config = decoder_config(run.config)
         learned, self.tested = split_answers(corpus, self.settings.n_tested)
         self.corpus = corpus
-        self.sounds = [sound_of(corpus, u) for u in learned]
-        lengths = np.array([len(sound.pitch) for sound in self.sounds], dtype=np.float64)
+        self._learned = [_heard(corpus, u) for u in learned]
+        lengths = np.array([len(one.pitch) for one in self._learned], dtype=np.float64)
         self._odds = lengths / lengths.sum()
         torch.manual_seed(run.seed_of()[0])
         self.hift = HiftVocoder(self.config.hift).to(run.device)
@@ -96,10 +106,11 @@ class VocoderStage:
 
     def _cutting(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Some frames from anywhere: sound, mel and pitch; short utterances have silence behind."""
-        sound = self.sounds[rng.choice(len(self.sounds), p=self._odds)]
-        n = self.settings.frames_per_row
-        start = int(rng.integers(max(1, len(sound.pitch) - n + 1)))
-        return _cut(sound, start, n)
+        one = self._learned[rng.choice(len(self._learned), p=self._odds)]
+        n_frames = self.settings.frames_per_row
+        start = int(rng.integers(max(1, len(one.pitch) - n_frames + 1)))
+        pcm = whole_frames(self.corpus, one.utterance)
+        return _cut(pcm, one, start, n_frames)
 
     def _source(self, pitch: Tensor) -> Tensor:
         """The excitation [B, 1, S] of pitch [B, T], its chance drawn from torch's generator."""
@@ -120,13 +131,13 @@ class VocoderStage:
         """Distances of copies from originals that were not learned."""
         off, off_db, off_hz = [], [], []
         for utterance in self.tested:
-            sound = sound_of(self.corpus, utterance)
-            mel = sound.mel[None].to(self.run.device)
+            one = _heard(self.corpus, utterance)
+            mel = one.mel[None].to(self.run.device)
             pitch = self.hift.f0_predictor(mel)
             copy = log_mel(self.hift(mel, self._source(pitch)))[0].cpu()
-            off.append(mel_distance(copy, sound.mel))
-            off_db.append(cepstral_distance_db(copy, sound.mel))
-            off_hz.append(float((pitch[0].cpu() - sound.pitch).abs()[sound.pitch > 0].mean()))
+            off.append(mel_distance(copy, one.mel))
+            off_db.append(cepstral_distance_db(copy, one.mel))
+            off_hz.append(float((pitch[0].cpu() - one.pitch).abs()[one.pitch > 0].mean()))
         return {
             "copy_mel_distance": mean(off),
             "copy_cepstral_distance_db": mean(off_db),
@@ -134,18 +145,20 @@ class VocoderStage:
         }
 
 
-def _cut(sound: Sound, start: int, n_frames: int) -> tuple[Tensor, Tensor, Tensor]:
-    pcm = sound.pcm[start * HOP : (start + n_frames) * HOP]
-    mel = sound.mel[:, start : start + n_frames]
-    pitch = sound.pitch[start : start + n_frames]
+def _heard(corpus: Corpus, utterance: Utterance) -> _Heard:
+    pcm = whole_frames(corpus, utterance)
+    return _Heard(utterance, log_mel(pcm[None])[0], pitch_of(pcm))
+
+
+def _cut(pcm: Tensor, one: _Heard, start: int, n_frames: int) -> tuple[Tensor, Tensor, Tensor]:
+    cut_pcm = pcm[start * HOP : (start + n_frames) * HOP]
+    mel = one.mel[:, start : start + n_frames]
+    pitch = one.pitch[start : start + n_frames]
     missing = n_frames - len(pitch)
-    if not missing:
-        return pcm, mel, pitch
     pad = nn.functional.pad
-    quiet = float(sound.mel.min())
     return (
-        pad(pcm, (0, missing * HOP)),
-        pad(mel, (0, missing), value=quiet),
+        pad(cut_pcm, (0, missing * HOP)),
+        pad(mel, (0, missing), value=float(one.mel.min())),
         pad(pitch, (0, missing)),
     )
 

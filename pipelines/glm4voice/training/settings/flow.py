@@ -20,7 +20,7 @@ class FlowSettings(StrictSettings):
     d_ffn: Count = 640
     n_layers: Count = 3
     n_regulator_layers: Count = 4
-    channels: Annotated[list[Channels], Field(min_length=1)] = [128, 128]
+    channels: list[Channels] = Field(default=[128, 128], min_length=1)
     n_transformers: Annotated[int, Field(ge=0)] = 1  # in each level
     n_mid_blocks: Annotated[int, Field(ge=0)] = 2
     n_unet_heads: Count = 2
@@ -28,7 +28,7 @@ class FlowSettings(StrictSettings):
     guidance: Annotated[float, Field(ge=0)] = 0.7
     condition_drop: Share = 0.15
     n_steps: Count = 6000
-    tokens_per_step: Count = 500
+    tokens_per_step: Count = 240
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     prior_weight: Annotated[float, Field(ge=0)] = 1.0
     n_tested: Count = 24  # utterances in the report
