@@ -63,6 +63,7 @@ HEAVY = {
     "transformers": {"pipelines.glm4voice"},
     "safetensors": {"pipelines.glm4voice"},
     "tiktoken": {"pipelines.glm4voice"},
+    "regex": {"pipelines.glm4voice.training"},
     "pipecat": {"pipelines.call"},
     "onnxruntime": {"pipelines.call"},
     "twilio": {"telephony"},

@@ -9,6 +9,7 @@ to WORK/lm, also when it is stopped.
 
 from collections.abc import Iterable, Sequence
 
+import torch
 from transformers import GlmForCausalLM
 
 from pipelines.glm4voice.embedded_vocabulary import Vocabulary
@@ -24,7 +25,7 @@ from pipelines.glm4voice.training.language_model_folder import (
     fresh_model,
     save_weights,
 )
-from pipelines.glm4voice.training.loop import train
+from pipelines.glm4voice.training.loop import Stateful, train
 from pipelines.glm4voice.training.material import dialogues_of, material_of
 from pipelines.glm4voice.training.run import Run, begin
 from pipelines.glm4voice.training.scenes import personas
@@ -44,7 +45,7 @@ def run_stage(run: Run) -> None:
     and SystemExit when it is asked to stop.
     """
     model, teacher = prepare(run)
-    parts = {"model": model, "optimizer": teacher.optimizer}
+    parts: dict[str, Stateful] = {"model": model, "optimizer": teacher.optimizer}
     try:
         train(run, teacher.n_steps, teacher.step, parts)
     except SystemExit:
@@ -64,7 +65,8 @@ def prepare(run: Run) -> tuple[GlmForCausalLM, Teacher]:
     codebook = SpeechTokenizer.load(run.work / "tokenizer").encoder.codebook.weight
     folder = run.work / "lm"
     begin_folder(folder, _sizes(settings), _vocabulary(run, n_audio=len(codebook)))
-    model = fresh_model(folder, seed=run.config.seed, codebook=codebook).to(run.device)
+    model = fresh_model(folder, seed=run.config.seed, codebook=codebook)
+    model.to(torch.device(run.device))  # type: ignore[arg-type]  # its decorator hides the types
     material = material_of(run, corpus, hearings)
     tokenizer = TextTokenizer.load(folder)
     learning = list(model.parameters())

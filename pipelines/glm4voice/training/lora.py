@@ -28,7 +28,7 @@ from pipelines.glm4voice.thinking.language_model import load_language_model, rea
 from pipelines.glm4voice.training.adapter import Adapter, adapt, merged, save_adapter
 from pipelines.glm4voice.training.corpus import Corpus
 from pipelines.glm4voice.training.hearings import hear_corpus
-from pipelines.glm4voice.training.loop import train
+from pipelines.glm4voice.training.loop import Stateful, train
 from pipelines.glm4voice.training.lora_memory import memory_of
 from pipelines.glm4voice.training.material import material_of
 from pipelines.glm4voice.training.run import Run, add_arguments, run_of
@@ -55,7 +55,7 @@ def tune(run: Run, *, start: Path, speech_tokenizer: Path, out: Path) -> Adapter
         lessons_of(run),
         learning=list(adapter.parameters()),
     )
-    parts = {"adapter": adapter, "optimizer": teacher.optimizer}
+    parts: dict[str, Stateful] = {"adapter": adapter, "optimizer": teacher.optimizer}
     try:
         train(run, teacher.n_steps, teacher.step, parts)
     finally:

@@ -6,6 +6,7 @@ once; gradients of all rows flow back through its keys and values.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +64,8 @@ def hidden_states(model: GlmForCausalLM, batch: Batch) -> Tensor:
         return model.model(batch.read.to(device)).last_hidden_state
     cache = DynamicCache(config=model.config)
     model.model(batch.start.to(device)[None], None, None, cache, use_cache=True)
-    for layer in cache.layers:
+    layers: list[Any] = list(cache.layers)
+    for layer in layers:
         layer.keys = layer.keys.expand(len(batch.read), -1, -1, -1)
         layer.values = layer.values.expand(len(batch.read), -1, -1, -1)
     # by its place: transformers has two names for the cache

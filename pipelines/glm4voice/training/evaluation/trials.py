@@ -179,6 +179,7 @@ class Trials:
         """Any words but those that ask to say it again are a false answer."""
         false: dict[str, list[bool]] = {kind: [] for kind in KINDS}
         fallbacks = {plain(one.fallback) for one in self.cases.dialogues.values()}
+        place: int
         for place in self._shown("no speech", range(n)):
             kind = KINDS[place % len(KINDS)]
             language = list(self.cases.dialogues)[place % len(self.cases.dialogues)]
@@ -271,11 +272,9 @@ class Trials:
     def _pitch(self, said: Said) -> float:
         return mean_pitch_hz(said.pcm, self.chain.output_sample_rate)
 
-    def _shown(self, name: str, things: Sequence[T] | range) -> Iterator[T]:
-        shown: Iterable[T] = track(
-            things, name, console=self.console, disable=not self.console.is_terminal
-        )
-        return iter(shown)
+    def _shown(self, name: str, things: Iterable[T]) -> Iterator[T]:
+        is_quiet = not self.console.is_terminal
+        return iter(track(list(things), name, console=self.console, disable=is_quiet))
 
 
 def answers_to_judge(dialogues: Iterable[Dialogues]) -> list[str]:

@@ -6,6 +6,7 @@ import pytest
 
 from pipelines.glm4voice.embedded_vocabulary import Vocabulary
 from pipelines.glm4voice.language_model_files import LanguageModelSizes
+from pipelines.glm4voice.prompt import TRANSCRIPTION_REQUEST, system_text
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
 from pipelines.glm4voice.training.config import TrainingConfig
 from pipelines.glm4voice.training.language_model_folder import (
@@ -32,6 +33,7 @@ TEXTS = [
     "Your order will be with you on Monday.",
     "How much is my bill?",
     "Your bill is twenty pounds, and it is due on Friday.",
+    *[system_text(), TRANSCRIPTION_REQUEST] * 2,
 ]
 
 
@@ -46,7 +48,7 @@ def run(tmp_path: Path) -> Run:
 def tiny_folder(tmp_path: Path) -> Path:
     """A tiny language model with random weights, as it is before training."""
     folder = tmp_path / "lm"
-    vocabulary = Vocabulary(learn_pieces(TEXTS, n_pieces=320), n_audio=N_CODES)
+    vocabulary = Vocabulary(learn_pieces(TEXTS, n_pieces=480), n_audio=N_CODES)
     begin_folder(folder, TINY, vocabulary)
     save_weights(folder, fresh_model(folder, seed=0))
     return folder

@@ -81,7 +81,7 @@ def test_files_have_the_names_of_the_released_matrices(tiny_folder: Path, tmp_pa
 
 
 def test_merged_weights_do_what_the_adapter_does(tiny_folder: Path, tmp_path: Path) -> None:
-    """A folder with the adapter worked in gives the logits of model and adapter, but for rounding."""
+    """A folder with the adapter worked in gives the logits of both, but for rounding."""
     adapter = trained(tiny_folder)
     save_adapter(tmp_path / "lora", adapter, base=tiny_folder)
     loaded = load_adapter(tmp_path / "lora", read_config(tiny_folder / "config.json"))

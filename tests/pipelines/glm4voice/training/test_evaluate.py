@@ -30,7 +30,7 @@ def test_every_bar_has_its_figure(figures: dict[str, float]) -> None:
 def test_a_chain_that_learned_nothing_reaches_nothing(figures: dict[str, float]) -> None:
     """Its words are wrong, and noise is answered."""
     assert figures["intent_accuracy"] == 0
-    assert figures["follow_up_accuracy"] == 0
+    assert figures["typed_accuracy"] == 0
     assert figures["transcription_error"] > 0.5
     assert figures["false_answers"] == 1
 
