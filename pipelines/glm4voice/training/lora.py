@@ -58,8 +58,10 @@ def tune(run: Run, *, start: Path, speech_tokenizer: Path, out: Path) -> Adapter
     parts: dict[str, Stateful] = {"adapter": adapter, "optimizer": teacher.optimizer}
     try:
         train(run, teacher.n_steps, teacher.step, parts)
-    finally:
+    except SystemExit:
         save_adapter(out, adapter, base=start)
+        raise
+    save_adapter(out, adapter, base=start)
     return adapter
 
 

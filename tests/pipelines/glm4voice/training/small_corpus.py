@@ -58,6 +58,8 @@ SMALL = TrainingConfig(
         n_tuning_steps=2,
         n_text_rows=4,
         n_sound_rows=2,
+        with_history=0.0,
+        with_tools=0.0,
     ),
 )
 
