@@ -25,6 +25,7 @@ from pipelines.glm4voice.training.run import Run
 Codes = NDArray[np.int16]
 
 _PART = 128  # sounds that are encoded together and kept in one file
+_STRENGTH = 0.7  # of what lines do: worse ones teach to guess
 _LONGEST_LEAD_S, _LEAST_TAIL_S, _LONGEST_TAIL_S = 0.6, 0.1, 0.9
 _CALLERS, _NOISES = 0, 1  # of the seeds
 
@@ -72,12 +73,12 @@ def hear_corpus(run: Run, corpus: Corpus, tokenizer_dir: Path) -> Hearings:
     )
 
 
-def on_the_line(pcm: Pcm, rng: np.random.Generator, strength: float = 1.0) -> Pcm:
+def on_the_line(pcm: Pcm, rng: np.random.Generator) -> Pcm:
     """A caller's turn as the line brings it: some quiet before and after, and the channel."""
     lead_s = rng.uniform(0, _LONGEST_LEAD_S)
     tail_s = rng.uniform(_LEAST_TAIL_S, _LONGEST_TAIL_S)
     quiet = (int(lead_s * MODEL_INPUT_RATE), int(tail_s * MODEL_INPUT_RATE))
-    return telephone(np.pad(pcm, quiet), rng, strength)
+    return telephone(np.pad(pcm, quiet), rng, _STRENGTH)
 
 
 def _in_parts(

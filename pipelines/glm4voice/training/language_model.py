@@ -101,7 +101,7 @@ def _sizes(settings: LanguageModelSettings) -> LanguageModelSizes:
 def _vocabulary(run: Run, *, n_audio: int) -> Vocabulary:
     """Pieces of what is said and of what prompts are made of."""
     texts = list(texts_of(run.config.corpus))
-    pieces = learn_pieces(texts, n_pieces=run.config.language_model.n_pieces, least_count=4)
+    pieces = learn_pieces(texts, n_pieces=run.config.language_model.n_pieces, least_count=3)
     return Vocabulary(pieces, n_audio)
 
 

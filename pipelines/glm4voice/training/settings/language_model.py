@@ -35,7 +35,7 @@ class SoundTasks(StrictSettings):
 class LanguageModelSettings(StrictSettings):
     """The language model's stage."""
 
-    n_pieces: Annotated[int, Field(ge=256, le=2048)] = 1024  # of text
+    n_pieces: Annotated[int, Field(ge=256, le=4096)] = 2048  # of text: 13 last as long as 26 sounds
     width: Count = 192
     n_layers: Count = 4
     n_heads: Count = 6
