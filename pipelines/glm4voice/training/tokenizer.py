@@ -43,6 +43,7 @@ from pipelines.glm4voice.training.settings.tokenizer import TokenizerSettings
 _MOST_GRADIENT = 1.0
 _BETAS = (0.9, 0.98)
 _N_ROWS_TESTED = 10  # at once
+_HARD_FROM = 0.4  # of the steps: until then noise and masks grow
 
 
 class TokenizerStage:
@@ -90,7 +91,7 @@ class TokenizerStage:
         settings = self.settings
         if n == self.first_quantised and n > 0:
             self.codebook.begin()
-        batch = self.batches.draw(rng)
+        batch = self.batches.draw(rng, min(1.0, n / (_HARD_FROM * settings.n_steps)))
         with autocast(self.run):
             reading = self.model(
                 batch.mel.to(self.run.device),
