@@ -37,6 +37,7 @@ from pipelines.glm4voice.training.sound_losses import mel_loss, spectral_loss
 _BETAS = (0.8, 0.99)
 _MOST_GRADIENT = 5.0
 _QUIET = -3.0  # the logarithm of all magnitudes at first: as released they would begin at 1
+_PITCH_HZ, _PITCH_SPREAD_HZ = 80.0, 40.0
 _TAUGHT_PITCH = 0.5  # of the steps: until then the excitation has the true pitch
 
 
@@ -62,16 +63,19 @@ class VocoderStage:
         self._odds = lengths / lengths.sum()
         torch.manual_seed(run.seed_of()[0])
         self.hift = HiftVocoder(self.config.hift).to(run.device)
-        self._quieten()
+        self._begin_near()
         self.optimizer = torch.optim.AdamW(
             self.hift.parameters(), lr=self.settings.learning_rate, betas=_BETAS
         )
 
-    def _quieten(self) -> None:
-        bias = self.hift.conv_post.bias
-        assert bias is not None
+    def _begin_near(self) -> None:
+        """Scale what the vocoder begins with to sound and pitch: steps are small beside 100 Hz."""
+        quiet, pitch = self.hift.conv_post.bias, self.hift.f0_predictor.classifier
+        assert quiet is not None
         with torch.no_grad():
-            bias[: self.config.hift.n_fft // 2 + 1] = _QUIET
+            quiet[: self.config.hift.n_fft // 2 + 1] = _QUIET
+            pitch.weight.mul_(_PITCH_SPREAD_HZ)
+            pitch.bias.fill_(_PITCH_HZ)
 
     @property
     def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
