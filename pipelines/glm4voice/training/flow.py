@@ -34,7 +34,8 @@ from pipelines.glm4voice.training.decoder_sizes import decoder_config
 from pipelines.glm4voice.training.flow_batches import FlowBatch, FlowBatches, Spoken
 from pipelines.glm4voice.training.flow_model import FlowModel
 from pipelines.glm4voice.training.hearing_batches import answer_at_16k
-from pipelines.glm4voice.training.loop import autocast, set_learning_rate, train, warm_cosine
+from pipelines.glm4voice.training.learning import descend, rate_at
+from pipelines.glm4voice.training.loop import autocast, train
 from pipelines.glm4voice.training.run import Run, begin
 
 _BETAS = (0.9, 0.98)
@@ -81,16 +82,20 @@ class FlowStage:
     def step(self, n: int, rng: np.random.Generator) -> dict[str, float]:
         """Learn from one batch of windows."""
         settings = self.settings
-        set_learning_rate(self.optimizer, settings.learning_rate * warm_cosine(n, settings.n_steps))
         batch = self._on_device(self.batches.draw(rng))
         with autocast(self.run):
             losses = self.model(batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        total: Tensor = losses["flow"] + settings.prior_weight * losses["prior"]
-        total.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), _MOST_GRADIENT)
-        self.optimizer.step()
-        return {name: loss.item() for name, loss in losses.items()}
+        return descend(
+            self.optimizer,
+            losses,
+            self._weights,
+            rate=settings.learning_rate * rate_at(n, settings.n_steps),
+            most_gradient=_MOST_GRADIENT,
+        )
+
+    @property
+    def _weights(self) -> dict[str, float]:
+        return {"flow": 1.0, "prior": self.settings.prior_weight}
 
     def _spoken(self, utterance: Utterance) -> Spoken:
         """Tokens and mel of an answer, which begin together and end together."""

@@ -5,6 +5,8 @@ schedule of moments, and dropped conditions for guidance (CosyVoice: Du et al. 2
 length regulator makes must be near the mel itself, as in Matcha-TTS (Mehta et al. 2024).
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -28,8 +30,11 @@ class FlowModel(nn.Module):
         self.drop = drop
         with torch.no_grad():
             self.flow.input_embedding.weight.copy_(codes / codes.std())
-            self.flow.length_regulator.model[-1].bias.copy_(mean)
-            self.flow.decoder.estimator.final_proj.bias.copy_(mean)
+            for last in (
+                self.flow.length_regulator.model[-1],
+                self.flow.decoder.estimator.final_proj,
+            ):
+                cast(nn.Conv1d, last).bias.copy_(mean)  # type: ignore[union-attr]
         self.flow.input_embedding.weight.requires_grad_(True)
 
     def forward(self, batch: FlowBatch) -> dict[str, Tensor]:

@@ -91,25 +91,32 @@ class HearingBatches:
         self._log_mel = log_mel(config)
         self._pitches: dict[int, NDArray[np.float32]] = {}
 
-    def draw(self, rng: np.random.Generator) -> HearingBatch:
-        """One batch, of answers with the probability of their share."""
+    def draw(self, rng: np.random.Generator, hardness: float = 1.0) -> HearingBatch:
+        """One batch, of answers with the probability of their share.
+
+        `hardness` from 0 to 1 scales noise and masks: letters are first found in clean speech.
+        """
         if rng.random() < self._answer_share:
             answers = self._corpus.answers
             return self._answers(
                 _of_like_length(lambda: answers[rng.integers(len(answers))], self._seconds, rng)
             )
-        return self._turns(_of_like_length(lambda: self._turn(rng), self._seconds, rng), rng)
+        turns = _of_like_length(lambda: self._turn(rng), self._seconds, rng)
+        return self._turns(turns, rng, hardness)
 
     def _turn(self, rng: np.random.Generator) -> _Turn:
         n_utterances = 2 if rng.random() < _JOINED else 1
         places = rng.integers(len(self._callers), size=n_utterances)
         return _Turn(tuple(self._callers[place] for place in places))
 
-    def _turns(self, turns: Sequence[_Turn], rng: np.random.Generator) -> HearingBatch:
-        pcms = [telephone(self._spoken(turn, rng), rng, self._strength) for turn in turns]
+    def _turns(
+        self, turns: Sequence[_Turn], rng: np.random.Generator, hardness: float
+    ) -> HearingBatch:
+        strength = self._strength * hardness
+        pcms = [telephone(self._spoken(turn, rng), rng, strength) for turn in turns]
         mels = [features(pcm, self._config, self._log_mel) for pcm in pcms]
         for mel in mels:
-            _mask(mel, rng)
+            _mask(mel, rng, hardness)
         return self._batch(pcms, mels, [turn.text for turn in turns], [], [])
 
     def _answers(self, answers: Sequence[Utterance]) -> HearingBatch:
@@ -211,15 +218,15 @@ def _silence(rng: np.random.Generator) -> Pcm:
     return np.zeros(int(rng.uniform(0, _LONGEST_SILENCE_S) * MODEL_INPUT_RATE), np.float32)
 
 
-def _mask(mel: Tensor, rng: np.random.Generator) -> None:
+def _mask(mel: Tensor, rng: np.random.Generator, hardness: float) -> None:
     """Blank out bands and stretches of time (SpecAugment: Park et al. 2019), in place."""
     n_mels, n_frames = mel.shape
     floor = mel.min()
     for _ in range(_N_MASKS):
-        n_bands = int(rng.integers(_MASKED_BANDS + 1))
+        n_bands = int(rng.integers(int(_MASKED_BANDS * hardness) + 1))
         band = int(rng.integers(n_mels - n_bands))
         mel[band : band + n_bands] = floor
-        n = int(rng.integers(min(_MASKED_FRAMES, n_frames // 4) + 1))
+        n = int(rng.integers(min(int(_MASKED_FRAMES * hardness), n_frames // 4) + 1))
         start = int(rng.integers(n_frames - n))
         mel[:, start : start + n] = floor
 

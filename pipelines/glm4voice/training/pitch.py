@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
 from pipelines.audio import Pcm
 
@@ -47,14 +48,12 @@ def _pitch_of(windows: Pcm, span: int, sample_rate: int) -> Pitch:
 
 def _correlation(windows: Pcm, span: int) -> NDArray[np.float64]:
     """Normalised correlation [N, L] of the first `span` samples with those `lag` later."""
-    size = 1 << (windows.shape[1] + span).bit_length()
-    whole = np.fft.rfft(windows, size)
-    head = np.fft.rfft(windows[:, :span], size)
+    size = fft.next_fast_len(windows.shape[1], real=True)  # lags are positive: none wraps around
+    products = fft.irfft(fft.rfft(windows, size) * fft.rfft(windows[:, :span], size).conj(), size)
     n_lags = windows.shape[1] - span + 1
-    products = np.fft.irfft(whole * head.conj(), size)[:, :n_lags]
     energy = np.pad(np.cumsum(np.square(windows, dtype=np.float64), axis=1), ((0, 0), (1, 0)))
     later = energy[:, span:] - energy[:, : energy.shape[1] - span]
-    correlation: NDArray[np.float64] = products / np.sqrt(later * later[:, :1] + 1e-12)
+    correlation: NDArray[np.float64] = products[:, :n_lags] / np.sqrt(later * later[:, :1] + 1e-12)
     return correlation
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 _DECAY = 0.99
 _SMOOTHING = 1e-5
-_LEAST_USED = 0.05  # of the mean use: below, a code is dead
+_LEAST_USED = 0.1  # of the mean use: below, a code is dead
 _N_RECENT_PER_CODE = 8
 _N_MEANS_ROUNDS = 12
 
@@ -66,11 +66,17 @@ class CodebookTrainer(nn.Module):
 
     @torch.no_grad()
     def restart_dead(self) -> int:
-        """Set dead codes on recent vectors; returns how many there were."""
+        """Set dead codes on recent vectors that are far from any code; returns how many there were.
+
+        Most vectors are of silence, which has its codes: a vector is drawn by its squared distance.
+        """
         mean = self.count.mean()
         dead = torch.nonzero(self.count < _LEAST_USED * mean).flatten()
         known = self.recent[: int(self.n_seen)]
-        fresh = known[torch.randint(len(known), (len(dead),), device=known.device)]
+        if not len(dead):
+            return 0
+        far = torch.cdist(known, self._codes[0]).amin(dim=1).square() + _SMOOTHING
+        fresh = known[torch.multinomial(far, len(dead))]
         self._codes[0][dead] = fresh.to(self._codes[0].dtype)
         self.count[dead] = mean
         self.total[dead] = fresh * mean

@@ -26,8 +26,9 @@ from pipelines.glm4voice.training.hearing_batches import (
     log_mel,
     padded,
 )
+from pipelines.glm4voice.training.learning import descend, rate_at
 from pipelines.glm4voice.training.letters import Alphabet, error_rate, plain
-from pipelines.glm4voice.training.loop import autocast, set_learning_rate, train, warm_cosine
+from pipelines.glm4voice.training.loop import autocast, train
 from pipelines.glm4voice.training.quantiser import CodebookTrainer
 from pipelines.glm4voice.training.recogniser import (
     FRAMES_PER_TOKEN,
@@ -42,6 +43,7 @@ from pipelines.glm4voice.training.settings.tokenizer import TokenizerSettings
 _MOST_GRADIENT = 1.0
 _BETAS = (0.9, 0.98)
 _N_ROWS_TESTED = 10  # at once
+_HARD_FROM = 0.4  # of the steps: until then noise and masks grow
 
 
 class TokenizerStage:
@@ -87,10 +89,9 @@ class TokenizerStage:
     def step(self, n: int, rng: np.random.Generator) -> dict[str, float]:
         """Learn from one batch."""
         settings = self.settings
-        set_learning_rate(self.optimizer, settings.learning_rate * warm_cosine(n, settings.n_steps))
         if n == self.first_quantised and n > 0:
             self.codebook.begin()
-        batch = self.batches.draw(rng)
+        batch = self.batches.draw(rng, min(1.0, n / (_HARD_FROM * settings.n_steps)))
         with autocast(self.run):
             reading = self.model(
                 batch.mel.to(self.run.device),
@@ -98,13 +99,14 @@ class TokenizerStage:
                 quantise=n >= self.first_quantised > 0,
             )
         losses = self._losses(reading, batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        total = sum(self._weights[name] * loss for name, loss in losses.items())
-        total.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), _MOST_GRADIENT)
-        self.optimizer.step()
         self._keep_codebook(n, reading, batch)
-        return {name: loss.item() for name, loss in losses.items()}
+        return descend(
+            self.optimizer,
+            losses,
+            self._weights,
+            rate=settings.learning_rate * rate_at(n, settings.n_steps),
+            most_gradient=_MOST_GRADIENT,
+        )
 
     @property
     def _weights(self) -> Mapping[str, float]:

@@ -29,13 +29,15 @@ from pipelines.glm4voice.training.answer_sounds import (
 )
 from pipelines.glm4voice.training.corpus import Corpus, Utterance
 from pipelines.glm4voice.training.decoder_sizes import decoder_config
-from pipelines.glm4voice.training.loop import set_learning_rate, train, warm_cosine
+from pipelines.glm4voice.training.learning import descend, rate_at
+from pipelines.glm4voice.training.loop import train
 from pipelines.glm4voice.training.run import Run, begin
 from pipelines.glm4voice.training.sound_losses import mel_loss, spectral_loss
 
 _BETAS = (0.8, 0.99)
 _MOST_GRADIENT = 5.0
 _QUIET = -3.0  # the logarithm of all magnitudes at first: as released they would begin at 1
+_PITCH_HZ, _PITCH_SPREAD_HZ = 80.0, 40.0
 _TAUGHT_PITCH = 0.5  # of the steps: until then the excitation has the true pitch
 
 
@@ -61,11 +63,19 @@ class VocoderStage:
         self._odds = lengths / lengths.sum()
         torch.manual_seed(run.seed_of()[0])
         self.hift = HiftVocoder(self.config.hift).to(run.device)
-        with torch.no_grad():
-            self.hift.conv_post.bias[: self.config.hift.n_fft // 2 + 1] = _QUIET
+        self._begin_near()
         self.optimizer = torch.optim.AdamW(
             self.hift.parameters(), lr=self.settings.learning_rate, betas=_BETAS
         )
+
+    def _begin_near(self) -> None:
+        """Scale what the vocoder begins with to sound and pitch: steps are small beside 100 Hz."""
+        quiet, pitch = self.hift.conv_post.bias, self.hift.f0_predictor.classifier
+        assert quiet is not None
+        with torch.no_grad():
+            quiet[: self.config.hift.n_fft // 2 + 1] = _QUIET
+            pitch.weight.mul_(_PITCH_SPREAD_HZ)
+            pitch.bias.fill_(_PITCH_HZ)
 
     @property
     def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
@@ -75,7 +85,6 @@ class VocoderStage:
     def step(self, n: int, rng: np.random.Generator) -> dict[str, float]:
         """Learn from one batch of cuttings."""
         settings = self.settings
-        set_learning_rate(self.optimizer, settings.learning_rate * warm_cosine(n, settings.n_steps))
         batch = [self._cutting(rng) for _ in range(settings.rows_per_step)]
         pcm, mel, pitch = (
             torch.stack(part).to(self.run.device) for part in zip(*batch, strict=True)
@@ -88,12 +97,13 @@ class VocoderStage:
             "mel": mel_loss(made, mel),
             "pitch": (guessed - pitch).abs().mean(),
         }
-        self.optimizer.zero_grad(set_to_none=True)
-        total: Tensor = sum(self._weights[name] * loss for name, loss in losses.items())
-        total.backward()
-        nn.utils.clip_grad_norm_(self.hift.parameters(), _MOST_GRADIENT)
-        self.optimizer.step()
-        return {name: loss.item() for name, loss in losses.items()}
+        return descend(
+            self.optimizer,
+            losses,
+            self._weights,
+            rate=settings.learning_rate * rate_at(n, settings.n_steps),
+            most_gradient=_MOST_GRADIENT,
+        )
 
     @property
     def _weights(self) -> dict[str, float]:

@@ -29,5 +29,5 @@ class TokenizerSettings(StrictSettings):
     commitment: Weight = 0.25
     sound_weight: Weight = 0.5  # of what answers must keep of their spectrum
     pitch_weight: Weight = 0.5  # and of their pitch
-    restart_every: Count = 100  # steps after which dead codes are restarted
+    restart_every: Count = 50  # steps after which dead codes are restarted
     n_tested: Count = 60  # utterances of each kind in the report
