@@ -28,9 +28,9 @@ from bot.simulation.stack import Stack, StackFailed
 from bot.simulation.transcript import Transcript
 from config.settings import SettingsError, WebSettings, read_settings
 from config.strict_yaml import PromptFileError
+from pipelines.espeak import SpeechSynthesisError
 from telephony.emulator import PhoneNetwork
 from telephony.emulator.sound import SoundFileError
-from telephony.espeak import SpeechSynthesisError
 
 PASSED, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 VOICE_PATH = "/twilio/voice"

@@ -22,6 +22,8 @@ OURS = {
         "pipelines.call",
         "pipelines.realtime",
         "pipelines.audio",
+        "pipelines.espeak",
+        "pipelines.judge",
         "config",
         "bot",
     },
@@ -29,8 +31,10 @@ OURS = {
     "bot.bench": {"pipelines.glm4voice", "bot"},
     "bot.bench_page": {"pipelines.glm4voice.measuring.table", "bot"},
     "bot.bench_pictures": {"pipelines.glm4voice.measuring.table"},
-    "telephony": {"telephony", "pipelines.audio"},
+    "telephony": {"telephony", "pipelines.audio", "pipelines.espeak"},
     "pipelines.audio": {"pipelines.audio"},
+    "pipelines.espeak": {"pipelines.espeak", "pipelines.audio"},
+    "pipelines.judge": {"pipelines.judge", "pipelines.audio"},
     "pipelines.call": {
         "pipelines.call",
         "pipelines.realtime",
@@ -42,6 +46,16 @@ OURS = {
     "pipelines.realtime": {"pipelines.realtime", "pipelines.audio"},
     # the chain implements the contract that the wire states
     "pipelines.glm4voice": {"pipelines.glm4voice", "pipelines.audio", "pipelines.realtime.model"},
+    # training commands are processes: they read YAML, and hear and speak without the chain
+    "pipelines.glm4voice.training": {
+        "pipelines.glm4voice",
+        "pipelines.audio",
+        "pipelines.espeak",
+        "pipelines.judge",
+        "pipelines.realtime.model",
+        "config.strict_yaml",
+        "config.personas",
+    },
     "config": {"config"},
 }
 
@@ -51,14 +65,17 @@ HEAVY = {
     "transformers": {"pipelines.glm4voice"},
     "safetensors": {"pipelines.glm4voice"},
     "tiktoken": {"pipelines.glm4voice"},
+    "regex": {"pipelines.glm4voice.training"},
     "pipecat": {"pipelines.call"},
     "onnxruntime": {"pipelines.call"},
     "twilio": {"telephony"},
     "fastapi": {"bot", "telephony.emulator"},
     "uvicorn": {"bot", "telephony.emulator"},
     "httpx": {"bot", "telephony.emulator"},
-    "matplotlib": {"bot"},
-    "rich": {"bot"},
+    "matplotlib": {"bot", "pipelines.glm4voice.training"},
+    "rich": {"bot", "pipelines.glm4voice.training"},
+    "espeakng_loader": {"pipelines.espeak"},
+    "pocketsphinx": {"pipelines.judge"},
     "openai": {"pipelines.realtime", "pipelines.call"},
     "pydantic_settings": {"config"},
     "loguru": {"config"},
@@ -120,6 +137,16 @@ def test_heavy_libraries_stay_in_their_rooms() -> None:
     }
 
     assert strays == set()
+
+
+def test_nobody_imports_the_training_room() -> None:
+    """What a call needs stands outside training/: the GPU host runs without it."""
+    room = {"pipelines.glm4voice.training"}
+    importers = [
+        m for m, p in modules() if not within(m, room) and any(within(n, room) for n in imports(p))
+    ]
+
+    assert importers == []
 
 
 def test_nobody_imports_bot() -> None:

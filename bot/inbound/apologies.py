@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from config.personas import Persona
 from pipelines.audio import LINE_RATE, float_to_pcm16, resample
-from telephony.espeak import speak
+from pipelines.espeak import speak
 from telephony.g711 import pad_to_frames, pcm16_to_mulaw
 
 __all__ = ["render_apologies"]

@@ -8,7 +8,6 @@ stands in for a trained model wherever a whole call must run on a small machine.
 """
 
 import argparse
-import json
 import math
 import tempfile
 from collections.abc import Sequence
@@ -17,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 
+from pipelines.audio import MODEL_INPUT_RATE
 from pipelines.glm4voice.chain import GlmChain, load_chain
 from pipelines.glm4voice.embedded_language_model import HEAD_DIM, Walk, write_walking_model
 from pipelines.glm4voice.embedded_vocabulary import (
@@ -26,8 +25,9 @@ from pipelines.glm4voice.embedded_vocabulary import (
     Vocabulary,
     embedded_vocabulary,
 )
-from pipelines.glm4voice.hearing.config import SpeechTokenizerConfig, read_config
+from pipelines.glm4voice.hearing.config import SpeechTokenizerConfig
 from pipelines.glm4voice.hearing.encoder import SpeechEncoder
+from pipelines.glm4voice.hearing.folder import write_tokenizer_config, write_tokenizer_weights
 from pipelines.glm4voice.hearing.tokenizer import SpeechTokenizer
 from pipelines.glm4voice.speaking.random_decoder import write_random_decoder
 
@@ -111,10 +111,9 @@ def speech_like_walk(vocabulary: Vocabulary) -> Walk:
 
 
 def _write_speech_tokenizer(folder: Path, generator: torch.Generator) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_json(folder / "config.json", _TOKENIZER_CONFIG)
-    _write_json(folder / "preprocessor_config.json", _PREPROCESSOR_CONFIG)
-    tokenizer = SpeechTokenizer(config := read_config(folder), SpeechEncoder(config).eval())
+    config = _TOKENIZER_CONFIG
+    write_tokenizer_config(folder, config)
+    tokenizer = SpeechTokenizer(config, SpeechEncoder(config).eval())
     weights = tokenizer.encoder.state_dict()
     for name, weight in weights.items():
         if not name.endswith("layer_norm.weight"):
@@ -122,7 +121,7 @@ def _write_speech_tokenizer(folder: Path, generator: torch.Generator) -> None:
             weight.normal_(std=std, generator=generator)
     # Codes where sound really lies: random ones would all be far off, and one the nearest always.
     weights["codebook.weight"].copy_(tokenizer.pre_vq(_babble(config, generator)))
-    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    write_tokenizer_weights(folder, weights)
 
 
 def _babble(config: SpeechTokenizerConfig, generator: torch.Generator) -> NDArray[np.float32]:
@@ -137,85 +136,20 @@ def _babble(config: SpeechTokenizerConfig, generator: torch.Generator) -> NDArra
     return pcm.flatten().clamp(-1, 1).numpy()
 
 
-def _write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, indent=2, sort_keys=True))
-
-
-_TOKENIZER_CONFIG = {
-    "_name_or_path": "THUDM/glm-4-voice-tokenizer",
-    "activation_dropout": 0.0,
-    "activation_function": "gelu",
-    "apply_spec_augment": False,
-    "architectures": ["WhisperVQEncoder"],
-    "attention_dropout": 0.0,
-    "begin_suppress_tokens": [220, 50257],
-    "bos_token_id": 50257,
-    "classifier_proj_size": 256,
-    "d_model": 32,
-    "decoder_attention_heads": 2,
-    "decoder_ffn_dim": 64,
-    "decoder_layerdrop": 0.0,
-    "decoder_layers": 2,
-    "decoder_start_token_id": 50258,
-    "dropout": 0.0,
-    "encoder_attention_heads": 2,
-    "encoder_causal_attention": False,
-    "encoder_causal_convolution": True,
-    "encoder_ffn_dim": 64,
-    "encoder_layerdrop": 0.0,
-    "encoder_layers": 2,
-    "eos_token_id": 50257,
-    "init_std": 0.02,
-    "is_encoder_decoder": True,
-    "mask_feature_length": 10,
-    "mask_feature_min_masks": 0,
-    "mask_feature_prob": 0.0,
-    "mask_time_length": 10,
-    "mask_time_min_masks": 2,
-    "mask_time_prob": 0.05,
-    "max_length": 448,
-    "max_source_positions": 1500,
-    "max_target_positions": 448,
-    "median_filter_width": 7,
-    "model_type": "whisper",
-    "num_hidden_layers": 2,
-    "num_mel_bins": 128,
-    "pad_token_id": 50256,
-    "pooling_kernel_size": 4,
-    "pooling_position": 1,
-    "pooling_type": "avg",
-    "quantize_causal_block_size": 200,
-    "quantize_causal_encoder": False,
-    "quantize_commit_coefficient": 0.25,
-    "quantize_ema_decay": 0.99,
-    "quantize_encoder_only": True,
-    "quantize_loss_scale": 10.0,
-    "quantize_position": 1,
-    "quantize_restart_interval": 100,
-    "quantize_vocab_size": N_CODES,
-    "scale_embedding": False,
-    "skip_language_detection": True,
-    "torch_dtype": "float32",
-    "transformers_version": "4.44.1",
-    "use_cache": True,
-    "use_weighted_layer_sum": False,
-    "vocab_size": 51866,
-}
-
-_PREPROCESSOR_CONFIG = {
-    "chunk_length": 30,
-    "feature_extractor_type": "WhisperFeatureExtractor",
-    "feature_size": 128,
-    "hop_length": 160,
-    "n_fft": 400,
-    "n_samples": 480000,
-    "nb_max_frames": 3000,
-    "padding_side": "right",
-    "padding_value": 0.0,
-    "processor_class": "WhisperProcessor",
-    "return_attention_mask": False,
-    "sampling_rate": 16000,
-}
+_TOKENIZER_CONFIG = SpeechTokenizerConfig(
+    sample_rate=MODEL_INPUT_RATE,
+    n_fft=400,
+    hop=160,
+    n_mels=128,
+    d_model=32,
+    n_heads=2,
+    d_ffn=64,
+    n_layers=1,
+    n_positions=1500,
+    block=200,
+    pool=4,
+    n_codes=N_CODES,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -27,6 +27,8 @@ _SYSTEM_TEXT = (
     "tokens."
 )
 _ANSWER_METADATA = "streaming_transcription\n"
+# A text turn after a caller's turn: the reply to it is his words, without sound.
+TRANSCRIPTION_REQUEST = "Write down what the caller has just said."
 _TOOLS_TITLE = "\n\n# 可用工具"
 _TOOLS_CLOSING = "\n在调用上述函数时，请使用 Json 格式表示调用的参数。"
 

@@ -19,7 +19,7 @@ RANKS_NAME = "tokenizer.model"
 CONFIG_NAME = "tokenizer_config.json"
 
 # how the released model splits text before merging bytes; the pattern is not in its files
-_SPLIT = (
+SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -40,7 +40,7 @@ class TextTokenizer:
         self._path = path
         self._specials = specials
         self._encoding = tiktoken.Encoding(
-            "glm4voice", pat_str=_SPLIT, mergeable_ranks=ranks, special_tokens=specials
+            "glm4voice", pat_str=SPLIT, mergeable_ranks=ranks, special_tokens=specials
         )
         self.n_ranks = max(ranks.values()) + 1
         self.audio_offset = self.special("<|audio_0|>")

@@ -4,9 +4,9 @@ import asyncio
 
 import httpx
 
+from pipelines.espeak import UnknownVoice
 from telephony.emulator.sound import SoundFileError, from_wav, spoken
 from telephony.emulator.twiml import Verb
-from telephony.espeak import UnknownVoice
 from telephony.g711 import FRAME_BYTES, SILENCE
 
 _FETCH_TIMEOUT_S = 10.0

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.audio import PCM16_BYTES, SUPPORTED_RATES, float_to_pcm16, pcm16_to_float, resample
-from telephony.espeak import DEFAULT_PITCH, DEFAULT_RATE_WPM, speak
+from pipelines.espeak import DEFAULT_PITCH, DEFAULT_RATE_WPM, speak
 from telephony.g711 import (
     FRAME_BYTES,
     FRAME_MS,
@@ -40,7 +40,7 @@ def spoken(
 ) -> bytes:
     """Speak `text` into the line at a given RMS level; silence around it is cut off.
 
-    Raises telephony.espeak.SpeechSynthesisError.
+    Raises pipelines.espeak.SpeechSynthesisError.
     """
     pcm, sample_rate = speak(text, voice, rate_wpm, pitch)
     return _to_line(_levelled(_trimmed(pcm), level_dbfs), sample_rate)

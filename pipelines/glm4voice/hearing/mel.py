@@ -144,12 +144,15 @@ def floor(raw: Tensor, maximum: Tensor) -> Tensor:
     return (torch.maximum(raw, maximum - FLOOR_BELOW_MAXIMUM) + 4.0) / 4.0
 
 
-def slaney_filters(*, sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
-    """Triangles of equal area from 0 Hz to half the rate, float64 [n_mels, n_fft // 2 + 1]."""
-    top = sample_rate / 2
-    mels = torch.linspace(0, _hz_to_mel(top), n_mels + 2, dtype=torch.float64)
+def slaney_filters(
+    *, sample_rate: int, n_fft: int, n_mels: int, top_hz: float | None = None
+) -> Tensor:
+    """Triangles of equal area, float64 [n_mels, n_fft // 2 + 1], from 0 Hz to `top_hz` or, if that
+    is left out, to half the rate."""
+    nyquist = sample_rate / 2
+    mels = torch.linspace(0, _hz_to_mel(top_hz or nyquist), n_mels + 2, dtype=torch.float64)
     edges = _mel_to_hz(mels)
-    bins = torch.linspace(0, top, n_fft // 2 + 1, dtype=torch.float64)
+    bins = torch.linspace(0, nyquist, n_fft // 2 + 1, dtype=torch.float64)
     left, centre, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     rising = (bins - left) / (centre - left)
     falling = (right - bins) / (right - centre)

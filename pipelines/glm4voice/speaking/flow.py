@@ -192,10 +192,11 @@ class FlowDecoder(nn.Module):
         watch: Watcher | None = None,
     ) -> Tensor:
         frames = functional.pad(given.to(mu), (0, mu.shape[2] - given.shape[2]))
-        speaker = self._speaker(speaker, mu).expand(len(mu), -1)
+        speaker = self.speaker(speaker, mu).expand(len(mu), -1)
         return self.decoder(noise.to(mu.device), mu, speaker, frames, n_steps=n_steps, watch=watch)
 
-    def _speaker(self, speaker: Tensor | None, like: Tensor) -> Tensor:
+    def speaker(self, speaker: Tensor | None, like: Tensor) -> Tensor:
+        """What the estimator is told of a speaker [1, spk_embed_dim], or of none: [1, M]."""
         if speaker is None:
             speaker = torch.zeros(1, self._config.flow.spk_embed_dim)
         return self.spk_embed_affine_layer(functional.normalize(speaker.to(like), dim=1))

@@ -17,6 +17,7 @@ from pipelines.glm4voice.speaking.batching import alike
 from pipelines.glm4voice.speaking.config import DecoderConfig
 from pipelines.glm4voice.speaking.flow import FlowDecoder
 from pipelines.glm4voice.speaking.noise import NoiseField
+from pipelines.glm4voice.speaking.windows import Cutting, Window
 
 
 @dataclass(slots=True)
@@ -38,21 +39,12 @@ class MelState:
 
 
 @dataclass(frozen=True, slots=True)
-class _Window:
-    """What one reply has computed: tokens `n_first` to `n_last`, frames `first` to `last`."""
+class _Job:
+    """What one reply has computed."""
 
     state: MelState
-    n_heard: int  # the encoder looks back to this token, and the flow to the next one
-    n_first: int
-    n_last: int
-    first: int
-    last: int
+    window: Window
     final: bool
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Tokens and frames: what windows that are computed together have in common."""
-        return self.n_last - self.n_first, self.last - self.first
 
 
 class StreamingMel:
@@ -80,9 +72,9 @@ class StreamingMel:
         self.n_history_tokens = n_history_tokens
         self.n_encoder_tokens = max(n_encoder_tokens, n_history_tokens)
         self.n_overlap_frames = n_overlap_frames
+        self.cutting = Cutting(config, n_history_tokens, self.n_encoder_tokens, n_overlap_frames)
         self._grid = config.flow.encoder.block_size
-        self._coarsest = 2 ** (len(config.flow.estimator.channels) - 1)
-        if not 0 <= n_overlap_frames <= config.n_frames(n_history_tokens) - self._coarsest:
+        if not 0 <= n_overlap_frames <= config.n_frames(n_history_tokens) - self.cutting.coarsest:
             raise ValueError(
                 f"{n_overlap_frames} frames of overlap do not fit {n_history_tokens} tokens"
             )
@@ -100,94 +92,80 @@ class StreamingMel:
         With True, the reply's tokens end here and all frames become final, also those held back
         before. Replies with windows of one size are computed together.
         """
-        mels, windows, places = [], [], []
+        mels, jobs, places = [], [], []
         for place, (ids, state, final) in enumerate(blocks):
             state.waiting += ids
             mels.append(state.mel[:, :, :0])
             n_frames = self.config.n_frames(state.n_tokens + len(state.waiting))
             if state.waiting and (final or n_frames - state.n_frames > self.n_overlap_frames):
-                windows.append(self._window(state, final))
+                jobs.append(self._job(state, final))
                 places.append(place)
             elif final:
                 mels[place], state.held = state.held, state.mel[:, :, :0]
-        for group in alike([window.size for window in windows]):
-            together = [windows[i] for i in group]
-            for i, window, mel in zip(group, together, self._compute(together), strict=True):
-                mels[places[i]] = self._go_on(window, mel)
+        for group in alike([job.window.size for job in jobs]):
+            together = [jobs[i] for i in group]
+            for i, job, mel in zip(group, together, self._compute(together), strict=True):
+                mels[places[i]] = self._go_on(job, mel)
         return mels
 
     @property
     def _device(self) -> torch.device:
         return self.flow.input_embedding.weight.device
 
-    def _window(self, state: MelState, final: bool) -> _Window:
+    def _job(self, state: MelState, final: bool) -> _Job:
         n_before = state.n_tokens
         state.ids += state.waiting
         state.n_tokens += len(state.waiting)
         state.waiting = []
-        n_heard, n_first = (
-            max(0, n_before - n_back) // self._grid * self._grid
-            for n_back in (self.n_encoder_tokens, self.n_history_tokens)
-        )
-        last = self.config.n_frames(state.n_tokens)
-        first = last - self.config.n_frames(state.n_tokens - n_first)
-        # the estimator's halved resolutions fall on the same frames as in the whole reply
-        first = -(-first // self._coarsest) * self._coarsest
-        return _Window(state, n_heard, n_first, state.n_tokens, first, last, final)
+        return _Job(state, self.cutting.window(n_before, state.n_tokens), final)
 
-    def _compute(self, windows: list[_Window]) -> Tensor:
+    def _compute(self, jobs: list[_Job]) -> Tensor:
         """The mel of windows of one size, [B, M, T]."""
-        token_of = torch.stack([self._token_of(window) for window in windows]).to(self._device)
+        token_of = torch.stack([self.cutting.token_of(job.window) for job in jobs])
         return self.flow.window(
-            self._hidden(windows),
-            token_of,
-            noise=torch.stack([self._noise(window) for window in windows]),
-            given=torch.cat([self._given(window) for window in windows]),
+            self._hidden(jobs),
+            token_of.to(self._device),
+            noise=torch.stack([self._noise(job) for job in jobs]),
+            given=torch.cat([self._given(job) for job in jobs]),
             n_steps=self.n_steps,
         )
 
-    def _hidden(self, windows: list[_Window]) -> Tensor:
+    def _hidden(self, jobs: list[_Job]) -> Tensor:
         """The encoder's states of the tokens of windows of one size, [B, N, D]."""
-        hidden = [torch.zeros(0)] * len(windows)
-        n_heard = [window.n_last - window.n_heard for window in windows]
+        hidden = [torch.zeros(0)] * len(jobs)
+        n_heard = [job.window.n_last - job.window.n_heard for job in jobs]
+        n_tokens = jobs[0].window.size[0]
         for places in alike(n_heard):
-            ids = [windows[i].state.ids[-n_heard[i] :] for i in places]
+            ids = [jobs[i].state.ids[-n_heard[i] :] for i in places]
             encoded = self.flow.encode(torch.tensor(ids, device=self._device))
             for i, states in zip(places, encoded, strict=True):
-                hidden[i] = states[-(windows[i].n_last - windows[i].n_first) :]
+                hidden[i] = states[-n_tokens:]
         return torch.stack(hidden)
 
-    def _token_of(self, window: _Window) -> Tensor:
-        """[T], counted in the window. A token begins within a frame, which is the token before's:
-        at the start of a window that is missing, and the first token stands in for it."""
-        ratio = self.config.frames_per_token
-        frames = torch.arange(window.first, window.last)
-        token_of = frames * ratio.denominator // ratio.numerator
-        return (token_of - window.n_first).clamp(min=0)
+    def _noise(self, job: _Job) -> Tensor:
+        n_mels, window = self.config.flow.output_size, job.window
+        return job.state.noise.flow(n_mels, window.first, window.last - window.first)
 
-    def _noise(self, window: _Window) -> Tensor:
-        n_mels = self.config.flow.output_size
-        return window.state.noise.flow(n_mels, window.first, window.last - window.first)
-
-    def _given(self, window: _Window) -> Tensor:
+    def _given(self, job: _Job) -> Tensor:
         """The final frames of a window, then zeros: [1, M, T]."""
-        n_given = window.state.n_frames - window.first
-        given = window.state.mel[:, :, window.state.mel.shape[2] - n_given :]
+        state, window = job.state, job.window
+        n_given = state.n_frames - window.first
+        given = state.mel[:, :, state.mel.shape[2] - n_given :]
         return functional.pad(given, (0, window.last - window.first - n_given))
 
-    def _go_on(self, window: _Window, mel: Tensor) -> Tensor:
+    def _go_on(self, job: _Job, mel: Tensor) -> Tensor:
         """Fade the window's new frames into the held ones; keep back its end; the rest is final.
 
         `mel` [M, T] is that of the whole window.
         """
-        state = window.state
-        new = mel[None, :, state.n_frames - window.first :]
+        state = job.state
+        new = mel[None, :, state.n_frames - job.window.first :]
         n_held = state.held.shape[2]
         fade_in = self._fade_in[:n_held].to(new)
         seam = new[:, :, :n_held] * fade_in + state.held * (1 - fade_in)
         new = torch.cat([seam, new[:, :, n_held:]], dim=2)
 
-        n_final = new.shape[2] - (0 if window.final else self.n_overlap_frames)
+        n_final = new.shape[2] - (0 if job.final else self.n_overlap_frames)
         state.n_frames += n_final
         state.held = new[:, :, n_final:].clone()
         n_kept = self.config.n_frames(self.n_history_tokens + self._grid)

@@ -6,20 +6,27 @@ stands in for speech wherever a whole call must work and nobody listens to the w
 
 import math
 from collections import OrderedDict
+from fractions import Fraction
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from pipelines.audio import MODEL_OUTPUT_RATE
-from pipelines.glm4voice.speaking.config import read_decoder_config
+from pipelines.glm4voice.speaking.config import (
+    DecoderConfig,
+    EncoderDims,
+    EstimatorDims,
+    FlowDims,
+    HiftDims,
+)
 from pipelines.glm4voice.speaking.decoder import (
-    CONFIG_NAME,
     FLOW_NAME,
     HIFT_NAME,
     SpeechDecoder,
 )
 from pipelines.glm4voice.speaking.flow import FlowDecoder
+from pipelines.glm4voice.speaking.folder import unfolded, write_decoder_config
 from pipelines.glm4voice.speaking.hift import HiftVocoder
 from pipelines.glm4voice.speaking.hift_source import NormedConv1d, NormedConvTranspose1d
 
@@ -35,105 +42,14 @@ _PHASE_GAIN = 1.5
 _PITCH_HZ = 140.0
 _PITCH_SPREAD_HZ = 25.0
 
-_CONFIG = """\
-# A decoder with random weights: every dimension is as small as the file format allows.
-__set_seed1: !apply:random.seed [1986]
-__set_seed2: !apply:numpy.random.seed [1986]
-__set_seed3: !apply:torch.manual_seed [1986]
-__set_seed4: !apply:torch.cuda.manual_seed_all [1986]
-
-sample_rate: {sample_rate}
-text_encoder_input_size: 16
-llm_input_size: 16
-llm_output_size: 16
-spk_embed_dim: 192
-
-flow: !new:cosyvoice.flow.flow.MaskedDiffWithXvec
-    input_size: 16
-    output_size: 80
-    spk_embed_dim: !ref <spk_embed_dim>
-    output_type: 'mel'
-    vocab_size: {n_codes}
-    input_frame_rate: 12.5
-    only_mask_loss: True
-    encoder: !new:cosyvoice.transformer.encoder.BlockConformerEncoder
-        output_size: 16
-        attention_heads: 1
-        linear_units: 16
-        num_blocks: 1
-        dropout_rate: 0.1
-        positional_dropout_rate: 0.1
-        attention_dropout_rate: 0.1
-        normalize_before: True
-        input_layer: 'linear'
-        pos_enc_layer_type: 'rel_pos_espnet'
-        selfattention_layer_type: 'block_rel_selfattn'
-        block_size: 10
-        input_size: 16
-        use_cnn_module: False
-        macaron_style: False
-    length_regulator: !new:cosyvoice.flow.length_regulator.InterpolateRegulator
-        channels: 80
-        sampling_ratios: [1]
-    decoder: !new:cosyvoice.flow.flow_matching.ConditionalCFM
-        in_channels: 240
-        n_spks: 1
-        spk_emb_dim: 80
-        cfm_params: !new:omegaconf.DictConfig
-            content:
-                sigma_min: 1e-06
-                solver: 'euler'
-                t_scheduler: 'cosine'
-                training_cfg_rate: 0.2
-                inference_cfg_rate: 0.7
-                reg_loss_type: 'l1'
-        estimator: !new:cosyvoice.flow.decoder.ConditionalDecoder
-            in_channels: 320
-            out_channels: 80
-            channels: [8]
-            dropout: 0
-            attention_head_dim: 8
-            n_blocks: 0
-            num_mid_blocks: 1
-            num_heads: 1
-            act_fn: 'gelu'
-
-hift: !new:cosyvoice.hifigan.generator.HiFTGenerator
-    in_channels: 80
-    base_channels: 16
-    nb_harmonics: 3
-    sampling_rate: !ref <sample_rate>
-    nsf_alpha: 0.1
-    nsf_sigma: 0.003
-    nsf_voiced_threshold: 10
-    upsample_rates: [8, 8]
-    upsample_kernel_sizes: [16, 16]
-    istft_params:
-        n_fft: 16
-        hop_len: 4
-    resblock_kernel_sizes: [3]
-    resblock_dilation_sizes: [[1]]
-    source_resblock_kernel_sizes: [3, 3]
-    source_resblock_dilation_sizes: [[1], [1]]
-    lrelu_slope: 0.1
-    audio_limit: 0.99
-    f0_predictor: !new:cosyvoice.hifigan.f0_predictor.ConvRNNF0Predictor
-        num_class: 1
-        in_channels: 80
-        cond_channels: 8
-"""
-
 
 def write_random_decoder(folder: Path, *, n_codes: int, generator: torch.Generator) -> None:
     """Write config.yaml, flow.pt and hift.pt into `folder`, for tokens from 0 to below `n_codes`.
 
     All weights come from `generator`; its state alone decides what the decoder sounds like.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG_NAME).write_text(
-        _CONFIG.format(n_codes=n_codes, sample_rate=MODEL_OUTPUT_RATE), encoding="utf-8"
-    )
-    config = read_decoder_config(folder / CONFIG_NAME)
+    config = _smallest(n_codes)
+    write_decoder_config(folder, config)
     with torch.device("meta"):
         flow, hift = FlowDecoder(config), HiftVocoder(config.hift)
     torch.save(_random_tensors(flow, generator), folder / FLOW_NAME)
@@ -157,10 +73,8 @@ def _random_tensors(module: nn.Module, generator: torch.Generator) -> OrderedDic
         else:
             fan_in = math.prod(like.shape[1:])
             weight = torch.randn(like.shape, generator=generator) / math.sqrt(fan_in)
-            if isinstance(owner, (NormedConv1d, NormedConvTranspose1d)):
-                tensors[f"{name}_g"] = torch.norm_except_dim(weight, 2, 0)
-                name = f"{name}_v"
-            tensors[name] = weight
+            normed = isinstance(owner, (NormedConv1d, NormedConvTranspose1d))
+            tensors |= unfolded(name, weight) if normed else {name: weight}
     return tensors
 
 
@@ -207,3 +121,56 @@ def babble(decoder: SpeechDecoder) -> Tensor:
     """What a decoder makes of codes from all over its range, [S]."""
     ids = [i * decoder.vocab_size // _N_SAMPLE_TOKENS for i in range(_N_SAMPLE_TOKENS)]
     return torch.from_numpy(decoder.decode(ids, decoder.start(), final=True))
+
+
+def _smallest(n_codes: int) -> DecoderConfig:
+    """Every dimension as small as the file format allows."""
+    encoder = EncoderDims(
+        input_size=16,
+        output_size=16,
+        attention_heads=1,
+        linear_units=16,
+        num_blocks=1,
+        block_size=10,
+    )
+    estimator = EstimatorDims(
+        in_channels=320,
+        out_channels=80,
+        channels=(8,),
+        attention_head_dim=8,
+        n_blocks=0,
+        num_mid_blocks=1,
+        num_heads=1,
+    )
+    flow = FlowDims(
+        vocab_size=n_codes,
+        input_size=16,
+        output_size=80,
+        spk_embed_dim=192,
+        input_frame_rate=Fraction(25, 2),
+        n_regulator_layers=1,
+        inference_cfg_rate=0.7,
+        encoder=encoder,
+        estimator=estimator,
+    )
+    hift = HiftDims(
+        in_channels=80,
+        base_channels=16,
+        nb_harmonics=3,
+        sampling_rate=MODEL_OUTPUT_RATE,
+        nsf_alpha=0.1,
+        nsf_sigma=0.003,
+        nsf_voiced_threshold=10,
+        upsample_rates=(8, 8),
+        upsample_kernel_sizes=(16, 16),
+        n_fft=16,
+        hop_len=4,
+        resblock_kernel_sizes=(3,),
+        resblock_dilation_sizes=((1,),),
+        source_resblock_kernel_sizes=(3, 3),
+        source_resblock_dilation_sizes=((1,), (1,)),
+        lrelu_slope=0.1,
+        audio_limit=0.99,
+        f0_channels=8,
+    )
+    return DecoderConfig(sample_rate=MODEL_OUTPUT_RATE, flow=flow, hift=hift)

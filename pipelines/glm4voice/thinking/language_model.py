@@ -61,6 +61,23 @@ def empty_language_model(config: GlmConfig) -> GlmForCausalLM:
     return model
 
 
+def new_language_model(config: GlmConfig, generator: torch.Generator) -> GlmForCausalLM:
+    """A model with random weights, float32 on the CPU, in training mode: where training begins.
+
+    Matrices that add to the residual stream begin smaller the more layers there are.
+    """
+    model = empty_language_model(config).to_empty(device="cpu")
+    model.model.rotary_emb = GlmRotaryEmbedding(config)
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 1:
+            torch.nn.init.constant_(parameter, float("norm" in name))
+        else:
+            adds = name.endswith(("o_proj.weight", "down_proj.weight"))
+            spread = 0.02 / (2 * config.num_hidden_layers) ** 0.5 if adds else 0.02
+            torch.nn.init.normal_(parameter, std=spread, generator=generator)
+    return model.train()
+
+
 def ready(model: GlmForCausalLM, device: str) -> GlmForCausalLM:
     """A model that has got its weights on `device`: in eval mode, frozen."""
     # Its frequencies are no parameters: they are on the meta device still, and stay float32.
@@ -268,3 +285,21 @@ def _renamed(config: GlmConfig, tensors: Mapping[str, Tensor]) -> Iterator[tuple
                 yield f"{layer}.self_attn.{letter}_proj.{kind}", part
         else:
             yield f"{layer}.{LAYER_LEAVES.get(leaf, leaf)}", tensor
+
+
+def released_tensors(config: GlmConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict under the names of a released folder: what `load_language_model` undoes."""
+    tensors: dict[str, Tensor] = {}
+    for name in expected_shapes(config):
+        if name in TOP_NAMES:
+            tensors[name] = state[TOP_NAMES[name]]
+            continue
+        number, leaf = name.removeprefix("transformer.encoder.layers.").split(".", 1)
+        layer = f"model.layers.{number}"
+        if leaf.startswith("self_attention.query_key_value."):
+            kind = leaf.rsplit(".", 1)[1]
+            parts = [state[f"{layer}.self_attn.{letter}_proj.{kind}"] for letter in "qkv"]
+            tensors[name] = torch.cat(parts)
+        else:
+            tensors[name] = state[f"{layer}.{LAYER_LEAVES.get(leaf, leaf)}"].clone()
+    return tensors

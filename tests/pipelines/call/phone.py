@@ -18,9 +18,9 @@ from websockets.exceptions import ConnectionClosed
 
 from pipelines.audio import float_to_pcm16, resample
 from pipelines.call.call import CallPlan, CallResult, TurnRecord, run_call
+from pipelines.espeak import speak
 from pipelines.realtime.model import SpeechModel
 from pipelines.realtime.server import RealtimeServer
-from telephony.espeak import speak
 from telephony.g711 import pad_to_frames, pcm16_to_mulaw
 from telephony.media_stream import Dtmf, Mark, Media, Stop
 from tests.conftest import MS

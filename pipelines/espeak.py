@@ -1,4 +1,4 @@
-"""Speech from text by espeak-ng: the voice of simulated callers and of pre-rendered apologies.
+"""Speech from text by espeak-ng: callers, apologies and the training corpus use it.
 
 The library comes with the package `espeakng-loader` and is driven through its C API. It keeps one
 voice and one set of parameters per process, so one lock guards it. A sentence takes about one

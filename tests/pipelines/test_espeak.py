@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from telephony.espeak import SpeechSynthesisError, UnknownVoice, speak
+from pipelines.espeak import SpeechSynthesisError, UnknownVoice, speak
 
 
 def rms_dbfs(pcm: NDArray[np.float32]) -> float:

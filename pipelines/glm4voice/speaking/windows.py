@@ -1,0 +1,69 @@
+"""Which tokens and frames a block of a reply is computed from: exact arithmetic, no weights.
+
+The flow sees the last tokens before a block, the encoder more of them. Both begin with a block of
+the encoder, which so meets the same blocks as in the whole reply.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipelines.glm4voice.speaking.config import DecoderConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Tokens and frames, counted from the start of the reply; each end is the first left out."""
+
+    n_heard: int  # the encoder looks back to this token, and the flow to the next one
+    n_first: int
+    n_last: int
+    first: int
+    last: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Tokens and frames: what windows that are computed together have in common."""
+        return self.n_last - self.n_first, self.last - self.first
+
+
+@dataclass(frozen=True, slots=True)
+class Cutting:
+    """How replies are cut: what is looked back on, and how many frames wait to be faded."""
+
+    config: DecoderConfig
+    n_history_tokens: int
+    n_encoder_tokens: int
+    n_overlap_frames: int
+
+    def window(self, n_before: int, n_tokens: int) -> Window:
+        """The window of the tokens from `n_before` to before `n_tokens`."""
+        grid = self.config.flow.encoder.block_size
+        n_heard, n_first = (
+            max(0, n_before - n_back) // grid * grid
+            for n_back in (self.n_encoder_tokens, self.n_history_tokens)
+        )
+        last = self.config.n_frames(n_tokens)
+        first = last - self.config.n_frames(n_tokens - n_first)
+        # the estimator's halved resolutions fall on the same frames as in the whole reply
+        first = -(-first // self.coarsest) * self.coarsest
+        return Window(n_heard, n_first, n_tokens, first, last)
+
+    @property
+    def coarsest(self) -> int:
+        """Frames to one at the estimator's lowest resolution."""
+        return 2 ** (len(self.config.flow.estimator.channels) - 1)
+
+    def n_final(self, n_tokens: int) -> int:
+        """Frames that are final behind a block that ends with `n_tokens` and not the reply."""
+        return max(0, self.config.n_frames(n_tokens) - self.n_overlap_frames)
+
+    def token_of(self, window: Window) -> Tensor:
+        """The token of each frame, [T], counted in the window. A token begins within a frame, which
+        is the token before's: at the start of a window that is missing, and the first token stands
+        in for it."""
+        ratio = self.config.frames_per_token
+        frames = torch.arange(window.first, window.last)
+        token_of = frames * ratio.denominator // ratio.numerator
+        return (token_of - window.n_first).clamp(min=0)

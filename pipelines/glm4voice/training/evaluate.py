@@ -1,0 +1,152 @@
+"""Stage `evaluate`: what the trained chain can do, in calls over the telephone line.
+
+    python -m pipelines.glm4voice.training.evaluate [--config FILE] [--work DIR] [--json FILE]
+
+Held-out voices and phrasings are put through the real sessions, streamed, on one core. An
+independent recogniser judges the sound of English answers, beside the synthesizer they were learned
+from; Mandarin answers are judged by their words. With `--json -` the last line printed is one JSON
+object, whose `figures` a program may read.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from config.strict_yaml import PromptFileError
+from pipelines.glm4voice.chain import GlmChain, load_chain
+from pipelines.glm4voice.checkpoint import CheckpointError
+from pipelines.glm4voice.training.corpus import Corpus
+from pipelines.glm4voice.training.dialogues import read_tools
+from pipelines.glm4voice.training.evaluation.cases import Cases
+from pipelines.glm4voice.training.evaluation.trials import Figures, Trials, answers_to_judge
+from pipelines.glm4voice.training.material import dialogues_of
+from pipelines.glm4voice.training.run import Run, TrainingError, add_arguments, run_of
+from pipelines.judge import Judge
+
+STAGE = "evaluate"
+FOLDERS = ("tokenizer", "lm", "decoder")
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """What a figure should reach."""
+
+    limit: float
+    is_most: bool = False  # the figure should be no more than the limit, else no less
+
+    def passes(self, figure: float) -> bool:
+        """Whether it does; NaN does not."""
+        return figure <= self.limit if self.is_most else figure >= self.limit
+
+
+BARS: Mapping[str, Bar] = {
+    "intent_accuracy": Bar(0.97),
+    "heard_accuracy": Bar(0.97),
+    "follow_up_accuracy": Bar(0.9),
+    "transcription_error": Bar(0.10, is_most=True),
+    "slow_rate_change": Bar(-0.20, is_most=True),
+    "excited_pitch_change": Bar(0.15),
+    "false_answers": Bar(0.02, is_most=True),
+    "real_time_factor": Bar(0.3, is_most=True),
+    "first_sound_ms": Bar(250, is_most=True),
+    "size_mb": Bar(40, is_most=True),
+}
+
+
+def run_stage(run: Run, console: Console | None = None) -> Figures:
+    """Hold all calls; return the figures and keep them in WORK/runs/evaluate/figures.json.
+
+    Raises TrainingError, CheckpointError and PromptFileError if an earlier stage is not done.
+    """
+    torch.set_num_threads(1)
+    corpus = Corpus.load(run.work / "corpus")
+    dialogues = dialogues_of(run.config.corpus)
+    answers = answers_to_judge(dialogues.values())
+    trials = Trials(
+        run=run,
+        chain=load(run),
+        cases=Cases(run, corpus, dialogues),
+        tools=read_tools(),
+        judge=Judge(answers) if answers else None,
+        console=console or Console(),
+    )
+    figures = trials.figures() | {"size_mb": size_mb(run.work)}
+    run.folder.mkdir(parents=True, exist_ok=True)
+    (run.folder / "figures.json").write_text(json.dumps(numbers(figures), indent=2) + "\n")
+    return figures
+
+
+def load(run: Run) -> GlmChain:
+    """The chain of the work folder. Raises CheckpointError."""
+    tokenizer, language_model, decoder = (run.work / name for name in FOLDERS)
+    return load_chain(
+        tokenizer_dir=tokenizer,
+        language_model_dir=language_model,
+        decoder_dir=decoder,
+        device=run.device,
+        n_flow_steps=run.config.evaluate.n_flow_steps,
+    )
+
+
+def size_mb(work: Path) -> float:
+    """All files of the three folders, in millions of bytes."""
+    paths = (path for name in FOLDERS for path in (work / name).rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in paths) / 1e6
+
+
+def numbers(figures: Figures) -> dict[str, float | None]:
+    """Figures as JSON has them: what could not be measured is null."""
+    return {
+        name: None if math.isnan(figure) else float(f"{figure:.4g}")
+        for name, figure in figures.items()
+    }
+
+
+def table_of(figures: Figures) -> Table:
+    """All figures, those with a bar first, each with what it should reach."""
+    table = Table("figure", title="Evaluation", title_justify="left")
+    for heading in ("value", "should be"):
+        table.add_column(heading, justify="right")
+    for name in sorted(figures, key=lambda name: name not in BARS):
+        bar, figure = BARS.get(name), figures[name]
+        colour = "" if bar is None else "[green]" if bar.passes(figure) else "[red]"
+        wanted = "" if bar is None else f"{'<=' if bar.is_most else '>='} {bar.limit:g}"
+        table.add_row(
+            name, f"{colour}{figure:.3f}" if figure < 10 else f"{colour}{figure:.0f}", wanted
+        )
+    return table
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; the result is the exit status."""
+    parser = argparse.ArgumentParser(prog=STAGE, description=__doc__)
+    add_arguments(parser)
+    parser.add_argument("--json", metavar="FILE", help="write the figures there; - for the output")
+    chosen = parser.parse_args(argv)
+    # what a program reads must not be wrapped, nor mixed with what people read
+    console = Console(stderr=chosen.json == "-")
+    try:
+        figures = run_stage(run_of(STAGE, chosen), console)
+    except (TrainingError, CheckpointError, PromptFileError) as exc:
+        console.print(str(exc), style="red")
+        return 2
+    console.print(table_of(figures))
+    if chosen.json:
+        line = json.dumps({"figures": numbers(figures)})
+        if chosen.json == "-":
+            sys.stdout.write(line + "\n")
+        else:
+            Path(chosen.json).write_text(line + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,176 @@
+"""Stage `flow`: speech tokens to mel frames of the answering voice, whole and block by block.
+
+    python -m pipelines.glm4voice.training.flow --config FILE
+
+Needs WORK/tokenizer, whose codes of the answers it learns from. Writes WORK/decoder/config.yaml and
+flow.pt in the released format, and WORK/runs/flow/report.json: how far the mel of sentences not
+learned is from the original, whole and streamed in blocks of ten tokens.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipelines.glm4voice.hearing.tokenizer import SpeechTokenizer
+from pipelines.glm4voice.speaking.decoder import OFFICIAL_STEPS, SpeechDecoder
+from pipelines.glm4voice.speaking.folder import write_decoder_config, write_flow
+from pipelines.glm4voice.speaking.hift import HiftVocoder
+from pipelines.glm4voice.speaking.noise import NoiseField
+from pipelines.glm4voice.speaking.stream import StreamBlock, StreamingDecoder
+from pipelines.glm4voice.training.answer_sounds import (
+    cepstral_distance_db,
+    log_mel,
+    mean,
+    mel_distance,
+    split_answers,
+    whole_frames,
+)
+from pipelines.glm4voice.training.corpus import Corpus, Utterance
+from pipelines.glm4voice.training.decoder_sizes import decoder_config
+from pipelines.glm4voice.training.flow_batches import FlowBatch, FlowBatches, Spoken
+from pipelines.glm4voice.training.flow_model import FlowModel
+from pipelines.glm4voice.training.hearing_batches import answer_at_16k
+from pipelines.glm4voice.training.learning import descend, rate_at
+from pipelines.glm4voice.training.loop import autocast, train
+from pipelines.glm4voice.training.run import Run, begin
+
+_BETAS = (0.9, 0.98)
+_MOST_GRADIENT = 1.0
+_BLOCK_TOKENS = 10
+_SEED = 42
+
+
+class FlowStage:
+    """The parts that learn, and one step of it."""
+
+    def __init__(self, run: Run, corpus: Corpus, tokenizer: SpeechTokenizer) -> None:
+        self.run, self.settings = run, run.config.flow
+        self.config = decoder_config(run.config)
+        self._corpus, self._tokenizer = corpus, tokenizer
+        learned, tested = split_answers(corpus, self.settings.n_tested)
+        spoken = [self._spoken(utterance) for utterance in learned]
+        self.tested = [self._spoken(utterance) for utterance in tested]
+        torch.manual_seed(run.seed_of()[0])
+        self.model = FlowModel(
+            self.config,
+            tokenizer.encoder.codebook.weight.cpu(),
+            torch.cat([one.mel for one in spoken], dim=1).mean(dim=1),
+            self.settings.condition_drop,
+        ).to(run.device)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=self.settings.learning_rate, betas=_BETAS
+        )
+        # any vocoder of the configuration says how many frames a stream keeps back
+        decoder = SpeechDecoder(
+            self.config,
+            self.model.flow,
+            HiftVocoder(self.config.hift).to(run.device),
+            n_steps=OFFICIAL_STEPS,
+        )
+        self.stream = StreamingDecoder(decoder)
+        self.batches = FlowBatches(spoken, self.stream.mel.cutting, self.settings.tokens_per_step)
+
+    @property
+    def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+        """Everything whose state a resumed run needs."""
+        return {"model": self.model, "optimizer": self.optimizer}
+
+    def step(self, n: int, rng: np.random.Generator) -> dict[str, float]:
+        """Learn from one batch of windows."""
+        settings = self.settings
+        batch = self._on_device(self.batches.draw(rng))
+        with autocast(self.run):
+            losses = self.model(batch)
+        return descend(
+            self.optimizer,
+            losses,
+            self._weights,
+            rate=settings.learning_rate * rate_at(n, settings.n_steps),
+            most_gradient=_MOST_GRADIENT,
+        )
+
+    @property
+    def _weights(self) -> dict[str, float]:
+        return {"flow": 1.0, "prior": self.settings.prior_weight}
+
+    def _spoken(self, utterance: Utterance) -> Spoken:
+        """Tokens and mel of an answer, which begin together and end together."""
+        ids = self._tokenizer.encode(answer_at_16k(self._corpus, utterance))
+        pcm = whole_frames(self._corpus, utterance, self.config.n_frames(len(ids)))
+        return Spoken(torch.tensor(ids), log_mel(pcm[None])[0])
+
+    def _on_device(self, batch: FlowBatch) -> FlowBatch:
+        device = self.run.device
+        return replace(
+            batch,
+            ids=batch.ids.to(device),
+            token_of=batch.token_of.to(device),
+            mel=batch.mel.to(device),
+            given=batch.given.to(device),
+        )
+
+    def write(self) -> None:
+        """Write the released files, in half precision."""
+        folder = self.run.work / "decoder"
+        write_decoder_config(folder, self.config)
+        write_flow(folder, self.model.flow, torch.float16)
+
+    @torch.inference_mode()
+    def report(self) -> dict[str, float]:
+        """Distances from originals that were not learned."""
+        ways = {"whole": self.whole, "streamed": self.streamed, "prior": self.prior}
+        figures = {}
+        for name, way in ways.items():
+            mels = [way(one) for one in self.tested]
+            pairs = [(mel, one.mel) for mel, one in zip(mels, self.tested, strict=True)]
+            figures[f"{name}_mel_distance"] = mean([mel_distance(*pair) for pair in pairs])
+            figures[f"{name}_cepstral_distance_db"] = mean(
+                [cepstral_distance_db(*p) for p in pairs]
+            )
+        return figures
+
+    def whole(self, one: Spoken) -> Tensor:
+        """The mel [M, T] of all tokens in one block."""
+        noise = NoiseField(_SEED).flow(*(len(one.mel), 0, one.mel.shape[1]))[None]
+        given = noise[:, :, :0].to(self.run.device)
+        ids = one.ids[None].to(self.run.device)
+        return self.model.flow(ids, noise=noise, given=given, n_steps=OFFICIAL_STEPS)[0].cpu()
+
+    def streamed(self, one: Spoken) -> Tensor:
+        """The mel [M, T] in blocks of ten tokens, as the first ones of a call."""
+        state, mels = self.stream.start(seed=_SEED), []
+        for ids in one.ids.split(_BLOCK_TOKENS):
+            mels += self.stream.advance([StreamBlock(ids.tolist(), state)])
+        mels += self.stream.advance([StreamBlock([], state, final=True)])
+        return torch.cat(mels, dim=2)[0].cpu()
+
+    def prior(self, one: Spoken) -> Tensor:
+        """The mel [M, T] that the flow begins from."""
+        return self.model.flow.mu(self.model.flow.encode(one.ids[None].to(self.run.device)))[
+            0
+        ].cpu()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    run_stage(begin("flow", __doc__, argv))
+
+
+def run_stage(run: Run) -> None:
+    """Learn, write and report. Raises TrainingError, and CheckpointError without a tokenizer."""
+    corpus = Corpus.load(run.work / "corpus")
+    tokenizer = SpeechTokenizer.load(run.work / "tokenizer", run.device)
+    stage = FlowStage(run, corpus, tokenizer)
+    train(run, stage.settings.n_steps, stage.step, stage.parts)
+    stage.model.eval()
+    stage.write()
+    figures = stage.report()
+    (run.folder / "report.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""The corpus as speech codes: callers as heard through several telephone lines, answers clean.
+
+Made once for a tokenizer and kept in parts, so a run that was killed loses seconds of it.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import Progress
+
+from pipelines.audio import MODEL_INPUT_RATE, Pcm, resample
+from pipelines.glm4voice.checkpoint import weights_path
+from pipelines.glm4voice.hearing.tokenizer import SpeechTokenizer
+from pipelines.glm4voice.training.channel import telephone
+from pipelines.glm4voice.training.corpus import Corpus
+from pipelines.glm4voice.training.no_speech import KINDS, no_speech
+from pipelines.glm4voice.training.run import Run
+
+Codes = NDArray[np.int16]
+
+_PART = 128  # sounds that are encoded together and kept in one file
+_STRENGTH = 0.7  # of what lines do: worse ones teach to guess
+_LONGEST_LEAD_S, _LEAST_TAIL_S, _LONGEST_TAIL_S = 0.6, 0.1, 0.9
+_CALLERS, _NOISES = 0, 1  # of the seeds
+
+
+@dataclass(frozen=True, slots=True)
+class Hearings:
+    """Codes by utterance: `callers[id]` has one entry for each line, `answers[id]` is one."""
+
+    callers: tuple[tuple[Codes, ...], ...]
+    answers: tuple[Codes, ...]
+    noises: tuple[Codes, ...]
+
+
+def hear_corpus(run: Run, corpus: Corpus, tokenizer_dir: Path) -> Hearings:
+    """All codes that training needs, from the run's folder as far as they are there.
+
+    Codes that another tokenizer made are thrown away. Raises CheckpointError.
+    """
+    settings = run.config.language_model
+    folder = run.folder / "codes"
+    _forget_others(folder, tokenizer_dir)
+    tokenizer = SpeechTokenizer.load(tokenizer_dir, run.device)
+    n_takes, n_callers = settings.n_hearings, len(corpus.callers)
+
+    def caller(place: int) -> Pcm:
+        utterance, take = corpus.callers[place // n_takes], place % n_takes
+        if utterance.is_held:
+            return np.zeros(0, dtype=np.float32)
+        return on_the_line(corpus.pcm(utterance), run.rng(_CALLERS, utterance.id, take))
+
+    def answer(place: int) -> Pcm:
+        utterance = corpus.answers[place]
+        return resample(corpus.pcm(utterance), utterance.sample_rate, MODEL_INPUT_RATE)
+
+    def noise(place: int) -> Pcm:
+        rng = run.rng(_NOISES, place)
+        return telephone(no_speech(KINDS[place % len(KINDS)], rng), rng)
+
+    heard = _in_parts(folder, "callers", n_callers * n_takes, caller, tokenizer)
+    takes = [tuple(heard[n * n_takes : (n + 1) * n_takes]) for n in range(n_callers)]
+    return Hearings(
+        callers=tuple(takes),
+        answers=tuple(_in_parts(folder, "answers", len(corpus.answers), answer, tokenizer)),
+        noises=tuple(_in_parts(folder, "noises", settings.n_noises, noise, tokenizer)),
+    )
+
+
+def on_the_line(pcm: Pcm, rng: np.random.Generator) -> Pcm:
+    """A caller's turn as the line brings it: some quiet before and after, and the channel."""
+    lead_s = rng.uniform(0, _LONGEST_LEAD_S)
+    tail_s = rng.uniform(_LEAST_TAIL_S, _LONGEST_TAIL_S)
+    quiet = (int(lead_s * MODEL_INPUT_RATE), int(tail_s * MODEL_INPUT_RATE))
+    return telephone(np.pad(pcm, quiet), rng, _STRENGTH)
+
+
+def _in_parts(
+    folder: Path,
+    name: str,
+    n_sounds: int,
+    sound: Callable[[int], Pcm],
+    tokenizer: SpeechTokenizer,
+) -> list[Codes]:
+    """The codes of `sound(0)` to `sound(n_sounds - 1)`; parts that are there are read."""
+    found: list[Codes] = []
+    with Progress() as progress:
+        for start in progress.track(range(0, n_sounds, _PART), description=f"hearing {name}"):
+            path = folder / f"{name}-{start:06d}.npz"
+            if not path.exists():
+                sounds = [sound(n) for n in range(start, min(start + _PART, n_sounds))]
+                _save(path, _encode(tokenizer, sounds))
+            found += _load(path)
+    return found
+
+
+def _encode(tokenizer: SpeechTokenizer, sounds: Sequence[Pcm]) -> list[Codes]:
+    """Codes of each sound, those of about the same length together."""
+    codes: list[Codes] = [np.zeros(0, dtype=np.int16)] * len(sounds)
+    order = sorted(range(len(sounds)), key=lambda n: len(sounds[n]))
+    for start in range(0, len(order), 16):
+        chosen = [n for n in order[start : start + 16] if len(sounds[n])]
+        for n, ids in zip(chosen, tokenizer.encode_batch([sounds[n] for n in chosen]), strict=True):
+            codes[n] = np.array(ids, dtype=np.int16)
+    return codes
+
+
+def _save(path: Path, codes: Sequence[Codes]) -> None:
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        lengths = np.array([len(one) for one in codes])
+        np.savez(file, lengths=lengths, codes=np.concatenate([np.zeros(0, np.int16), *codes]))
+    partial.replace(path)
+
+
+def _load(path: Path) -> Iterator[Codes]:
+    with np.load(path) as stored:
+        ends = np.cumsum(stored["lengths"])
+        codes = stored["codes"]
+    for start, end in zip([0, *ends[:-1]], ends, strict=True):
+        yield codes[start:end]
+
+
+def _forget_others(folder: Path, tokenizer_dir: Path) -> None:
+    """Empty the folder unless its codes are of the very tokenizer."""
+    digest = hashlib.sha256(weights_path(tokenizer_dir).read_bytes()).hexdigest()
+    stamp = folder / "tokenizer.json"
+    if stamp.exists() and json.loads(stamp.read_text()) == digest:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    stamp.write_text(json.dumps(digest))

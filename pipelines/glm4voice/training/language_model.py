@@ -1,0 +1,129 @@
+"""Stage `language_model`: pre-training on interleaved passages, then tuning on calls.
+
+    python -m pipelines.glm4voice.training.language_model [--config FILE] [--work DIR]
+
+Tuning learns words and sound in separate copies of the calls, each with the other masked
+(2412.02612, 3.2), so that each kind gets the share of the work it needs. Writes a released folder
+to WORK/lm, also when it is stopped.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from transformers import GlmForCausalLM
+
+from pipelines.glm4voice.embedded_vocabulary import Vocabulary
+from pipelines.glm4voice.hearing.tokenizer import SpeechTokenizer
+from pipelines.glm4voice.language_model_files import LanguageModelSizes
+from pipelines.glm4voice.prompt import TRANSCRIPTION_REQUEST, system_text
+from pipelines.glm4voice.text_tokenizer import TextTokenizer
+from pipelines.glm4voice.training.corpus import Corpus
+from pipelines.glm4voice.training.dialogues import read_tools
+from pipelines.glm4voice.training.hearings import hear_corpus
+from pipelines.glm4voice.training.language_model_folder import (
+    begin_folder,
+    fresh_model,
+    save_weights,
+)
+from pipelines.glm4voice.training.loop import Stateful, train
+from pipelines.glm4voice.training.material import dialogues_of, material_of
+from pipelines.glm4voice.training.run import Run, begin
+from pipelines.glm4voice.training.scenes import personas
+from pipelines.glm4voice.training.settings.corpus import CorpusSettings
+from pipelines.glm4voice.training.settings.language_model import LanguageModelSettings
+from pipelines.glm4voice.training.teacher import Lessons, Teacher
+from pipelines.glm4voice.training.text_pieces import learn_pieces
+
+STAGE = "language_model"
+_PROMPT_COUNT = 50  # as often as prompts count where pieces of text are learned
+
+
+def run_stage(run: Run) -> None:
+    """Train, or go on training, and write WORK/lm.
+
+    Raises TrainingError if an earlier stage has not finished, CheckpointError for a broken folder,
+    and SystemExit when it is asked to stop.
+    """
+    model, teacher = prepare(run)
+    parts: dict[str, Stateful] = {"model": model, "optimizer": teacher.optimizer}
+    try:
+        train(run, teacher.n_steps, teacher.step, parts)
+    except SystemExit:
+        save_weights(run.work / "lm", model)
+        raise
+    save_weights(run.work / "lm", model)
+
+
+def prepare(run: Run) -> tuple[GlmForCausalLM, Teacher]:
+    """Write what WORK/lm holds besides weights; return the model as it begins, and its teacher.
+
+    Raises TrainingError and CheckpointError as `run_stage` does.
+    """
+    settings = run.config.language_model
+    corpus = Corpus.load(run.work / "corpus")
+    hearings = hear_corpus(run, corpus, run.work / "tokenizer")
+    codebook = SpeechTokenizer.load(run.work / "tokenizer").encoder.codebook.weight
+    folder = run.work / "lm"
+    begin_folder(folder, _sizes(settings), _vocabulary(run, n_audio=len(codebook)))
+    model = fresh_model(folder, seed=run.config.seed, codebook=codebook)
+    model.to(torch.device(run.device))  # type: ignore[arg-type]  # its decorator hides the types
+    material = material_of(run, corpus, hearings)
+    tokenizer = TextTokenizer.load(folder)
+    learning = list(model.parameters())
+    teacher = Teacher(run, model, tokenizer, material, lessons_of(settings), learning=learning)
+    return model, teacher
+
+
+def lessons_of(settings: LanguageModelSettings) -> Lessons:
+    """What a training file says of the lessons."""
+    return Lessons(
+        n_pretraining_steps=settings.n_pretraining_steps,
+        n_tuning_steps=settings.n_tuning_steps,
+        n_text_rows=settings.n_text_rows,
+        n_sound_rows=settings.n_sound_rows,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+    )
+
+
+def _sizes(settings: LanguageModelSettings) -> LanguageModelSizes:
+    return LanguageModelSizes(
+        width=settings.width,
+        n_layers=settings.n_layers,
+        n_heads=settings.n_heads,
+        n_groups=settings.n_groups,
+        head_dim=settings.head_dim,
+        ffn_width=settings.ffn_width,
+        n_positions=settings.n_positions,
+    )
+
+
+def _vocabulary(run: Run, *, n_audio: int) -> Vocabulary:
+    """Pieces of what is said and of what prompts are made of."""
+    texts = list(texts_of(run.config.corpus))
+    pieces = learn_pieces(texts, n_pieces=run.config.language_model.n_pieces, least_count=3)
+    return Vocabulary(pieces, n_audio)
+
+
+def texts_of(settings: CorpusSettings) -> Iterable[str]:
+    """Everything the model reads and writes, prompts many times; held questions are not in it."""
+    for language, dialogues in dialogues_of(settings).items():
+        for asking in dialogues.asking.values():
+            yield from asking.questions
+        said = (*dialogues.answers.values(), *dialogues.reading)
+        yield from (text for text in said for _ in range(4))
+        prompts = [system_text(), TRANSCRIPTION_REQUEST, *dialogues.instructions]
+        prompts += [word for words in dialogues.emotions.values() for word in words]
+        for persona in personas(language):
+            prompts += [persona.instructions, persona.greeting, persona.goodbye, persona.apology]
+            prompts += [*persona.silence.prompts, system_text(tools=read_tools())]
+        yield from (text for text in prompts for _ in range(_PROMPT_COUNT))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    run_stage(begin(STAGE, __doc__, argv))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""What the language model learns from a batch: the next id, in rows that begin alike.
+
+All rows of a batch have the same beginning (system text, perhaps some turns), which is computed
+once; gradients of all rows flow back through its keys and values.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import DynamicCache, GlmForCausalLM
+
+from pipelines.glm4voice.training.turns import Learn, Row
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of different length after one beginning.
+
+    `start` int64 [P]; `read` and `wanted` int64 [B, T], `marks` uint8 [B, T] of what is wanted.
+    """
+
+    start: Tensor
+    read: Tensor
+    wanted: Tensor
+    marks: Tensor
+
+    @property
+    def n_ids(self) -> int:
+        """Places that are computed, those that only fill up rows too."""
+        return self.start.numel() + self.read.numel()
+
+
+def batch_of(start: Sequence[int], rows: Sequence[Row], inputs: Sequence[Row] = ()) -> Batch:
+    """A batch of `rows`; `inputs`, if given, are the rows as they are read, perhaps damaged.
+
+    Rows are filled up on the right, where nothing is learned and what is there is not seen by what
+    comes before.
+    """
+    width = max(map(len, rows))
+    wanted = np.zeros((len(rows), width), dtype=np.int64)
+    read = np.zeros_like(wanted)
+    marks = np.zeros((len(rows), width), dtype=np.uint8)
+    for place, (row, given) in enumerate(zip(rows, inputs or rows, strict=True)):
+        wanted[place, : len(row)] = row.ids
+        read[place, : len(row)] = given.ids
+        marks[place, : len(row)] = row.marks
+    return Batch(
+        start=torch.tensor(list(start), dtype=torch.int64),
+        read=torch.from_numpy(read[:, :-1].copy()),
+        wanted=torch.from_numpy(wanted[:, 1:].copy()),
+        marks=torch.from_numpy(marks[:, 1:].copy()),
+    )
+
+
+def hidden_states(model: GlmForCausalLM, batch: Batch) -> Tensor:
+    """What the model makes of each id read: [B, T, D]."""
+    device = model.device
+    if not len(batch.start):
+        return model.model(batch.read.to(device)).last_hidden_state
+    cache = DynamicCache(config=model.config)
+    model.model(batch.start.to(device)[None], None, None, cache, use_cache=True)
+    layers: list[Any] = list(cache.layers)
+    for layer in layers:
+        layer.keys = layer.keys.expand(len(batch.read), -1, -1, -1)
+        layer.values = layer.values.expand(len(batch.read), -1, -1, -1)
+    # by its place: transformers has two names for the cache
+    output = model.model(batch.read.to(device), None, None, cache, use_cache=True)
+    return output.last_hidden_state
+
+
+def losses(model: GlmForCausalLM, batch: Batch) -> dict[str, Tensor]:
+    """Mean cross-entropy in nats of the ids marked as text, and of those marked as sound.
+
+    A kind of which the batch has none is left out.
+    """
+    hidden = hidden_states(model, batch)
+    found: dict[str, Tensor] = {}
+    for name, kind in (("text", Learn.TEXT), ("sound", Learn.SOUND)):
+        chosen = (batch.marks == kind).to(hidden.device)
+        if bool(chosen.any()):
+            logits = model.lm_head(hidden[chosen]).float()
+            wanted = batch.wanted.to(hidden.device)[chosen]
+            found[name] = functional.cross_entropy(logits, wanted)
+    return found

@@ -1,0 +1,1 @@
+"""What a training file may say, one module per stage; none of them loads torch."""

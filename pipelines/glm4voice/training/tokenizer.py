@@ -1,0 +1,253 @@
+"""Stage `tokenizer`: speech to 12.5 codes a second, learned from what callers say.
+
+    python -m pipelines.glm4voice.training.tokenizer --config FILE
+
+Writes WORK/tokenizer in the released format and WORK/runs/tokenizer/report.json: character errors
+behind the codes on held-out voices and phrasings over the telephone, and the use of the codes.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipelines.audio import MODEL_INPUT_RATE, Pcm
+from pipelines.glm4voice.hearing.config import SpeechTokenizerConfig
+from pipelines.glm4voice.hearing.folder import write_tokenizer_config, write_tokenizer_weights
+from pipelines.glm4voice.training.channel import held_channel
+from pipelines.glm4voice.training.corpus import Corpus, Utterance
+from pipelines.glm4voice.training.hearing_batches import (
+    HearingBatch,
+    HearingBatches,
+    answer_at_16k,
+    features,
+    log_mel,
+    padded,
+)
+from pipelines.glm4voice.training.learning import descend, rate_at
+from pipelines.glm4voice.training.letters import Alphabet, error_rate, plain
+from pipelines.glm4voice.training.loop import autocast, train
+from pipelines.glm4voice.training.quantiser import CodebookTrainer
+from pipelines.glm4voice.training.recogniser import (
+    FRAMES_PER_TOKEN,
+    Reading,
+    Recogniser,
+    letter_loss,
+    masked_mean,
+)
+from pipelines.glm4voice.training.run import Run, begin
+from pipelines.glm4voice.training.settings.tokenizer import TokenizerSettings
+
+_MOST_GRADIENT = 1.0
+_BETAS = (0.9, 0.98)
+_N_ROWS_TESTED = 10  # at once
+_HARD_FROM = 0.4  # of the steps: until then noise and masks grow
+
+
+class TokenizerStage:
+    """The parts that learn, and one step of it."""
+
+    def __init__(self, run: Run, corpus: Corpus) -> None:
+        self.run, self.settings = run, run.config.tokenizer
+        self.alphabet = Alphabet.of(
+            u.text for u in (*corpus.callers, *corpus.answers) if not u.is_held
+        )
+        self.config = tokenizer_config(self.settings)
+        torch.manual_seed(run.seed_of()[0])
+        self.model = Recogniser(
+            self.config,
+            n_head_layers=self.settings.n_head_layers,
+            n_classes=self.alphabet.n_classes,
+        ).to(run.device)
+        self.codebook = CodebookTrainer(self.model.encoder.codebook).to(run.device)
+        self.optimizer = torch.optim.AdamW(
+            [p for p in self.model.parameters() if p.requires_grad],
+            lr=self.settings.learning_rate,
+            betas=_BETAS,
+        )
+        self.batches = HearingBatches(
+            corpus,
+            self.config,
+            self.alphabet,
+            seconds=self.settings.seconds_per_step,
+            answer_share=self.settings.answer_share,
+            strength=self.settings.channel_strength,
+        )
+
+    @property
+    def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+        """Everything whose state a resumed run needs."""
+        return {"model": self.model, "codebook": self.codebook, "optimizer": self.optimizer}
+
+    @property
+    def first_quantised(self) -> int:
+        """The step from which codes stand for vectors."""
+        return int(self.settings.quantise_from * self.settings.n_steps)
+
+    def step(self, n: int, rng: np.random.Generator) -> dict[str, float]:
+        """Learn from one batch."""
+        settings = self.settings
+        if n == self.first_quantised and n > 0:
+            self.codebook.begin()
+        batch = self.batches.draw(rng, min(1.0, n / (_HARD_FROM * settings.n_steps)))
+        with autocast(self.run):
+            reading = self.model(
+                batch.mel.to(self.run.device),
+                batch.real.to(self.run.device),
+                quantise=n >= self.first_quantised > 0,
+            )
+        losses = self._losses(reading, batch)
+        self._keep_codebook(n, reading, batch)
+        return descend(
+            self.optimizer,
+            losses,
+            self._weights,
+            rate=settings.learning_rate * rate_at(n, settings.n_steps),
+            most_gradient=_MOST_GRADIENT,
+        )
+
+    @property
+    def _weights(self) -> Mapping[str, float]:
+        return {
+            "letters": 1.0,
+            "sound": self.settings.sound_weight,
+            "pitch": self.settings.pitch_weight,
+            "commitment": self.settings.commitment,
+        }
+
+    def _losses(self, reading: Reading, batch: HearingBatch) -> dict[str, Tensor]:
+        device = reading.letters.device
+        losses = {
+            "letters": letter_loss(
+                reading.letters,
+                batch.n_tokens * FRAMES_PER_TOKEN,
+                batch.targets.to(device),
+                batch.n_letters,
+            )
+        }
+        if len(batch.sound):
+            sound, pitch = batch.sound.to(device), batch.pitch.to(device)
+            off = (reading.sound - sound.nan_to_num()).square().mean(dim=2)
+            losses["sound"] = masked_mean(off, ~sound[:, :, 0].isnan())
+            wrong = (reading.pitch - pitch.nan_to_num()).abs()
+            losses["pitch"] = masked_mean(wrong, ~pitch.isnan())
+        if reading.ids is not None:
+            codes = self.model.encoder.codebook(reading.ids)
+            apart = (reading.pooled - codes).square().mean(dim=2)
+            losses["commitment"] = masked_mean(apart, self._real_tokens(batch).to(device))
+        return losses
+
+    def _keep_codebook(self, n: int, reading: Reading, batch: HearingBatch) -> None:
+        is_real = self._real_tokens(batch).to(reading.pooled.device)
+        vectors = reading.pooled.detach()[is_real]
+        self.codebook.see(vectors)
+        if reading.ids is not None:
+            self.codebook.follow(vectors, reading.ids[is_real])
+            if n % self.settings.restart_every == 0 and n < 0.9 * self.settings.n_steps:
+                self.codebook.restart_dead()
+
+    def _real_tokens(self, batch: HearingBatch) -> Tensor:
+        """[B, N], False behind the end of a row."""
+        n_tokens = batch.real.shape[1] // self.config.pool
+        return torch.arange(n_tokens) < batch.n_tokens[:, None]
+
+    def write(self) -> None:
+        """Write the released files, in half precision."""
+        folder = self.run.work / "tokenizer"
+        write_tokenizer_config(folder, self.config)
+        state = self.model.encoder.state_dict()
+        write_tokenizer_weights(folder, {name: tensor.half() for name, tensor in state.items()})
+
+    @torch.inference_mode()
+    def read(self, pcms: Sequence[Pcm]) -> Iterator[tuple[str, list[int]]]:
+        """What the head makes of the codes of each of pcms [T], and the codes."""
+        mel = log_mel(self.config)
+        for start in range(0, len(pcms), _N_ROWS_TESTED):
+            rows = pcms[start : start + _N_ROWS_TESTED]
+            mels = [features(row, self.config, mel) for row in rows]
+            whole, real = padded(mels, [len(row) for row in rows], self.config)
+            reading = self.model(whole.to(self.run.device), real.to(self.run.device), quantise=True)
+            assert reading.ids is not None
+            for row, ids, letters in zip(rows, reading.ids, reading.letters, strict=True):
+                n_tokens = -(-len(row) // self.config.samples_per_token)
+                best = letters[: n_tokens * FRAMES_PER_TOKEN].argmax(dim=1).tolist()
+                yield self.alphabet.best_path(best), ids[:n_tokens].tolist()
+
+
+def tokenizer_config(settings: TokenizerSettings) -> SpeechTokenizerConfig:
+    """The released configuration at the sizes of a training file."""
+    return SpeechTokenizerConfig(
+        sample_rate=MODEL_INPUT_RATE,
+        n_fft=400,
+        hop=160,
+        n_mels=128,
+        d_model=settings.d_model,
+        n_heads=settings.n_heads,
+        d_ffn=settings.d_ffn,
+        n_layers=settings.n_layers,
+        n_positions=1500,
+        block=200,
+        pool=4,
+        n_codes=settings.n_codes,
+    )
+
+
+def report(stage: TokenizerStage, corpus: Corpus) -> dict[str, float]:
+    """Character errors by kind of utterance, over the telephone, and the use of the codes."""
+    n_tested, figures, ids = stage.settings.n_tested, {}, []
+    for name, callers in _kinds(corpus.callers).items():
+        rng = stage.run.rng(0, len(name))
+        chosen = [callers[i] for i in rng.permutation(len(callers))[:n_tested]]
+        heard = list(stage.read([held_channel(corpus.pcm(u), u.id) for u in chosen]))
+        said = [plain(u.text) for u in chosen]
+        pairs = zip((text for text, _ in heard), said, strict=True)
+        figures[f"character_error_{name}"] = error_rate(pairs)
+        ids += [i for _, codes in heard for i in codes]
+    chosen_answers = corpus.answers[:: max(1, len(corpus.answers) // n_tested)]
+    heard = list(stage.read([answer_at_16k(corpus, u) for u in chosen_answers]))
+    pairs = zip((text for text, _ in heard), (plain(u.text) for u in chosen_answers), strict=True)
+    figures["character_error_answers"] = error_rate(pairs)
+    ids += [i for _, codes in heard for i in codes]
+    return figures | _use_of_codes(ids, stage.config.n_codes)
+
+
+def _kinds(callers: Sequence[Utterance]) -> dict[str, list[Utterance]]:
+    """Callers by what of them is held out; kinds of which there are none are left out."""
+    kinds: dict[str, list[Utterance]] = {}
+    for u in callers:
+        new = [
+            word
+            for word, held in (("voice", u.is_held_voice), ("phrasing", u.is_held_phrasing))
+            if held
+        ]
+        kinds.setdefault("_".join(["new", *new]) if new else "seen", []).append(u)
+    return kinds
+
+
+def _use_of_codes(ids: Sequence[int], n_codes: int) -> dict[str, float]:
+    shares = np.bincount(ids, minlength=n_codes) / max(1, len(ids))
+    used = shares[shares > 0]
+    perplexity = float(np.exp(-(used * np.log(used)).sum()))
+    return {"codes_used": float(len(used)), "code_perplexity": perplexity}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    run_stage(begin("tokenizer", __doc__, argv))
+
+
+def run_stage(run: Run) -> None:
+    """Learn, write and report. Raises TrainingError."""
+    corpus = Corpus.load(run.work / "corpus")
+    stage = TokenizerStage(run, corpus)
+    train(run, stage.settings.n_steps, stage.step, stage.parts)
+    stage.model.eval()
+    stage.write()
+    figures = report(stage, corpus)
+    (run.folder / "report.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

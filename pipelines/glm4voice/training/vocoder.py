@@ -1,0 +1,191 @@
+"""Stage `vocoder`: mel frames to the sound of the answering voice.
+
+    python -m pipelines.glm4voice.training.vocoder --config FILE
+
+Writes WORK/decoder/config.yaml and hift.pt in the released format, and
+WORK/runs/vocoder/report.json: how far a copy of sentences not learned is from the original.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipelines.glm4voice.speaking.folder import write_decoder_config, write_vocoder
+from pipelines.glm4voice.speaking.hift import HiftVocoder
+from pipelines.glm4voice.speaking.hift_source import Chance
+from pipelines.glm4voice.training.answer_sounds import (
+    HOP,
+    cepstral_distance_db,
+    log_mel,
+    mean,
+    mel_distance,
+    pitch_of,
+    split_answers,
+    whole_frames,
+)
+from pipelines.glm4voice.training.corpus import Corpus, Utterance
+from pipelines.glm4voice.training.decoder_sizes import decoder_config
+from pipelines.glm4voice.training.learning import descend, rate_at
+from pipelines.glm4voice.training.loop import train
+from pipelines.glm4voice.training.run import Run, begin
+from pipelines.glm4voice.training.sound_losses import mel_loss, spectral_loss
+
+_BETAS = (0.8, 0.99)
+_MOST_GRADIENT = 5.0
+_QUIET = -3.0  # the logarithm of all magnitudes at first: as released they would begin at 1
+_PITCH_HZ, _PITCH_SPREAD_HZ = 80.0, 40.0
+_TAUGHT_PITCH = 0.5  # of the steps: until then the excitation has the true pitch
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What is kept of an utterance: its sound stays on disk."""
+
+    utterance: Utterance
+    mel: Tensor  # [N_MELS, T]
+    pitch: Tensor  # [T], Hz
+
+
+class VocoderStage:
+    """The parts that learn, and one step of it. Always float32: see `HiftVocoder`."""
+
+    def __init__(self, run: Run, corpus: Corpus) -> None:
+        self.run, self.settings = run, run.config.vocoder
+        self.config = decoder_config(run.config)
+        learned, self.tested = split_answers(corpus, self.settings.n_tested)
+        self.corpus = corpus
+        self._learned = [_heard(corpus, u) for u in learned]
+        lengths = np.array([len(one.pitch) for one in self._learned], dtype=np.float64)
+        self._odds = lengths / lengths.sum()
+        torch.manual_seed(run.seed_of()[0])
+        self.hift = HiftVocoder(self.config.hift).to(run.device)
+        self._begin_near()
+        self.optimizer = torch.optim.AdamW(
+            self.hift.parameters(), lr=self.settings.learning_rate, betas=_BETAS
+        )
+
+    def _begin_near(self) -> None:
+        """Scale what the vocoder begins with to sound and pitch: steps are small beside 100 Hz."""
+        quiet, pitch = self.hift.conv_post.bias, self.hift.f0_predictor.classifier
+        assert quiet is not None
+        with torch.no_grad():
+            quiet[: self.config.hift.n_fft // 2 + 1] = _QUIET
+            pitch.weight.mul_(_PITCH_SPREAD_HZ)
+            pitch.bias.fill_(_PITCH_HZ)
+
+    @property
+    def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+        """Everything whose state a resumed run needs."""
+        return {"hift": self.hift, "optimizer": self.optimizer}
+
+    def step(self, n: int, rng: np.random.Generator) -> dict[str, float]:
+        """Learn from one batch of cuttings."""
+        settings = self.settings
+        batch = [self._cutting(rng) for _ in range(settings.rows_per_step)]
+        pcm, mel, pitch = (
+            torch.stack(part).to(self.run.device) for part in zip(*batch, strict=True)
+        )
+        guessed = self.hift.f0_predictor(mel)
+        is_taught = n < _TAUGHT_PITCH * settings.n_steps
+        made = self.hift(mel, self._source(pitch if is_taught else guessed.detach()))
+        losses = {
+            "stft": spectral_loss(made, pcm),
+            "mel": mel_loss(made, mel),
+            "pitch": (guessed - pitch).abs().mean(),
+        }
+        return descend(
+            self.optimizer,
+            losses,
+            self._weights,
+            rate=settings.learning_rate * rate_at(n, settings.n_steps),
+            most_gradient=_MOST_GRADIENT,
+        )
+
+    @property
+    def _weights(self) -> dict[str, float]:
+        settings = self.settings
+        return {
+            "stft": settings.stft_weight,
+            "mel": settings.mel_weight,
+            "pitch": settings.pitch_weight,
+        }
+
+    def _cutting(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Some frames from anywhere: sound, mel and pitch; short utterances have silence behind."""
+        one = self._learned[rng.choice(len(self._learned), p=self._odds)]
+        n_frames = self.settings.frames_per_row
+        start = int(rng.integers(max(1, len(one.pitch) - n_frames + 1)))
+        pcm = whole_frames(self.corpus, one.utterance)
+        return _cut(pcm, one, start, n_frames)
+
+    def _source(self, pitch: Tensor) -> Tensor:
+        """The excitation [B, 1, S] of pitch [B, T], its chance drawn from torch's generator."""
+        n_rows, n_samples = self.hift.m_source.n_rows, pitch.shape[1] * HOP
+        phases = (torch.rand(len(pitch), n_rows) * 2 - 1) * torch.pi
+        phases[:, 0] = 0
+        noise = torch.randn(len(pitch), n_rows, n_samples)
+        return self.hift.m_source(pitch, Chance(phases, noise))
+
+    def write(self) -> None:
+        """Write the released files, in half precision."""
+        folder = self.run.work / "decoder"
+        write_decoder_config(folder, self.config)
+        write_vocoder(folder, self.hift, torch.float16)
+
+    @torch.inference_mode()
+    def report(self) -> dict[str, float]:
+        """Distances of copies from originals that were not learned."""
+        off, off_db, off_hz = [], [], []
+        for utterance in self.tested:
+            one = _heard(self.corpus, utterance)
+            mel = one.mel[None].to(self.run.device)
+            pitch = self.hift.f0_predictor(mel)
+            copy = log_mel(self.hift(mel, self._source(pitch)))[0].cpu()
+            off.append(mel_distance(copy, one.mel))
+            off_db.append(cepstral_distance_db(copy, one.mel))
+            off_hz.append(float((pitch[0].cpu() - one.pitch).abs()[one.pitch > 0].mean()))
+        return {
+            "copy_mel_distance": mean(off),
+            "copy_cepstral_distance_db": mean(off_db),
+            "pitch_error_hz": mean(off_hz),
+        }
+
+
+def _heard(corpus: Corpus, utterance: Utterance) -> _Heard:
+    pcm = whole_frames(corpus, utterance)
+    return _Heard(utterance, log_mel(pcm[None])[0], pitch_of(pcm))
+
+
+def _cut(pcm: Tensor, one: _Heard, start: int, n_frames: int) -> tuple[Tensor, Tensor, Tensor]:
+    cut_pcm = pcm[start * HOP : (start + n_frames) * HOP]
+    mel = one.mel[:, start : start + n_frames]
+    pitch = one.pitch[start : start + n_frames]
+    missing = n_frames - len(pitch)
+    pad = nn.functional.pad
+    return (
+        pad(cut_pcm, (0, missing * HOP)),
+        pad(mel, (0, missing), value=float(one.mel.min())),
+        pad(pitch, (0, missing)),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    run_stage(begin("vocoder", __doc__, argv))
+
+
+def run_stage(run: Run) -> None:
+    """Learn, write and report. Raises TrainingError."""
+    stage = VocoderStage(run, Corpus.load(run.work / "corpus"))
+    train(run, stage.settings.n_steps, stage.step, stage.parts)
+    stage.write()
+    figures = stage.report()
+    (run.folder / "report.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""The evaluation: real calls with whatever chain there is, figures for people and programs."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from pipelines.glm4voice.embedded import write_embedded_checkpoint
+from pipelines.glm4voice.training import evaluate
+from pipelines.glm4voice.training.evaluate import BARS, Bar, main, numbers, size_mb
+from pipelines.glm4voice.training.run import Run
+from tests.pipelines.glm4voice.training.small_corpus import SMALL, write_small_corpus
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    """Figures of a chain that has learned nothing."""
+    work = tmp_path_factory.mktemp("work")
+    write_embedded_checkpoint(work)
+    write_small_corpus(work / "corpus")
+    return evaluate.run_stage(Run("evaluate", SMALL, work))
+
+
+def test_every_bar_has_its_figure(figures: dict[str, float]) -> None:
+    """What the chain should reach is measured, each by the name of its bar."""
+    assert figures.keys() >= BARS.keys()
+
+
+def test_a_chain_that_learned_nothing_reaches_nothing(figures: dict[str, float]) -> None:
+    """Its words are wrong, and noise is answered."""
+    assert figures["intent_accuracy"] == 0
+    assert figures["typed_accuracy"] == 0
+    assert figures["transcription_error"] > 0.5
+    assert figures["false_answers"] == 1
+
+
+def test_the_original_voice_is_the_ceiling(figures: dict[str, float]) -> None:
+    """The judge understands the synthesizer over the telephone."""
+    assert figures["original_heard_accuracy"] == 1
+
+
+def test_a_bar_is_met_from_the_right_side() -> None:
+    """More is better for shares, less for errors; what could not be measured is no success."""
+    assert Bar(0.9).passes(0.95)
+    assert not Bar(0.9).passes(0.85)
+    assert Bar(0.1, is_most=True).passes(0.05)
+    assert not Bar(0.1, is_most=True).passes(0.15)
+    assert not Bar(0.1, is_most=True).passes(math.nan)
+
+
+def test_numbers_are_json() -> None:
+    """Figures are rounded, and null where there was nothing to measure."""
+    found = numbers({"one": 1 / 3, "none": math.nan})
+
+    assert json.loads(json.dumps(found)) == {"one": 0.3333, "none": None}
+
+
+def test_without_a_corpus_it_says_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command ends with status 2 and names the stage that is missing."""
+    status = main(["--work", str(tmp_path)])
+
+    assert status == 2
+    assert "run the stage corpus first" in " ".join(capsys.readouterr().out.split())
+
+
+def test_size_counts_what_is_shipped(tmp_path: Path) -> None:
+    """The three folders count, the runs do not."""
+    for folder in ("tokenizer", "lm", "runs"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "file").write_bytes(bytes(500_000))
+
+    assert size_mb(tmp_path) == 1.0

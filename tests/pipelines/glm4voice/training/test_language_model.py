@@ -1,0 +1,172 @@
+"""The language model's stage: it resumes as if never stopped, and calls hear what was learned."""
+
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.glm4voice.chain import load_chain
+from pipelines.glm4voice.embedded import write_embedded_checkpoint
+from pipelines.glm4voice.prompt import TRANSCRIPTION_REQUEST, system_text
+from pipelines.glm4voice.session import GlmSession
+from pipelines.glm4voice.text_tokenizer import TextTokenizer
+from pipelines.glm4voice.training.language_model import prepare, run_stage
+from pipelines.glm4voice.training.language_model_folder import fresh_model, save_weights
+from pipelines.glm4voice.training.loop import train
+from pipelines.glm4voice.training.losses import Losses
+from pipelines.glm4voice.training.objective import batch_of, losses
+from pipelines.glm4voice.training.run import Run, TrainingError
+from pipelines.glm4voice.training.turns import Row, TurnWriter
+from pipelines.realtime.model import Role, Sampling, StopReason, Tool, ToolCall
+from tests.pipelines.glm4voice.training.small_corpus import SMALL, write_small_corpus
+
+TRANSFER = Tool(name="transfer", description="Put through.", parameters="{}")
+GREEDY = Sampling(temperature=0.0, max_tokens=300, seed=1)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A work folder as it is before the stage: a corpus and a speech tokenizer."""
+    work = tmp_path_factory.mktemp("work")
+    write_embedded_checkpoint(work)
+    shutil.rmtree(work / "lm")
+    write_small_corpus(work / "corpus")
+    return work
+
+
+@pytest.fixture
+def run(prepared: Path, tmp_path: Path) -> Run:
+    shutil.copytree(prepared, tmp_path / "work")
+    return Run("language_model", SMALL, tmp_path / "work")
+
+
+def weights(work: Path) -> Iterator[bytes]:
+    for path in sorted((work / "lm").glob("*.safetensors")):
+        yield path.read_bytes()
+
+
+def stop_in_step(run: Run, last: int) -> None:
+    """Train until a step in which the process is asked to end."""
+    model, teacher = prepare(run)
+
+    def step(n: int, rng: np.random.Generator) -> Losses:
+        if n == last:
+            signal.raise_signal(signal.SIGTERM)
+        return teacher.step(n, rng)
+
+    with pytest.raises(SystemExit):
+        train(run, teacher.n_steps, step, {"model": model, "optimizer": teacher.optimizer})
+
+
+def test_a_resumed_run_is_the_run_that_was_not_stopped(run: Run, tmp_path: Path) -> None:
+    """Stopped in the midst of tuning and started anew, it ends with the same files."""
+    stopped = replace(run, work=tmp_path / "stopped")
+    shutil.copytree(run.work, stopped.work)
+    run_stage(run)
+
+    stop_in_step(stopped, last=2)
+    run_stage(stopped)
+
+    assert list(weights(stopped.work)) == list(weights(run.work))
+    assert (stopped.folder / "losses.jsonl").read_text() == (
+        run.folder / "losses.jsonl"
+    ).read_text()
+
+
+def test_the_stage_wants_a_corpus(tmp_path: Path) -> None:
+    """Without one it says which stage to run first."""
+    with pytest.raises(TrainingError, match="run the stage corpus first"):
+        run_stage(Run("language_model", SMALL, tmp_path))
+
+
+def learn_by_heart(folder: Path, writer: TurnWriter, rows: list[Row], instructions: str) -> None:
+    """Train until nothing is left to learn of a few rows, and save."""
+    model = fresh_model(folder, seed=1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    start = writer.system(system_text(instructions, [TRANSFER]))
+    batch = batch_of(start, rows)
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss = torch.stack(list(losses(model, batch).values())).sum()
+        loss.backward()
+        optimizer.step()
+        if float(loss.detach()) < 0.05:
+            break
+    save_weights(folder, model)
+
+
+def open_session(folder: Path, parts: Path) -> GlmSession:
+    chain = load_chain(
+        tokenizer_dir=parts / "tokenizer", language_model_dir=folder, decoder_dir=parts / "decoder"
+    )
+    session = chain.open_session()
+    session.configure(instructions="Be brief.", tools=[TRANSFER])
+    return session
+
+
+def answered(
+    session: GlmSession, item_id: str, *, instructions: str | None = None
+) -> tuple[str, StopReason, ToolCall | None, dict[str, int]]:
+    reply = session.start_reply(item_id, GREEDY, instructions=instructions)
+    text = ""
+    while reply.stop_reason is None:
+        text += reply.step().text
+    return text, reply.stop_reason, reply.tool_call, reply.deviations
+
+
+def test_a_call_learned_by_heart_is_answered_so(
+    tiny_folder: Path, tiny_tokenizer: TextTokenizer, embedded_dir: Path
+) -> None:
+    """What was trained as rows is what a session asks: speech, its words, writing, a tool."""
+    writer = TurnWriter(tiny_tokenizer)
+    heard, other = [3, 1, 4, 1, 5], [9, 2, 6]
+    told, due = "Your order will be with you on Monday.", "It is due on Friday."
+    question = "When will my order come?"
+    spoken = writer.spoken(told, [n % 9 for n in range(70)])
+    rows = [
+        writer.row([writer.heard(heard), spoken]),
+        writer.row(
+            [writer.heard(heard), writer.typed(TRANSCRIPTION_REQUEST), writer.written(question)]
+        ),
+        writer.row([writer.typed("How much is my bill?"), writer.spoken(due, list(range(50)))]),
+        writer.row(
+            [
+                writer.heard(other),
+                writer.calls("transfer", '{"to": "sales"}'),
+                writer.output("done"),
+                writer.spoken("Monday.", [7] * 12),
+            ]
+        ),
+    ]
+    learn_by_heart(tiny_folder, writer, rows, "Be brief.")
+
+    session = open_session(tiny_folder, embedded_dir)
+    session._history.add("1", writer.prompt.audio_turn(heard))
+    transcript = answered(session, "2", instructions=TRANSCRIPTION_REQUEST)
+    session.delete("2")
+    answer = answered(session, "3")
+    session = open_session(tiny_folder, embedded_dir)
+    session.add_text("1", Role.USER, "How much is my bill?")
+    typed = answered(session, "2")
+    session = open_session(tiny_folder, embedded_dir)
+    session._history.add("1", writer.prompt.audio_turn(other))
+    called = answered(session, "2")
+    session.add_tool_output("3", "done")
+    put_through = answered(session, "4")
+
+    assert transcript == (
+        question,
+        StopReason.END,
+        None,
+        {"n_unspoken": len(tiny_tokenizer.encode(question))},
+    )
+    assert answer == (told, StopReason.END, None, {})
+    assert typed == (due, StopReason.END, None, {})
+    call = ToolCall(name="transfer", arguments='{"to": "sales"}')
+    assert called[:3] == ("", StopReason.TOOL_CALL, call)
+    assert put_through == ("Monday.", StopReason.END, None, {})

@@ -1,0 +1,147 @@
+"""The training loop: resuming, stopping, logging."""
+
+import json
+import os
+import signal
+from itertools import count
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipelines.glm4voice.training.loop import TrainingStep, train, warm_cosine
+from pipelines.glm4voice.training.losses import Losses
+from pipelines.glm4voice.training.run import Run, TrainingError
+
+
+class Learner:
+    """A line fitted to noise: everything about it is random."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(3)
+        self.model = nn.Linear(4, 1)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.01)
+        self.steps: list[int] = []
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        return {"model": self.model, "optimizer": self.optimizer}
+
+    @property
+    def weights(self) -> Tensor:
+        return self.model.weight.detach().clone()
+
+    def step(self, n: int, rng: np.random.Generator) -> Losses:
+        self.steps.append(n)
+        inputs = torch.from_numpy(rng.standard_normal((8, 4)).astype(np.float32))
+        loss = (self.model(inputs) + 0.1 * torch.randn(8, 1)).square().mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return {"loss": loss.item()}
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+def killed_at(step: TrainingStep, last: int) -> TrainingStep:
+    def dying(n: int, rng: np.random.Generator) -> Losses:
+        if n == last:
+            raise Killed
+        return step(n, rng)
+
+    return dying
+
+
+def logged(run: Run) -> list[dict[str, float]]:
+    lines = (run.folder / "losses.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_a_run_that_was_killed_and_resumed_is_the_run_that_was_not(run: Run) -> None:
+    """Weights and logged losses are equal to the last bit, and only unsaved steps are repeated."""
+    whole, first, second = Learner(), Learner(), Learner()
+    train(run, 12, whole.step, whole.parts)
+    expected = logged(run)
+    (run.folder / "state.pt").unlink()
+    minutes = count(0, 15)  # each look at the clock is 15 s later: saved every third step
+
+    with pytest.raises(Killed):
+        train(run, 12, killed_at(first.step, 8), first.parts, clock=lambda: float(next(minutes)))
+    train(run, 12, second.step, second.parts)
+
+    assert torch.equal(whole.weights, second.weights)
+    assert logged(run) == expected
+    assert second.steps == list(range(6, 12))
+
+
+def test_a_finished_run_only_loads_its_state(run: Run) -> None:
+    """Asking again for the same number of steps learns nothing and gives the same weights."""
+    first, second = Learner(), Learner()
+    train(run, 5, first.step, first.parts)
+
+    train(run, 5, second.step, second.parts)
+
+    assert second.steps == []
+    assert torch.equal(first.weights, second.weights)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_after_its_step(run: Run, signum: signal.Signals) -> None:
+    """The step under way is finished and saved, then the process ends with the signal's status."""
+    learner = Learner()
+
+    def step(n: int, rng: np.random.Generator) -> Losses:
+        if n == 3:
+            os.kill(os.getpid(), signum)
+        return learner.step(n, rng)
+
+    with pytest.raises(SystemExit) as ended:
+        train(run, 10, step, learner.parts)
+
+    assert ended.value.code == 128 + signum
+    assert len(logged(run)) == 4
+    assert torch.load(run.folder / "state.pt", weights_only=True)["n_done"] == 4
+
+
+def test_a_state_of_another_model_is_refused(run: Run) -> None:
+    """The error names the file and says what to do."""
+    learner, other = Learner(), nn.Linear(5, 1)
+    train(run, 2, learner.step, learner.parts)
+
+    with pytest.raises(TrainingError, match=r"state\.pt .* move it away"):
+        train(run, 4, learner.step, {"model": other})
+
+
+def test_a_loss_that_is_no_number_ends_the_run(run: Run) -> None:
+    """The error names stage, step and loss."""
+    with pytest.raises(TrainingError, match="stage, step 0: mel is not a number"):
+        train(run, 2, lambda n, rng: {"mel": float("nan"), "f0": 1.0}, {})
+
+
+def test_losses_are_drawn(run: Run) -> None:
+    """A run leaves a picture of its losses."""
+    learner = Learner()
+    train(run, 3, learner.step, learner.parts)
+
+    assert (run.folder / "losses.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_stages_and_steps_draw_different_numbers(run: Run) -> None:
+    """No two steps, and no two stages, share their random numbers."""
+    other = Run(stage="other", config=run.config, work=run.work)
+    drawn = {float(r.rng(n).random()) for r in (run, other) for n in range(10)}
+
+    assert len(drawn) == 20
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    """It rises to its peak while warming, then falls to a twentieth."""
+    factors = [warm_cosine(n, 1000, n_warm=100) for n in range(1000)]
+
+    assert factors[0] == pytest.approx(0.01)
+    assert max(factors) == factors[100] == 1.0
+    assert factors[-1] == pytest.approx(0.05, abs=1e-3)

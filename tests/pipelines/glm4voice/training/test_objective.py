@@ -1,0 +1,67 @@
+"""A batch: rows after one beginning, of which only what is marked is learned."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.glm4voice.text_tokenizer import TextTokenizer
+from pipelines.glm4voice.training.language_model_folder import fresh_model
+from pipelines.glm4voice.training.objective import batch_of, hidden_states, losses
+from pipelines.glm4voice.training.turns import Learn, Row, TurnWriter
+
+
+@pytest.fixture
+def rows(tiny_tokenizer: TextTokenizer) -> list[Row]:
+    writer = TurnWriter(tiny_tokenizer)
+    return [
+        writer.row([writer.heard([1, 2, 3]), writer.spoken("Your order.", [5, 6])]),
+        writer.row([writer.typed("How much?"), writer.spoken("Your bill is due.", [7] * 9)]),
+    ]
+
+
+def test_a_shared_beginning_is_the_same_as_one_in_each_row(
+    tiny_folder: Path, rows: list[Row]
+) -> None:
+    """What the model makes of a row, and its gradients, do not depend on how it was computed."""
+    model = fresh_model(tiny_folder, seed=1).double()
+    start = [3, 1, 4, 1, 5]
+    whole = [Row(np.array([*start, *row.ids], dtype=np.int32), np.zeros(0)) for row in rows]
+
+    shared = hidden_states(model, batch_of(start, rows))
+    alone = [model.model(torch.tensor(row.ids[None, :-1])).last_hidden_state for row in whole]
+    summed = shared[0, :5].sum() + shared[1, :5].sum()
+    (shared_gradient,) = torch.autograd.grad(summed, model.model.embed_tokens.weight)
+    summed = sum(one[0, len(start) : len(start) + 5].sum() for one in alone)
+    (alone_gradient,) = torch.autograd.grad(summed, model.model.embed_tokens.weight)
+
+    for place, row in enumerate(rows):
+        torch.testing.assert_close(
+            shared[place, : len(row) - 1], alone[place][0, len(start) :], rtol=1e-9, atol=1e-9
+        )
+    # norms are computed in float32
+    torch.testing.assert_close(shared_gradient, alone_gradient, rtol=1e-3, atol=1e-4)
+
+
+def test_each_kind_has_its_own_loss(tiny_folder: Path, rows: list[Row]) -> None:
+    """The text copies bring no loss of sound, the sound copies none of text, both what they do."""
+    model = fresh_model(tiny_folder, seed=1)
+
+    both = losses(model, batch_of([], rows))
+    text = losses(model, batch_of([], [row.only(Learn.TEXT) for row in rows]))
+    sound = losses(model, batch_of([], [row.only(Learn.SOUND) for row in rows]))
+
+    assert (both.keys(), text.keys(), sound.keys()) == ({"text", "sound"}, {"text"}, {"sound"})
+    torch.testing.assert_close(both["text"], text["text"])
+    torch.testing.assert_close(both["sound"], sound["sound"])
+
+
+def test_damaged_ids_are_read_but_not_learned(tiny_folder: Path, rows: list[Row]) -> None:
+    """With other ids to read, the ids to learn are those of the row."""
+    damaged = [Row(np.zeros_like(row.ids), row.marks) for row in rows]
+
+    batch = batch_of([1], rows, damaged)
+
+    assert not batch.read.any()
+    assert batch.wanted[0, : len(rows[0]) - 1].tolist() == rows[0].ids[1:].tolist()

@@ -1,0 +1,79 @@
+"""The tokenizer's stage on a corpus of a minute: it learns, resumes, writes a released folder."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.glm4voice.hearing.tokenizer import SpeechTokenizer
+from pipelines.glm4voice.training.corpus import Corpus
+from pipelines.glm4voice.training.loop import train
+from pipelines.glm4voice.training.run import Run
+from pipelines.glm4voice.training.tokenizer import TokenizerStage, run_stage
+from tests.pipelines.glm4voice.training.small_sounds import falls, losses_of, small_run
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A stage that has run to its end."""
+    run = small_run("tokenizer", tmp_path_factory.mktemp("work"))
+    run_stage(run)
+    return run
+
+
+def test_it_learns_to_read_and_to_tell_sound(done: Run) -> None:
+    """Letters are guessed better at the end than at the start, and so is the spectrum."""
+    assert falls(losses_of(done, "letters"))
+    assert falls(losses_of(done, "sound"))
+
+
+def test_codes_stand_for_vectors_from_the_middle_on(done: Run) -> None:
+    """The commitment loss begins where the training file has the quantiser begin."""
+    assert len(losses_of(done, "commitment")) == 15
+
+
+def test_the_folder_is_a_released_one(done: Run) -> None:
+    """The unchanged loader reads it, and its codes are those of the model that was trained."""
+    corpus = Corpus.load(done.work / "corpus")
+    pcms = [corpus.pcm(utterance) for utterance in corpus.callers]
+    stage = TokenizerStage(done, corpus)
+    train(done, 30, stage.step, stage.parts)  # loads the finished state
+
+    tokenizer = SpeechTokenizer.load(done.work / "tokenizer")
+
+    pairs = [
+        (tokenizer.encode(pcm), ids) for pcm, (_, ids) in zip(pcms, stage.read(pcms), strict=True)
+    ]
+    same = np.concatenate([np.array(one) == np.array(other) for one, other in pairs])
+    assert same.mean() > 0.9  # half precision turns near ties
+
+
+def test_the_report_tells_errors_by_what_was_held_out(done: Run) -> None:
+    """Voices and phrasings have figures of their own, and the use of codes is counted."""
+    figures = json.loads((done.folder / "report.json").read_text())
+
+    assert {
+        "character_error_seen",
+        "character_error_new_voice",
+        "character_error_new_phrasing",
+        "character_error_answers",
+    } <= figures.keys()
+    assert 1 <= figures["code_perplexity"] <= figures["codes_used"] <= 16
+
+
+def test_a_resumed_run_is_the_run_that_was_not_killed(tmp_path: Path) -> None:
+    """Twenty steps in a row, and three of them by a new stage, end in equal weights."""
+    first = small_run("tokenizer", tmp_path)
+    corpus = Corpus.load(tmp_path / "corpus")
+    whole = TokenizerStage(first, corpus)
+    train(first, 20, whole.step, whole.parts)
+    expected = {name: tensor.clone() for name, tensor in whole.model.state_dict().items()}
+    (first.folder / "state.pt").unlink()
+
+    for n_steps in (17, 20):
+        part = TokenizerStage(first, corpus)
+        train(first, n_steps, part.step, part.parts)
+
+    assert all(torch.equal(t, expected[name]) for name, t in part.model.state_dict().items())

@@ -1,0 +1,68 @@
+"""The vocoder's stage on a corpus of a minute."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipelines.glm4voice.speaking.config import read_decoder_config
+from pipelines.glm4voice.speaking.hift import HiftVocoder
+from pipelines.glm4voice.training.corpus import Corpus
+from pipelines.glm4voice.training.loop import train
+from pipelines.glm4voice.training.run import Run
+from pipelines.glm4voice.training.vocoder import VocoderStage, run_stage
+from tests.pipelines.glm4voice.training.small_sounds import falls, losses_of, small_run
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A stage that has run to its end."""
+    run = small_run("vocoder", tmp_path_factory.mktemp("work"))
+    run_stage(run)
+    return run
+
+
+@pytest.mark.parametrize("name", ["stft", "mel"])
+def test_it_learns(done: Run, name: str) -> None:
+    """Spectra and mel of its sound come nearer to the original's."""
+    assert falls(losses_of(done, name))
+
+
+def test_the_file_is_a_released_one(done: Run) -> None:
+    """The unchanged loader reads hift.pt, weight norm and all, and it sounds as the trained one."""
+    stage = VocoderStage(done, Corpus.load(done.work / "corpus"))
+    train(done, 24, stage.step, stage.parts)  # loads the finished state
+    config = read_decoder_config(done.work / "decoder/config.yaml")
+
+    hift = HiftVocoder.load(done.work / "decoder/hift.pt", config.hift, device="cpu")
+
+    mel = torch.linspace(-8, 0, 80)[None, :, None].expand(1, 80, 12)
+    source = torch.zeros(1, 1, 12 * 256)
+    with torch.inference_mode():
+        assert torch.allclose(hift(mel, source), stage.hift(mel, source), atol=0.01)
+
+
+def test_the_report_compares_copies_with_originals(done: Run) -> None:
+    """Mel, cepstrum and pitch of copies are measured."""
+    figures = json.loads((done.folder / "report.json").read_text())
+
+    assert figures["copy_mel_distance"] > 0
+    assert figures["copy_cepstral_distance_db"] > 0
+    assert figures["pitch_error_hz"] > 0
+
+
+def test_a_resumed_run_is_the_run_that_was_not_killed(tmp_path: Path) -> None:
+    """Four steps in a row, and two by a new stage, end in equal weights."""
+    run = small_run("vocoder", tmp_path)
+    corpus = Corpus.load(tmp_path / "corpus")
+    whole = VocoderStage(run, corpus)
+    train(run, 4, whole.step, whole.parts)
+    (run.folder / "state.pt").unlink()
+
+    for n_steps in (2, 4):
+        part = VocoderStage(run, corpus)
+        train(run, n_steps, part.step, part.parts)
+
+    expected = whole.hift.state_dict()
+    assert all(torch.equal(t, expected[name]) for name, t in part.hift.state_dict().items())
