@@ -1,15 +1,18 @@
 """The pitch of clean speech by normalised autocorrelation, frame by frame."""
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
+from scipy import fft, signal
 
 from pipelines.audio import Pcm
 
 _LOWEST_HZ, _HIGHEST_HZ = 65.0, 420.0
 _VOICED = 0.6  # least correlation of a frame with itself one period later
 _NEARLY = 0.88  # of the best correlation: the shortest such period is the pitch, not its double
-_QUIET = 1e-3  # least RMS of a voiced frame
+_HISS_HZ = 900.0
+_QUIET = 5e-3  # least RMS of a voiced frame
 _FRAMES_AT_ONCE = 2048
 
 Pitch = NDArray[np.float32]
@@ -22,12 +25,20 @@ def track_pitch(pcm: Pcm, *, sample_rate: int, hop: float, n_frames: int) -> Pit
     """
     longest = int(sample_rate / _LOWEST_HZ)
     span = 2 * longest  # two periods of the lowest voice
-    padded = np.pad(pcm, (span, span + int(hop * n_frames)))
+    low = signal.sosfiltfilt(_low_pass(sample_rate), pcm).astype(np.float32) if pcm.any() else pcm
+    padded = np.pad(low, (span, span + int(hop * n_frames)))
     starts = ((np.arange(n_frames) + 0.5) * hop).astype(np.int64) + span // 4
     windows = np.lib.stride_tricks.sliding_window_view(padded, span + longest)
     parts = range(0, n_frames, _FRAMES_AT_ONCE)
     found = [_pitch_of(windows[starts[i : i + _FRAMES_AT_ONCE]], span, sample_rate) for i in parts]
     return np.concatenate([*found, np.zeros(0, np.float32)])
+
+
+@cache
+def _low_pass(sample_rate: int) -> NDArray[np.float64]:
+    """Hisses repeat themselves at a pitch of their own; below this they are silent."""
+    sections: NDArray[np.float64] = signal.butter(4, _HISS_HZ, fs=sample_rate, output="sos")
+    return sections
 
 
 def _pitch_of(windows: Pcm, span: int, sample_rate: int) -> Pitch:
