@@ -119,6 +119,7 @@ def _shift(scores: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=_CACHED_LENGTHS)
+@torch.inference_mode(False)  # whoever trains may meet it in the cache
 def _block_mask(n_tokens: int, block_size: int, device: torch.device) -> Tensor:
     """[N, N], True where a row's token must not see a column's: it is in a later block."""
     block = torch.arange(n_tokens, device=device) // block_size
@@ -126,6 +127,7 @@ def _block_mask(n_tokens: int, block_size: int, device: torch.device) -> Tensor:
 
 
 @lru_cache(maxsize=_CACHED_LENGTHS)
+@torch.inference_mode(False)  # whoever trains may meet it in the cache
 def _distance_table(n_tokens: int, width: int, device: torch.device) -> Tensor:
     """Sines and cosines, interleaved, of the distances N-1 .. -(N-1): [2N-1, width]."""
     distances = torch.arange(n_tokens - 1, -n_tokens, -1, dtype=torch.float32, device=device)

@@ -105,3 +105,16 @@ def test_a_file_of_another_size_is_named(
     message = r"flow\.pt: .*encoder_proj\.weight: expected \[80, 64\], found \[79, 64\]"
     with pytest.raises(CheckpointError, match=message):
         FlowDecoder.load(tmp_path / "flow.pt", config, device="cpu", dtype=FLOAT)
+
+
+def test_training_may_follow_speaking(golden: Path, config: DecoderConfig) -> None:
+    """What speaking leaves in the encoder's cache is of use where gradients are computed."""
+    path = golden / "decoder" / "flow.pt"
+    encoder = FlowDecoder.load(path, config, device="cpu", dtype=FLOAT).encoder.requires_grad_()
+    vectors = torch.randn(1, 17, config.flow.input_size)
+    with torch.inference_mode():
+        encoder(vectors)
+
+    encoder(vectors).sum().backward()
+
+    assert all(weight.grad is not None for weight in encoder.parameters())
