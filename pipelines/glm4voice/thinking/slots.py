@@ -113,7 +113,7 @@ class Slots:
         rows = torch.tensor([one.slot for one in key_values], device=self._device)
         places = torch.tensor([one.n_tokens for one in key_values], device=self._device)
         ids = torch.tensor(tokens, device=self._device)[:, None]
-        view = _SomeSlots(self.layers, rows, places, length)
+        view = _ManySlots(self.layers, rows, places, length, shown=rows)
         return self._look_back(ids, places, view, length)
 
     def _extend_first_rows(
@@ -137,7 +137,10 @@ class Slots:
 
         ids [B, 1]; positions [B]: where it stands; places [B]: where it is written. Logits [B, V].
         """
-        return self._look_back(ids, positions, _ManySlots(self.layers, places, length), length)
+        n_rows = len(places)
+        rows = torch.arange(n_rows, device=places.device)
+        view = _ManySlots(self.layers, rows, places, length, shown=slice(n_rows))
+        return self._look_back(ids, positions, view, length)
 
     def _look_back(self, ids: Tensor, positions: Tensor, view: Any, length: int) -> Tensor:
         """Logits [B, V] after ids [B, 1] at `positions` [B] of the rows that `view` shows."""
@@ -200,33 +203,21 @@ class _OneSlot:
         return all_keys[row, :, : self._end], all_values[row, :, : self._end]
 
 
-class _SomeSlots:
-    """What the layers see of any slots while one id is written to each."""
-
-    def __init__(
-        self, layers: Sequence[tuple[Tensor, Tensor]], rows: Tensor, places: Tensor, length: int
-    ) -> None:
-        self._layers, self._rows, self._places, self._length = layers, rows, places, length
-
-    def update(
-        self, keys: Tensor, values: Tensor, layer: int, *_args: Any, **_kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Write keys and values [B, H, 1, D]; return as many as can matter, [B, H, L, D]."""
-        for stored, new in zip(self._layers[layer], (keys, values), strict=True):
-            stored[self._rows, :, self._places] = new[:, :, 0]
-        all_keys, all_values = self._layers[layer]
-        shown = slice(None, self._length)
-        return all_keys[self._rows, :, shown], all_values[self._rows, :, shown]
-
-
 class _ManySlots:
-    """What the layers see of the first slots while one id is written to each."""
+    """What the layers see of several slots while one id is written to each."""
 
     def __init__(
-        self, layers: Sequence[tuple[Tensor, Tensor]], places: Tensor, length: int
+        self,
+        layers: Sequence[tuple[Tensor, Tensor]],
+        rows: Tensor,
+        places: Tensor,
+        length: int,
+        *,
+        shown: Tensor | slice,
     ) -> None:
-        self._layers, self._places, self._length = layers, places, length
-        self._rows = torch.arange(len(places), device=places.device)
+        """`shown` are the same rows, as what indexes them best: a slice is not copied."""
+        self._layers, self._rows, self._places = layers, rows, places
+        self._shown, self._length = shown, length
 
     def update(
         self, keys: Tensor, values: Tensor, layer: int, *_args: Any, **_kwargs: Any
@@ -235,8 +226,10 @@ class _ManySlots:
         for stored, new in zip(self._layers[layer], (keys, values), strict=True):
             stored[self._rows, :, self._places] = new[:, :, 0]
         all_keys, all_values = self._layers[layer]
-        n_rows = len(self._rows)
-        return all_keys[:n_rows, :, : self._length], all_values[:n_rows, :, : self._length]
+        return (
+            all_keys[self._shown, :, : self._length],
+            all_values[self._shown, :, : self._length],
+        )
 
 
 class _Graph:

@@ -5,8 +5,6 @@ schedule of moments, and dropped conditions for guidance (CosyVoice: Du et al. 2
 length regulator makes must be near the mel itself, as in Matcha-TTS (Mehta et al. 2024).
 """
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
@@ -34,7 +32,9 @@ class FlowModel(nn.Module):
                 self.flow.length_regulator.model[-1],
                 self.flow.decoder.estimator.final_proj,
             ):
-                cast(nn.Conv1d, last).bias.copy_(mean)  # type: ignore[union-attr]
+                assert isinstance(last, nn.Conv1d)
+                assert last.bias is not None
+                last.bias.copy_(mean)
         self.flow.input_embedding.weight.requires_grad_(True)
 
     def forward(self, batch: FlowBatch) -> dict[str, Tensor]:

@@ -49,18 +49,15 @@ def test_a_server_says_what_this_process_would(golden: Path) -> None:
         load(golden / "lm", vllm_url=server.url)
 
 
-def test_a_cpu_batches_where_slots_are_small(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_batches_where_slots_are_small(golden: Path) -> None:
     """On a CPU slots are for models whose slots cost little; others are freed call by call."""
     model = load_language_model(golden / "lm", device="cpu", dtype=torch.float32)
-    small = local_engine(model, max_sessions=4)
-    n_small = n_bytes(Slots(model, n_slots=4))
 
-    monkeypatch.setattr("pipelines.glm4voice.thinking.engines.MAX_CPU_SLOTS_BYTES", n_small - 1)
-    large = local_engine(model, max_sessions=4)
+    few, very_many = local_engine(model, max_sessions=4), local_engine(model, max_sessions=10**6)
 
-    assert slots_bytes(model, n_slots=4) == n_small
-    assert isinstance(small.compute, Slots)
-    assert isinstance(large.compute, OneByOne)
+    assert slots_bytes(model, n_slots=4) == n_bytes(Slots(model, n_slots=4))
+    assert isinstance(few.compute, Slots)
+    assert isinstance(very_many.compute, OneByOne)
 
 
 def test_conversations_can_be_kept_short(golden: Path) -> None:
