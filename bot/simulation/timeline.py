@@ -177,6 +177,8 @@ def _notable(events: tuple[CallEvent, ...]) -> Iterator[tuple[float, str, str, s
         at_s = event.at_ms / 1000
         if event.name == "clear_received":
             yield at_s, "clear", _ALARM, "-"
+        elif event.name == "underrun":
+            yield at_s, "gap", _ALARM, "--"
         elif event.name == "digit_pressed":
             yield at_s, "keys", _CALLER, ":"
         elif event.name.startswith("fault_"):

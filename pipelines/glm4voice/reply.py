@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from pipelines.glm4voice.first_sound import FirstSoundWatch
 from pipelines.glm4voice.rhythm import Rhythm
+from pipelines.glm4voice.speaking.crowd import Crowd
 from pipelines.glm4voice.speaking.decoding import Decoding, Order
-from pipelines.glm4voice.speaking.schedule import Pace, SoundAhead, block_due
+from pipelines.glm4voice.speaking.schedule import CALM, Rush, SoundAhead, block_due
 from pipelines.glm4voice.speaking.stream import StreamBlock, StreamState
 from pipelines.glm4voice.text_tokenizer import TextStream, TextTokenizer
 from pipelines.glm4voice.thinking.engine import Finish, Generation
@@ -159,8 +160,10 @@ class GlmReply:
         self._reproducible = reproducible
         self._overlaps = decoding.thread is not None and not reproducible
         self._sizes = self._decoder.block_sizes
-        self._pace = Pace()
+        # one that is to come out the same each time knows nothing of others
+        self._crowd = Crowd() if reproducible else decoding.crowd
         self._ahead = SoundAhead()
+        self._crowd.join(self._ahead)
         self._thinking_s = 0.0  # since the last block
         self._waiting_since_s: float | None = None  # for an engine elsewhere
         self._n_decoded = 0
@@ -226,10 +229,19 @@ class GlmReply:
             len(self._parser.codes),
             n_decoded=self._n_decoded,
             buffered_ms=self._ahead.buffered_ms(self._clock()),
-            pace=self._pace,
+            pace=self._crowd.pace,
             token_sound_ms=self._decoder.token_ms,
             sizes=self._sizes,
+            rush=CALM if self._n_decoded else self._rush,
         )
+
+    @property
+    def _rush(self) -> Rush:
+        """Others' need. None where a thread decodes: that takes what is most urgent by itself."""
+        if self._decoding.thread is not None:
+            return CALM
+        reserve_ms, now_s = self._sizes.reserve_ms, self._clock()
+        return self._crowd.rush(self._ahead, reserve_ms=reserve_ms, now_s=now_s)
 
     def _think(self, generation: Generation) -> Step:
         started_s = self._clock() if self._waiting_since_s is None else self._waiting_since_s
@@ -279,8 +291,8 @@ class GlmReply:
         """Learn from a block of `n_codes` that is done now."""
         now_s = self._clock()
         n_computed = min(self._n_decoded, self._sizes.n_history) + n_codes
-        self._pace = self._pace.thought(n_codes, self._thinking_s * 1000)
-        self._pace = self._pace.decoded(n_computed, (now_s - self._ordered_s) * 1000)
+        pace = self._crowd.pace.thought(n_codes, self._thinking_s * 1000)
+        self._crowd.pace = pace.decoded(n_computed, (now_s - self._ordered_s) * 1000)
         self._ahead.add(n_samples * 1000 / self._decoder.sample_rate, now_s=now_s)
         self._thinking_s = 0.0
         self._n_decoded += n_codes
@@ -301,5 +313,6 @@ class GlmReply:
         return Step(text=text, pcm=pcm)
 
     def _free(self) -> None:
+        self._crowd.leave(self._ahead)
         self._state = self._order = None
         self._parser.codes.clear()

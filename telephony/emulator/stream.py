@@ -129,7 +129,8 @@ class MediaStream:
             self._send_mark(name)
         self._send_media(said_mulaw)
         heard_mulaw, n_queued = self._buffer.play()
-        self.underruns.played(n_queued)
+        if gap_ms := self.underruns.played(n_queued):
+            self._log("underrun", gap_ms=gap_ms)
         if n_queued:
             self.stats.frames_played += 1
             self.stats.lead_sum_ms += self._buffer.buffered_ms

@@ -19,15 +19,21 @@ class UnderrunMeter:
         self.total_ms = 0.0
         self._dry_ms: float | None = None  # None: no audio to be continued
 
-    def played(self, n_queued: int) -> None:
-        """Account for one frame of which `n_queued` bytes came from the bot."""
-        if n_queued:
-            if self._dry_ms and self._dry_ms < LONGEST_GAP_MS:
-                self.count += 1
-                self.total_ms += self._dry_ms
-            self._dry_ms = (FRAME_BYTES - n_queued) * 1000 / SAMPLE_RATE
-        elif self._dry_ms is not None:
-            self._dry_ms += _FRAME_MS
+    def played(self, n_queued: int) -> float:
+        """Account for one frame of which `n_queued` bytes came from the bot.
+
+        Returns the milliseconds of the gap that it ends; 0 if none.
+        """
+        if not n_queued:
+            if self._dry_ms is not None:
+                self._dry_ms += _FRAME_MS
+            return 0.0
+        dry_ms, self._dry_ms = self._dry_ms, (FRAME_BYTES - n_queued) * 1000 / SAMPLE_RATE
+        if not dry_ms or dry_ms >= LONGEST_GAP_MS:
+            return 0.0
+        self.count += 1
+        self.total_ms += dry_ms
+        return dry_ms
 
     def turn_passed(self) -> None:
         """A clear, caller speech or a key: what follows is another reply."""

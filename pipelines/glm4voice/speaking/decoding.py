@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipelines.glm4voice.speaking.crowd import Crowd
 from pipelines.glm4voice.speaking.stream import StreamBlock, StreamingDecoder
 
 MAX_BATCH: Final = 16  # bounds how long a block can wait for one that came just before it
@@ -79,6 +80,7 @@ class Decoding:
     def __init__(self, decoder: StreamingDecoder, *, beside: bool | None = None) -> None:
         """`beside` None means: on a thread of its own anywhere but on a CPU."""
         self.decoder = decoder
+        self.crowd = Crowd()
         self.thread: threading.Thread | None = None
         self._wake: Callable[[], None] = lambda: None
         self._orders = _Orders()

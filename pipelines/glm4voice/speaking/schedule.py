@@ -1,32 +1,37 @@
 """When to decode the next block of a reply, and how long a block to make.
 
 Long blocks cost less per token, since each is computed together with the history before it; short
-ones sound earlier. So the first block is as short as the encoder's own, and the following ones grow
-as far as the sound that is made but not yet heard leaves time for. Pure functions of given numbers.
+ones sound earlier. So the first block is as short as the encoder's own, unless a crowd of replies
+would have it heard out before there is a second. The following ones grow as far as the sound that
+is made but not yet heard leaves time for. Pure functions of given numbers.
 """
 
 import math
 from dataclasses import dataclass, replace
 
 _LEAST_NEWS = 0.5  # weight of the latest measurement
+_CROWD_RESERVE_MS = 250.0  # of the first block, for what a crowd does besides
+_MOST_FIRST_UNITS = 3  # nobody waits longer than for that much, whatever comes after it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockSizes:
     """In tokens: blocks are multiples of `unit`, at most `longest`, and follow on `n_history`.
 
-    Of the sound that is made and not yet heard, `reserve_ms` are left for delays on the way.
+    Of the sound that is made and not yet heard, `reserve_ms` are left for delays on the way. The
+    end of a block, `n_kept_back` tokens, is given out with the next one.
     """
 
     n_history: int
     unit: int
     longest: int
+    n_kept_back: int = 0
     reserve_ms: float = 500.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How fast this reply comes, as measured so far.
+    """How fast replies come, as measured so far.
 
     `token_ms` is the work for one audio token, that for text between included; `decode_ms` is the
     work of decoding, for each token computed, those of the history too. 0 is not known.
@@ -44,6 +49,21 @@ class Pace:
         return replace(self, decode_ms=_mixed(self.decode_ms, elapsed_ms / n_tokens))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rush:
+    """What other replies need before one that has no sound yet.
+
+    The work of `n_between` of them comes between its first two blocks. `is_urgent`: one of them
+    falls silent if a new one goes first now.
+    """
+
+    n_between: int
+    is_urgent: bool
+
+
+CALM = Rush(n_between=0, is_urgent=False)
+
+
 def block_due(
     n_waiting: int,
     *,
@@ -52,19 +72,21 @@ def block_due(
     pace: Pace,
     token_sound_ms: float,
     sizes: BlockSizes,
+    rush: Rush = CALM,
 ) -> int:
     """How many of the `n_waiting` tokens to decode now; 0 means to wait for more.
 
     `n_decoded` tokens were decoded before, `buffered_ms` of their sound is yet to be heard, and a
-    token is `token_sound_ms` of sound. The first block does not wait. A later one waits while a
-    longer one would still come in time; since it is decided anew with each token, what is waiting
-    by then can always be decoded in time. But no block is shorter than the device can sustain: if
-    one takes longer than it sounds, each would come later than the one before. A device that cannot
-    keep up at all works in the longest blocks, which are the cheapest.
+    token is `token_sound_ms` of sound. The first block waits for nothing but a `rush`. A later one
+    waits while a longer one would still come in time; since it is decided anew with each token,
+    what is waiting by then can always be decoded in time. But no block is shorter than the device
+    can sustain: if one takes longer than it sounds, each would come later than the one before. A
+    device that cannot keep up at all works in the longest blocks, which are the cheapest.
     """
     n_full = min(n_waiting // sizes.unit * sizes.unit, sizes.longest)
     if n_decoded == 0:
-        return min(n_full, sizes.unit)
+        n_first = _first_block(rush, pace, token_sound_ms, sizes)
+        return n_first if n_full >= n_first else 0
     if n_full in (0, sizes.longest):
         return n_full
     n_history = min(n_decoded, sizes.n_history)
@@ -84,6 +106,21 @@ def block_due(
         sizes.longest,
     )
     return n_full if n_full >= n_sustained else 0
+
+
+def _first_block(rush: Rush, pace: Pace, token_sound_ms: float, sizes: BlockSizes) -> int:
+    """Tokens of a first block that is not heard to its end before the second has come.
+
+    Alone, a reply begins with the shortest there is, for nobody hears anything before.
+    """
+    if rush.is_urgent:
+        return _MOST_FIRST_UNITS * sizes.unit
+    if not rush.n_between:
+        return sizes.unit
+    own_ms = sizes.unit * pace.token_ms + (sizes.n_history + sizes.unit) * pace.decode_ms
+    second_ms = (1 + rush.n_between) * own_ms + _CROWD_RESERVE_MS
+    n_heard = math.ceil(second_ms / token_sound_ms) + sizes.n_kept_back
+    return min(math.ceil(n_heard / sizes.unit), _MOST_FIRST_UNITS) * sizes.unit
 
 
 class SoundAhead:

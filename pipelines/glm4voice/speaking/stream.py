@@ -73,6 +73,7 @@ class StreamingDecoder:
             n_overlap_frames=max(n_faded, config.n_frames(1)),
         )
         self.config = config
+        self.n_kept_back_tokens = n_kept_back_tokens
 
     @property
     def sample_rate(self) -> int:
@@ -99,7 +100,10 @@ class StreamingDecoder:
         """Blocks it works best with: multiples of what its encoder reads together."""
         unit = self.config.flow.encoder.block_size
         return BlockSizes(
-            n_history=self.mel.n_history_tokens, unit=unit, longest=_LONGEST_UNITS * unit
+            n_history=self.mel.n_history_tokens,
+            unit=unit,
+            longest=_LONGEST_UNITS * unit,
+            n_kept_back=self.n_kept_back_tokens,
         )
 
     def start(self, *, seed: int = SEED) -> StreamState:

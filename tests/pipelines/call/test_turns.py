@@ -1,4 +1,7 @@
 import asyncio
+import os
+import sys
+import threading
 import time
 
 import numpy as np
@@ -191,3 +194,13 @@ async def test_one_session_and_one_thread_for_all() -> None:
     assert one._model_executor is two._model_executor
     assert await asyncio.get_running_loop().run_in_executor(two._model_executor, lambda: True)
     assert isinstance(two, LocalSmartTurnAnalyzerV3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
+def test_verdicts_give_way_to_sound() -> None:
+    """The thread of verdicts claims less of a processor than the one that paces the line."""
+
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    assert turns._verdicts.submit(niceness).result() == min(19, niceness() + turns.VERDICT_NICENESS)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipelines.glm4voice.chain import GlmChain
 from pipelines.glm4voice.reply import CallText, GlmReply, ReplyParser
 from pipelines.glm4voice.session import GlmSession
+from pipelines.glm4voice.speaking.schedule import Pace
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
 from pipelines.realtime.model import Role, Sampling, StopReason, Tool, ToolCall
 
@@ -140,6 +141,30 @@ def test_the_first_sound_comes_after_ten_audio_tokens(scripted_chain: Scripted) 
         n_tokens += step.n_text_tokens + step.n_audio_tokens
 
     assert n_tokens == 13 + 10
+
+
+def test_in_a_crowd_the_first_sound_is_longer(scripted_chain: Scripted) -> None:
+    """Where others have no sound yet, a reply begins with 20 tokens; with a seed it does not."""
+    chain = scripted_chain([*range(80), END])
+    seeded = Sampling(temperature=0.0, seed=0)
+    chain._parts.decoding.crowd.pace = Pace(token_ms=10, decode_ms=1)
+    others = [asked(chain).start_reply("a", GREEDY) for _ in range(5)]
+    first = [n_until_sound(asked(chain).start_reply("a", how)) for how in (GREEDY, seeded)]
+
+    for reply in others:
+        reply.cancel()
+    alone = n_until_sound(asked(chain).start_reply("a", GREEDY))
+
+    assert [*first, alone] == [20, 10, 10]
+
+
+def n_until_sound(reply: GlmReply) -> int:
+    """Audio tokens made before the first sound; the reply ends there."""
+    n_audio = 0
+    while not (step := reply.step()).pcm.size:
+        n_audio += step.n_audio_tokens
+    reply.cancel()
+    return n_audio
 
 
 @pytest.mark.parametrize(("tick_ms", "expected"), [(0, [10, 10, 60]), (20, [10, 10])])

@@ -50,16 +50,16 @@ def test_levels() -> None:
     assert loud_frames(speech).mean() > 0.7
 
 
-def play(meter: UnderrunMeter, n_queued: list[int]) -> None:
-    for n in n_queued:
-        meter.played(n)
+def play(meter: UnderrunMeter, n_queued: list[int]) -> list[float]:
+    """The gaps that ended."""
+    return [gap_ms for n in n_queued if (gap_ms := meter.played(n))]
 
 
 def test_dry_spells_in_a_reply_are_counted() -> None:
     """Two gaps, one of them within a frame, add up."""
     meter = UnderrunMeter()
 
-    play(meter, [0, 0, 160, 0, 0, 160, 80, 160, 0])
+    assert play(meter, [0, 0, 160, 0, 0, 160, 80, 160, 0]) == [40, 10]
 
     assert meter.count == 2
     assert meter.total_ms == 50

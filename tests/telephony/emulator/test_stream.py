@@ -115,6 +115,8 @@ async def test_a_reply_that_stalls_is_an_underrun(bot: TinyBot, network: PhoneNe
 
     assert record.underruns == 1
     assert 100 <= record.underrun_ms <= 600
+    gaps = [event for event in record.events if event.name == "underrun"]
+    assert [event.facts["gap_ms"] for event in gaps] == [record.underrun_ms]
 
 
 async def test_a_reply_sent_ahead_has_no_underrun(bot: TinyBot, network: PhoneNetwork) -> None:

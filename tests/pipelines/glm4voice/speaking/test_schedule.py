@@ -4,14 +4,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.glm4voice.speaking.schedule import BlockSizes, Pace, SoundAhead, block_due
+from pipelines.glm4voice.speaking.schedule import (
+    CALM,
+    BlockSizes,
+    Pace,
+    Rush,
+    SoundAhead,
+    block_due,
+)
 
-SIZES = BlockSizes(n_history=20, unit=10, longest=60)
+SIZES = BlockSizes(n_history=20, unit=10, longest=60, n_kept_back=5)
 TOKEN_MS = 80.0
 FAST = Pace(token_ms=10, decode_ms=1)
 
 
-def due(n_waiting: int, *, n_decoded: int = 100, buffered_ms: float = 0, pace: Pace = FAST) -> int:
+def due(
+    n_waiting: int,
+    *,
+    n_decoded: int = 100,
+    buffered_ms: float = 0,
+    pace: Pace = FAST,
+    rush: Rush = CALM,
+) -> int:
     return block_due(
         n_waiting,
         n_decoded=n_decoded,
@@ -19,6 +33,7 @@ def due(n_waiting: int, *, n_decoded: int = 100, buffered_ms: float = 0, pace: P
         pace=pace,
         token_sound_ms=TOKEN_MS,
         sizes=SIZES,
+        rush=rush,
     )
 
 
@@ -27,6 +42,28 @@ def test_the_first_block_is_short_and_does_not_wait(n_waiting: int, expected: in
     """However slow the device is: nobody hears anything before."""
     for pace in (Pace(), FAST, Pace(token_ms=1000, decode_ms=1000)):
         assert due(n_waiting, n_decoded=0, pace=pace) == expected
+
+
+@pytest.mark.parametrize(("n_between", "expected"), [(0, 10), (1, 20), (6, 20), (7, 30), (50, 30)])
+def test_the_first_block_outlasts_the_work_of_a_crowd(n_between: int, expected: int) -> None:
+    """130 ms each, 250 ms besides: of 10 tokens 400 ms are heard, of 20 tokens 1,200 ms."""
+    rush = Rush(n_between=n_between, is_urgent=False)
+
+    assert [due(n, n_decoded=0, rush=rush) for n in (expected - 1, expected)] == [0, expected]
+
+
+def test_the_first_block_waits_while_another_would_fall_silent() -> None:
+    """But not for ever: not beyond three units."""
+    urgent = Rush(n_between=1, is_urgent=True)
+
+    assert [due(n, n_decoded=0, rush=urgent) for n in (10, 29, 30, 45)] == [0, 0, 30, 30]
+
+
+def test_later_blocks_know_of_no_rush() -> None:
+    """They are due by the sound in hand."""
+    urgent = Rush(n_between=50, is_urgent=True)
+
+    assert due(10, rush=urgent) == due(10) == 10
 
 
 def test_a_block_waits_while_a_longer_one_would_come_in_time() -> None:
