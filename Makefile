@@ -6,13 +6,18 @@ STAMP := $(VENV)/.installed
 VLLM_VENV := .venv-vllm
 VLLM_STAMP := $(VLLM_VENV)/.installed
 
-.PHONY: call test lint types unit test-vllm clean
+# Those that a change must pass; the others measure and take longer.
+SCENARIOS := $(filter-out %/load.yaml %/long-call.yaml,$(wildcard prompts/scenarios/*.yaml))
+
+.PHONY: call test lint types unit scenarios test-vllm clean
 .DELETE_ON_ERROR:
 
 call: $(STAMP)
 	$(BIN)/python -m bot.simulate prompts/scenarios/question-and-answer.yaml
 
-test: lint types unit
+# Calls take their own time and little of the machine's: types are checked meanwhile.
+test: lint unit
+	+$(MAKE) --no-print-directory --jobs=2 types scenarios
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -21,8 +26,12 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
+# A worker for each core; one of the two does what needs its core to itself (tests/conftest.py).
 unit: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+scenarios: $(STAMP)
+	$(BIN)/python -m bot.simulate $(SCENARIOS)
 
 # vLLM lives in an environment of its own: it wants other versions than the bot.
 test-vllm: $(STAMP) $(VLLM_STAMP)

@@ -1,6 +1,7 @@
 """What all tests share: a scale for timeouts, and an environment without settings."""
 
 import os
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -12,6 +13,20 @@ MS = 0.001 * float(os.environ.pop("VOICEBOT_TEST_SLOWNESS", "1"))
 hypothesis.settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
+
+
+# Tests of sockets, clocks and processes. Side by side they would take time from each other, so one
+# worker of `pytest -n 2` runs them all, one by one; `-n 0` runs everything so.
+LIVE = ("bot", "pipelines/call", "pipelines/realtime", "telephony/emulator")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep live tests together."""
+    here = Path(__file__).parent
+    live = [here / folder for folder in LIVE]
+    for item in items:
+        if any(item.path.is_relative_to(folder) for folder in live):
+            item.add_marker(pytest.mark.xdist_group("live"))
 
 
 @pytest.fixture(autouse=True)
