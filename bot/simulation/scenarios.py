@@ -241,7 +241,8 @@ class Scenario(_Strict):
 def read_scenario(path: Path) -> Scenario:
     """Read a scenario file.
 
-    Raises PromptFileError, also when file and scenario name differ or a label is nowhere given.
+    Raises PromptFileError, also when file and scenario name differ, a label is nowhere given or a
+    WAV file is not there.
     """
     scenario = read_model(path, Scenario)
     if scenario.name != path.stem:
@@ -251,6 +252,9 @@ def read_scenario(path: Path) -> Scenario:
     for key, label in _labels_used(scenario.expect):
         if label not in known:
             raise fault(path, key, f"no step has the label {label!r}")
+    for key, wav in _files_used(scenario.steps, ("steps",)):
+        if not (path.parent / wav).is_file():
+            raise fault(path, key, f"there is no file {path.parent / wav}")
     return scenario
 
 
@@ -265,6 +269,16 @@ def _labels_used(expect: Expect) -> Iterator[tuple[KeyPath, str]]:
             yield ("expect", name, index, "after"), item.after
     if expect.ends.after:
         yield ("expect", "ends", "after"), expect.ends.after
+
+
+def _files_used(steps: list[Step], at: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    """Each WAV file with the key that names it."""
+    for index, step in enumerate(steps):
+        for name, say in (("say", step.say), ("barge_in", step.barge_in)):
+            if say is not None and say.wav is not None:
+                yield (*at, index, name, "wav"), say.wav
+        if step.repeat:
+            yield from _files_used(step.repeat.steps, (*at, index, "repeat", "steps"))
 
 
 def _all_steps(steps: list[Step]) -> list[Step]:

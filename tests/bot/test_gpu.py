@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bot.gpu import admission_for, load, main, serve
+from bot.gpu import UNUSABLE, admission_for, load, main, serve
 from config.settings import GpuSettings
 from pipelines.glm4voice.checkpoint import CheckpointError
 from pipelines.realtime.client import RealtimeConnection, connect
@@ -113,7 +113,7 @@ def test_it_says_in_one_line_which_setting_is_missing(
     """On an address that others can reach it does not start without a token."""
     monkeypatch.setenv("VOICEBOT_GPU_HOST", "0.0.0.0")
 
-    assert main([]) == 1
+    assert main([]) == UNUSABLE
     assert capsys.readouterr().err.startswith("VOICEBOT_GPU_TOKEN: is required")
 
 
@@ -123,7 +123,7 @@ def test_it_says_that_there_is_no_such_device(
     """A GPU that this machine lacks is a setting to be mended, not a traceback."""
     monkeypatch.setenv("VOICEBOT_DEVICE", "cuda:99")
 
-    assert main([]) == 1
+    assert main([]) == UNUSABLE
     assert "cuda:99" in capsys.readouterr().err
 
 
@@ -133,7 +133,7 @@ def test_it_says_that_the_model_cannot_read_so_much(
     """A context longer than the model's is a setting to be mended: both numbers are told."""
     monkeypatch.setenv("VOICEBOT_MAX_CONTEXT_TOKENS", "9000")
 
-    assert main([]) == 1
+    assert main([]) == UNUSABLE
     assert capsys.readouterr().err.startswith(
         "VOICEBOT_MAX_CONTEXT_TOKENS: the model can read 8192 tokens, not 9000; example: "
     )

@@ -67,6 +67,12 @@ def test_steps_and_labels(tmp_path: Path) -> None:
         ("  - hang_up: {}", "  - hang_up: {}\n    silence: {duration_ms: 5}", 9, "exactly one"),
         ("say: {text: Hello.}", "say: {voice: cmn}", 7, "either text or wav"),
         (
+            "say: {text: Hello.}",
+            "say: {wav: sounds/none.wav}",
+            7,
+            "steps.1.say.wav: there is no file",
+        ),
+        (
             "after: hello",
             "after: goodbye",
             11,
