@@ -22,13 +22,14 @@ from rich.console import Console
 from bot.simulation.checks import check_call
 from bot.simulation.host_times import HostTimes, host_table
 from bot.simulation.report import Outcome, summary, write_call, write_junit
-from bot.simulation.scenarios import Say, Scenario, read_scenario
+from bot.simulation.scenarios import Say, Scenario, read_scenario, read_sentences
 from bot.simulation.scripted_caller import ScriptedCaller, make_sounds
 from bot.simulation.stack import Stack, StackFailed
 from bot.simulation.transcript import Transcript
 from config.settings import SettingsError, WebSettings, read_settings
 from config.strict_yaml import PromptFileError
 from pipelines.espeak import SpeechSynthesisError
+from pipelines.judge import Judge, JudgeError
 from telephony.emulator import PhoneNetwork
 from telephony.emulator.sound import SoundFileError
 
@@ -50,6 +51,7 @@ class Job:
     name: str
     scenario: Scenario
     sounds: dict[Say, bytes]
+    sentences: tuple[str, ...]  # that the bot may say; empty if nobody listens for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +143,22 @@ def _jobs(files: Sequence[Path], n_calls: int) -> list[Job]:
         names = [scenario.name]
         if n_calls > 1:
             names = [f"{scenario.name}-{i:02d}" for i in range(1, n_calls + 1)]
-        jobs += [Job(name, scenario, sounds) for name in names]
+        sentences = _sentences(path, scenario)
+        jobs += [Job(name, scenario, sounds, sentences) for name in names]
     if len({job.name for job in jobs}) < len(jobs):
         raise UsageError("a scenario is given twice; use -n for several calls")
     return jobs
+
+
+def _sentences(path: Path, scenario: Scenario) -> tuple[str, ...]:
+    """What the bot of a scenario may say. Raises PromptFileError, and UsageError if not English."""
+    sentences = read_sentences(scenario, path.parent)
+    if scenario.expect.spoken:
+        try:
+            Judge(sentences)
+        except (JudgeError, ValueError) as exc:
+            raise UsageError(f"{path.parent / str(scenario.sentences)}: {exc}") from exc
+    return sentences
 
 
 def _target(url: str | None, jobs: Sequence[Job]) -> Bot | None:
@@ -225,7 +239,12 @@ async def _call(
         on_event=view.on_event,
     )
     checks = await asyncio.to_thread(
-        check_call, scenario.expect, record, caller.labels, caller.failure
+        check_call,
+        scenario.expect,
+        record,
+        caller.labels,
+        caller.failure,
+        sentences=job.sentences,
     )
     return Outcome(name=job.name, scenario=scenario, checks=checks, record=record)
 
@@ -243,6 +262,8 @@ def _report(
     if turns:
         console.print(host_table(turns))
     for outcome in outcomes:
+        for sentence in outcome.heard:
+            console.print(f"[green]{outcome.name}[/]: {sentence}", soft_wrap=True)
         for sentence in outcome.failures:
             console.print(f"[red]{outcome.name}[/]: {sentence}", soft_wrap=True)
     for part in played:

@@ -1,16 +1,19 @@
 """Whether a simulated call went as its scenario expects: one sentence per expectation."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bot.simulation.scenarios import After, Ends, Expect, Heard, Quiet, Span
+from bot.simulation.scenarios import After, Ends, Expect, Heard, Quiet, Span, Spoken
+from bot.simulation.spoken import Listener
 from bot.simulation.turns import turns_of
 from telephony.emulator import CallRecord
 from telephony.emulator.hearing import loud_frames
 from telephony.g711 import FRAME_MS
+
+SPOKEN = "spoken_after_"  # begins the names of checks of what was said
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +26,25 @@ class Check:
 
 
 def check_call(
-    expect: Expect, record: CallRecord, labels: Mapping[str, int], failure: str | None
+    expect: Expect,
+    record: CallRecord,
+    labels: Mapping[str, int],
+    failure: str | None,
+    *,
+    sentences: Sequence[str] = (),
 ) -> tuple[Check, ...]:
-    """Compare a call with what was expected of it. `failure` is a step that could not be done."""
+    """Compare a call with what was expected of it.
+
+    `failure` is a step that could not be done, `sentences` all that the bot may say. Takes up to a
+    second for each sentence that is expected. Raises JudgeError for one that cannot be pronounced.
+    """
     checks = [Check("steps", failure is None, failure or "every step was carried out")]
     checks += _times(expect, record)
     checks += [_heard(item, record, labels) for item in expect.heard]
     checks += [_quiet(item, record, labels) for item in expect.quiet]
     checks += [_cleared(item, record, labels) for item in expect.cleared]
+    listener = Listener(sentences)
+    checks += [_spoken(item, record, labels, listener) for item in expect.spoken]
     counts = {
         "replies": (expect.replies, len(record.bot_stretches)),
         "clears": (expect.clears, sum(stream.clears for stream in record.streams)),
@@ -93,6 +107,20 @@ def _cleared(item: After, record: CallRecord, labels: Mapping[str, int]) -> Chec
     found = "no clear came" if first_ms is None else f"clear came {first_ms} ms"
     passed = first_ms is not None and first_ms <= item.within_ms
     return Check(name, passed, f"{found} after {item.after}; limit {item.within_ms} ms")
+
+
+def _spoken(
+    item: Spoken, record: CallRecord, labels: Mapping[str, int], listener: Listener
+) -> Check:
+    name = SPOKEN + item.after
+    since_ms = labels.get(item.after)
+    if since_ms is None:
+        return _no_label(name, item)
+    heard = listener.hear(item, record, since_ms)
+    found = "nothing that the bot may say" if heard is None else f"“{heard}”"
+    passed = heard == item.sentence
+    wanted = "as expected" if passed else f"expected “{item.sentence}”"
+    return Check(name, passed, f"after {item.after} the judge heard {found}; {wanted}")
 
 
 def _count(name: str, span: Span, n: int) -> Check:

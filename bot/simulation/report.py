@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from bot.simulation.checks import Check
+from bot.simulation.checks import SPOKEN, Check
 from bot.simulation.scenarios import Scenario
 from bot.simulation.timeline import draw_timeline
 from bot.simulation.turns import turns_of
@@ -30,6 +30,12 @@ class Outcome:
     def passed(self) -> bool:
         """Whether every expectation held."""
         return all(check.passed for check in self.checks)
+
+    @property
+    def heard(self) -> list[str]:
+        """A sentence for each of the bot's that was heard as expected."""
+        checks = (check for check in self.checks if check.passed)
+        return [check.sentence for check in checks if check.name.startswith(SPOKEN)]
 
     @property
     def failures(self) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
 from config.strict_yaml import KeyPath, fault, read_model
 
@@ -183,6 +183,20 @@ class Quiet(After):
     for_ms: Ms = 300
 
 
+class Spoken(After):
+    """A sentence of the bot's, one of the scenario's `sentences`, as an independent ear hears it.
+
+    It listens from the end of what the caller says at the label on, until he speaks again, or
+    `within_ms` after the label.
+    """
+
+    sentence: Text
+
+
+class Sentences(RootModel[Annotated[list[Text], Field(min_length=2, max_length=1000)]]):
+    """A file of all that the bot may say, in English, so that an ear can tell what it was."""
+
+
 class Span(_Strict):
     """A number between two bounds."""
 
@@ -216,6 +230,7 @@ class Expect(_Strict):
     heard: list[Heard] = []
     quiet: list[Quiet] = []
     cleared: list[After] = []
+    spoken: list[Spoken] = []
     underruns: Span | None = None
     ends: Ends
 
@@ -228,6 +243,7 @@ class Scenario(_Strict):
     caller: Number
     called: Number
     voice: str = "en-us"
+    sentences: Annotated[str, Field(pattern=r"^[A-Za-z0-9_./-]+\.yaml$")] | None = None  # a file
     time_limit_ms: Annotated[int, Field(ge=1_000, le=MAX_CALL_MS)] = 60_000
     steps: list[Step] = Field(min_length=1, max_length=100)
     expect: Expect
@@ -241,8 +257,8 @@ class Scenario(_Strict):
 def read_scenario(path: Path) -> Scenario:
     """Read a scenario file.
 
-    Raises PromptFileError, also when file and scenario name differ, a label is nowhere given or a
-    WAV file is not there.
+    Raises PromptFileError, also when file and scenario name differ, a label is nowhere given, a WAV
+    file is not there or a sentence is none of those to be told apart.
     """
     scenario = read_model(path, Scenario)
     if scenario.name != path.stem:
@@ -255,7 +271,23 @@ def read_scenario(path: Path) -> Scenario:
     for key, wav in _files_used(scenario.steps, ("steps",)):
         if not (path.parent / wav).is_file():
             raise fault(path, key, f"there is no file {path.parent / wav}")
+    may_be_said = read_sentences(scenario, path.parent)
+    for index, item in enumerate(scenario.expect.spoken):
+        if item.sentence not in may_be_said:
+            where = scenario.sentences or "the file that the key sentences names"
+            key = ("expect", "spoken", index, "sentence")
+            raise fault(path, key, f"is not in {where}, where all stand that the bot may say")
     return scenario
+
+
+def read_sentences(scenario: Scenario, folder: Path) -> tuple[str, ...]:
+    """All that the bot may say, from the file beside the scenario; empty if it names none.
+
+    Raises PromptFileError.
+    """
+    if scenario.sentences is None:
+        return ()
+    return tuple(read_model(folder / scenario.sentences, Sentences).root)
 
 
 def _labels_used(expect: Expect) -> Iterator[tuple[KeyPath, str]]:
@@ -263,6 +295,7 @@ def _labels_used(expect: Expect) -> Iterator[tuple[KeyPath, str]]:
         "heard": expect.heard,
         "quiet": expect.quiet,
         "cleared": expect.cleared,
+        "spoken": expect.spoken,
     }
     for name, items in lists.items():
         for index, item in enumerate(items):

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from bot.simulate import FAILED, INTERRUPTED, PASSED, USAGE, main
+from telephony.emulator.sound import spoken
+from telephony.g711 import pad_to_frames
 from tests.telephony.emulator.tiny_bot import LOUD, QUIET, TOKEN, Socket, TinyBot, serve
 
 SHIPPED = Path(__file__).resolve().parents[2] / "prompts" / "scenarios"
@@ -99,6 +101,60 @@ async def test_calls_to_a_target_are_reported(
     assert "caller Stop." in printed
     assert "(speaks 0.2 s)" in printed
     assert "CPU in ms per second of call: phone" in printed
+
+
+QUIZ = """\
+name: quiz
+title: A question
+caller: "+15550199"
+called: "+15550100"
+sentences: all.yaml
+steps:
+  - say: {text: Where is your shop please.}
+    as: asked
+  - wait_for_reply: {quiet_ms: 300}
+  - hang_up: {}
+expect:
+  spoken:
+    - {after: asked, within_ms: 9000, sentence: You find our shop opposite the station.}
+  ends: {by: caller}
+"""
+SAID = "You find our shop opposite the station."
+
+
+async def test_what_the_bot_says_is_judged_by_ear(
+    bot: TinyBot,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The sentence that was heard is shown beside the verdict."""
+
+    async def answer(socket: Socket) -> None:
+        await asyncio.sleep(1.8)  # the question takes that long
+        await socket.play(pad_to_frames(spoken(SAID, "en-us+klatt2", 140, 45, -20.0)))
+        await socket.receive_all()
+
+    bot.on_stream = answer
+    monkeypatch.setenv("VOICEBOT_TWILIO_AUTH_TOKEN", TOKEN)
+    (tmp_path / "all.yaml").write_text(f"- {SAID}\n- Every invoice is stored online.\n")
+    (tmp_path / "quiz.yaml").write_text(QUIZ)
+
+    status = await run(tmp_path / "quiz.yaml", "--target", bot.url, "--out", tmp_path / "out")
+
+    assert f"after asked the judge heard “{SAID}”; as expected" in capsys.readouterr().out
+    assert status == PASSED
+
+
+async def test_a_word_that_nobody_can_pronounce_is_told_before_the_call(
+    bot: TinyBot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The error names file and word."""
+    (tmp_path / "all.yaml").write_text(f"- {SAID}\n- Xqzt.\n")
+    (tmp_path / "quiz.yaml").write_text(QUIZ)
+
+    assert await run(tmp_path / "quiz.yaml", "--target", bot.url) == USAGE
+    assert "all.yaml: the recogniser cannot pronounce 'xqzt'" in capsys.readouterr().err
 
 
 async def test_a_call_that_goes_wrong_fails_the_run(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.simulation.scenarios import read_scenario
+from bot.simulation.scenarios import read_scenario, read_sentences
 from config.strict_yaml import PromptFileError
 
 SHIPPED = Path(__file__).resolve().parents[3] / "prompts" / "scenarios"
@@ -104,3 +104,41 @@ def test_file_and_scenario_have_one_name(tmp_path: Path) -> None:
     """Reports are named after the scenario: it must be found under that name."""
     with pytest.raises(PromptFileError, match=r"other\.yaml:1: key name: .* is called 'other'"):
         read_scenario(written(tmp_path, GOOD, "other.yaml"))
+
+
+SPOKEN = """\
+sentences: all.yaml
+steps:"""
+EXPECTED = """\
+expect:
+  spoken: [{after: hello, within_ms: 9000, sentence: "Good day."}]"""
+
+
+def test_a_sentence_to_be_heard_is_one_of_those_the_bot_may_say(tmp_path: Path) -> None:
+    """It is told apart from the others of the file beside the scenario."""
+    text = GOOD.replace("steps:", SPOKEN).replace("expect:", EXPECTED)
+    written(tmp_path, "- Good day.\n- Good night.\n", "all.yaml")
+    scenario = read_scenario(written(tmp_path, text))
+    assert read_sentences(scenario, tmp_path) == ("Good day.", "Good night.")
+
+    written(tmp_path, "- Good evening.\n- Good night.\n", "all.yaml")
+    with pytest.raises(
+        PromptFileError, match=r"short.yaml:12: key expect.spoken.0.sentence: is not"
+    ):
+        read_scenario(tmp_path / "short.yaml")
+
+
+def test_without_a_list_of_sentences_none_can_be_heard(tmp_path: Path) -> None:
+    """The error says which key is missing."""
+    path = written(tmp_path, GOOD.replace("expect:", EXPECTED))
+
+    with pytest.raises(PromptFileError, match="the key sentences"):
+        read_scenario(path)
+
+
+def test_a_list_of_one_sentence_tells_nothing(tmp_path: Path) -> None:
+    """Whatever is said, it would be that one."""
+    written(tmp_path, "- Good day.\n", "all.yaml")
+
+    with pytest.raises(PromptFileError, match=r"all.yaml:1: .*at least 2"):
+        read_scenario(written(tmp_path, GOOD.replace("steps:", SPOKEN)))

@@ -1,0 +1,43 @@
+"""What the bot said in a call, by an independent ear: the judge picks from all it may say."""
+
+from collections.abc import Sequence
+
+from bot.simulation.scenarios import Spoken
+from pipelines.audio import pcm16_to_float
+from pipelines.judge import Judge
+from telephony.emulator import CallRecord
+from telephony.g711 import FRAME_BYTES, FRAME_MS, SAMPLE_RATE, mulaw_to_pcm16
+
+
+class Listener:
+    """Hears the bot's side of one call. Of one thread; nothing is loaded before it is asked."""
+
+    def __init__(self, sentences: Sequence[str]) -> None:
+        """`sentences` are those to be told apart, in English."""
+        self._sentences = sentences
+        self._judge: Judge | None = None
+
+    def hear(self, item: Spoken, record: CallRecord, since_ms: int) -> str | None:
+        """The sentence said after the label at `since_ms`, or None if it was none of them.
+
+        Blocks for up to a second. Raises JudgeError for a word that cannot be pronounced.
+        """
+        if self._judge is None:
+            self._judge = Judge(self._sentences)
+        start_ms, end_ms = reply_span(item, record, since_ms)
+        mulaw = record.recording.heard_mulaw[_at(start_ms) : _at(end_ms)]
+        return self._judge.hear(pcm16_to_float(mulaw_to_pcm16(mulaw)), SAMPLE_RATE)
+
+
+def reply_span(item: Spoken, record: CallRecord, since_ms: int) -> tuple[int, int]:
+    """From when to when [ms] the reply is to be listened for."""
+    latest_ms = since_ms + item.within_ms
+    speech = [s for s in record.caller_stretches if s.end_ms > since_ms]
+    if not speech or speech[0].start_ms >= latest_ms:
+        return since_ms, latest_ms
+    again_ms = speech[1].start_ms if len(speech) > 1 else latest_ms
+    return speech[0].end_ms, min(again_ms, latest_ms)
+
+
+def _at(ms: int) -> int:
+    return ms // FRAME_MS * FRAME_BYTES

@@ -1,0 +1,128 @@
+"""What the bot said is told by ear, from the part of the call where it said it."""
+
+import pytest
+
+from bot.simulation.checks import check_call
+from bot.simulation.scenarios import Ends, Expect, Spoken
+from bot.simulation.spoken import Listener, reply_span
+from telephony.emulator import CallEnd, CallRecord, EndedBy
+from telephony.emulator.hearing import Ear
+from telephony.emulator.recording import Recording
+from telephony.emulator.sound import spoken
+from telephony.g711 import FRAME_BYTES, pad_to_frames
+from tests.telephony.emulator.tiny_bot import LOUD, QUIET
+
+OPEN = "We are open from eight in the morning until six."
+SHOP = "You find our shop in Garden Street, opposite the station."
+BILL = "Every invoice is stored in your online account."
+SENTENCES = (OPEN, SHOP, BILL)
+SECOND = QUIET * 50
+
+
+def said(sentence: str) -> bytes:
+    return pad_to_frames(spoken(sentence, "en-us+klatt2", 140, 45, -20.0))
+
+
+def call(*parts: tuple[bytes, bytes]) -> CallRecord:
+    """A call of parts, in each of which the caller says the first and the bot the second."""
+    recording, ears, now_ms = Recording(), (Ear(), Ear()), 0
+    for tracks in parts:
+        n_frames = max(map(len, tracks)) // FRAME_BYTES
+        caller, bot = (track.ljust(n_frames * FRAME_BYTES, b"\xff") for track in tracks)
+        for at in range(0, n_frames * FRAME_BYTES, FRAME_BYTES):
+            frames = caller[at : at + FRAME_BYTES], bot[at : at + FRAME_BYTES]
+            recording.add(*frames)
+            for ear, frame in zip(ears, frames, strict=True):
+                ear.hear(frame, now_ms)
+            now_ms += 20
+    return CallRecord(
+        call_sid="CA1",
+        end=CallEnd(EndedBy.CALLER, "hung up"),
+        duration_ms=now_ms,
+        webhook_ms=5.0,
+        twiml_path=(),
+        events=(),
+        recording=recording,
+        caller_stretches=ears[0].stretches,
+        bot_stretches=ears[1].stretches,
+        underruns=0,
+        underrun_ms=0.0,
+        streams=(),
+    )
+
+
+GREETING = (SECOND, said(OPEN) + SECOND)
+QUESTION = (LOUD * 60 + SECOND, SECOND)
+ASKED_MS = (len(GREETING[1]) // FRAME_BYTES) * 20
+
+
+def expected(sentence: str, *, after: str = "asked") -> Expect:
+    return Expect(
+        spoken=[Spoken(after=after, within_ms=20_000, sentence=sentence)], ends=Ends(by="caller")
+    )
+
+
+def failures(expect: Expect, record: CallRecord, asked_ms: int = ASKED_MS) -> list[str]:
+    labels = {"answered": 0, "asked": asked_ms}
+    checks = check_call(expect, record, labels, None, sentences=SENTENCES)
+    return [check.sentence for check in checks if not check.passed]
+
+
+def test_the_sentence_after_the_question_is_heard() -> None:
+    """Neither the greeting before it nor the answer to the next question counts."""
+    record = call(GREETING, QUESTION, (SECOND, said(SHOP) + SECOND), QUESTION, (QUIET, said(BILL)))
+
+    assert failures(expected(SHOP), record) == []
+    assert failures(expected(OPEN, after="answered"), record) == [
+        "after answered the judge heard “You find our shop in Garden Street, opposite the"
+        " station.”; expected “We are open from eight in the morning until six.”"
+    ]
+
+
+def test_another_sentence_fails_and_is_named() -> None:
+    """So that who reads the report need not listen."""
+    record = call(GREETING, QUESTION, (SECOND, said(BILL) + SECOND))
+
+    assert failures(expected(SHOP), record) == [
+        "after asked the judge heard “Every invoice is stored in your online account.”;"
+        " expected “You find our shop in Garden Street, opposite the station.”"
+    ]
+
+
+def test_noise_is_no_sentence() -> None:
+    """A bot that only makes sound has not answered."""
+    record = call(GREETING, QUESTION, (SECOND, LOUD * 100))
+
+    assert failures(expected(SHOP), record) == [
+        "after asked the judge heard nothing that the bot may say;"
+        " expected “You find our shop in Garden Street, opposite the station.”"
+    ]
+
+
+def test_what_was_spoken_over_does_not_count() -> None:
+    """A caller who barges in hears the rest of the old answer while he speaks; then the new one."""
+    old = said(SHOP)
+    over = (LOUD * 60, old[len(old) // 2 :][: FRAME_BYTES * 15])
+    record = call(GREETING, (b"", old[: len(old) // 2]), over, (SECOND, said(BILL) + SECOND))
+    barged_ms = ASKED_MS + len(old) // 2 // FRAME_BYTES * 20
+
+    assert failures(expected(BILL), record, barged_ms) == []
+
+
+@pytest.mark.parametrize(
+    ("since_ms", "within_ms", "span"),
+    [(0, 500, (0, 500)), (2000, 20_000, (4000, 6000)), (2000, 3000, (4000, 5000))],
+)
+def test_the_span_ends_with_the_next_speech_or_in_time(
+    since_ms: int, within_ms: int, span: tuple[int, int]
+) -> None:
+    """It begins with the end of the caller's speech at the label, if there is any in time."""
+    record = call((SECOND * 3, b""), (LOUD * 50, b""), (SECOND * 2, b""), (LOUD * 50, b""))
+    item = Spoken(after="asked", within_ms=within_ms, sentence=SHOP)
+
+    assert reply_span(item, record, since_ms) == span
+
+
+def test_nothing_is_loaded_before_it_is_asked() -> None:
+    """Most scenarios expect no sentence: they need no list of them."""
+    Listener(())
