@@ -2,16 +2,19 @@
 
     python -m pipelines.glm4voice.training.all [--fast | --config FILE] [--work DIR]
 
-A stage that is done only loads its state, so a run that was stopped goes on where it was.
+A stage that is done only loads its state, so a run that was stopped goes on where it was. Exit
+status: 0 if every loss has fallen and every figure reaches what the training file asks of it, 1 if
+not, 2 if a stage could not run.
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from rich.console import Console
+from rich.table import Table
 
 from config.strict_yaml import PromptFileError
 from pipelines.espeak import SpeechSynthesisError
@@ -24,7 +27,14 @@ from pipelines.glm4voice.training import (
     tokenizer,
     vocoder,
 )
-from pipelines.glm4voice.training.run import Run, TrainingError, add_arguments, run_of
+from pipelines.glm4voice.training.losses import Trend, trends
+from pipelines.glm4voice.training.run import (
+    Run,
+    TrainingError,
+    add_arguments,
+    log_warnings_only,
+    run_of,
+)
 
 STAGES: Mapping[str, Callable[[Run], object]] = {
     "corpus": corpus.make,
@@ -56,9 +66,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     ) as exc:
         console.print(str(exc), style="red")
         return 2
-    console.print(evaluate.table_of(figures))
-    return 0
+    bars = evaluate.bars_of(run.config.evaluate)
+    console.print(losses_of(run))
+    console.print(evaluate.table_of(figures, bars))
+    wrong = [*stuck(run), *evaluate.missed(figures, bars)]
+    if wrong:
+        console.print(f"not good enough: {', '.join(wrong)}", style="red")
+    return 1 if wrong else 0
+
+
+def losses_of(run: Run) -> Table:
+    """What every loss was at the beginning of its stage and at its end."""
+    table = Table("loss", title="Learning", title_justify="left")
+    for heading in ("first tenth", "last tenth"):
+        table.add_column(heading, justify="right")
+    for name, trend in _trends(run):
+        colour = "[green]" if trend.is_better else "[red]"
+        table.add_row(name, f"{trend.first:.3g}", f"{colour}{trend.last:.3g}")
+    return table
+
+
+def stuck(run: Run) -> list[str]:
+    """The losses that have not fallen."""
+    return [name for name, trend in _trends(run) if not trend.is_better]
+
+
+def _trends(run: Run) -> Iterator[tuple[str, Trend]]:
+    for stage in STAGES:
+        for name, trend in trends(replace(run, stage=stage).folder).items():
+            yield f"{stage} {name}", trend
 
 
 if __name__ == "__main__":
+    log_warnings_only()
     sys.exit(main())

@@ -28,7 +28,14 @@ from pipelines.glm4voice.training.dialogues import read_tools
 from pipelines.glm4voice.training.evaluation.cases import Cases
 from pipelines.glm4voice.training.evaluation.trials import Figures, Trials, answers_to_judge
 from pipelines.glm4voice.training.material import dialogues_of
-from pipelines.glm4voice.training.run import Run, TrainingError, add_arguments, run_of
+from pipelines.glm4voice.training.run import (
+    Run,
+    TrainingError,
+    add_arguments,
+    log_warnings_only,
+    run_of,
+)
+from pipelines.glm4voice.training.settings.evaluate import EvaluateSettings
 from pipelines.judge import Judge
 
 STAGE = "evaluate"
@@ -110,13 +117,28 @@ def numbers(figures: Figures) -> dict[str, float | None]:
     }
 
 
-def table_of(figures: Figures) -> Table:
+def bars_of(settings: EvaluateSettings) -> Mapping[str, Bar]:
+    """What figures should reach by a training file; without a word of it, what the twin should."""
+    if not settings.bars:
+        return BARS
+    return {
+        name: Bar(limit, is_most=BARS[name].is_most if name in BARS else False)
+        for name, limit in settings.bars.items()
+    }
+
+
+def missed(figures: Figures, bars: Mapping[str, Bar]) -> list[str]:
+    """The names of bars that are not reached; a figure that is not there reaches none."""
+    return [name for name, bar in bars.items() if not bar.passes(figures.get(name, math.nan))]
+
+
+def table_of(figures: Figures, bars: Mapping[str, Bar] = BARS) -> Table:
     """All figures, those with a bar first, each with what it should reach."""
     table = Table("figure", title="Evaluation", title_justify="left")
     for heading in ("value", "should be"):
         table.add_column(heading, justify="right")
-    for name in sorted(figures, key=lambda name: name not in BARS):
-        bar, figure = BARS.get(name), figures[name]
+    for name in sorted(figures, key=lambda name: name not in bars):
+        bar, figure = bars.get(name), figures[name]
         colour = "" if bar is None else "[green]" if bar.passes(figure) else "[red]"
         wanted = "" if bar is None else f"{'<=' if bar.is_most else '>='} {bar.limit:g}"
         table.add_row(
@@ -134,11 +156,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     # what a program reads must not be wrapped, nor mixed with what people read
     console = Console(stderr=chosen.json == "-")
     try:
-        figures = run_stage(run_of(STAGE, chosen), console)
+        run = run_of(STAGE, chosen)
+        figures = run_stage(run, console)
     except (TrainingError, CheckpointError, PromptFileError) as exc:
         console.print(str(exc), style="red")
         return 2
-    console.print(table_of(figures))
+    console.print(table_of(figures, bars_of(run.config.evaluate)))
     if chosen.json:
         line = json.dumps({"figures": numbers(figures)})
         if chosen.json == "-":
@@ -149,4 +172,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    log_warnings_only()
     sys.exit(main())

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,32 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 Losses = Mapping[str, float]
+Numbers = NDArray[np.float64]
+FILE = "losses.jsonl"
 _MOST_POINTS = 400
+_SHARE = 10  # of the steps: so many are at the beginning, and so many at the end
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """A loss at the beginning of a run and at its end, each the mean of a tenth of the steps."""
+
+    first: float
+    last: float
+
+    @property
+    def is_better(self) -> bool:
+        """Whether anything was learned."""
+        return self.last < self.first
+
+
+def trends(folder: Path) -> dict[str, Trend]:
+    """Each loss of the run that wrote `folder`; of its steps, those that have it."""
+    found = {}
+    for name, (_, values) in _points(_rows(folder / FILE)).items():
+        n = max(1, len(values) // _SHARE)
+        found[name] = Trend(float(values[:n].mean()), float(values[-n:].mean()))
+    return found
 
 
 class LossLog:
@@ -19,10 +45,10 @@ class LossLog:
 
     def __init__(self, folder: Path, n_done: int) -> None:
         """Go on after `n_done` steps in `folder`, which exists."""
-        self._path = folder / "losses.jsonl"
+        self._path = folder / FILE
         self._picture = folder / "losses.png"
         self._pending: list[str] = []
-        kept = [line for line in self._lines() if json.loads(line)["step"] < n_done]
+        kept = [line for line in _lines(self._path) if json.loads(line)["step"] < n_done]
         self._path.write_text("".join(kept), encoding="utf-8")
 
     def add(self, step: int, losses: Losses) -> None:
@@ -40,7 +66,7 @@ class LossLog:
 
     def draw(self) -> None:
         """Draw every loss over the steps, on a logarithmic axis where all are positive."""
-        curves = _curves(json.loads(line) for line in self._lines())
+        curves = _curves(_rows(self._path))
         if not curves:
             return
         figure = Figure(figsize=(9, 5), layout="constrained")
@@ -53,25 +79,36 @@ class LossLog:
         axes.legend()
         FigureCanvasAgg(figure).print_png(self._picture)
 
-    def _lines(self) -> list[str]:
-        if not self._path.exists():
-            return []
-        lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [line for line in lines if line.endswith("\n")]  # a kill may cut the last
+
+def _lines(path: Path) -> list[str]:
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [line for line in lines if line.endswith("\n")]  # a kill may cut the last
 
 
-def _curves(
-    rows: Iterable[Mapping[str, float]],
-) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Each loss as (steps, values), means of a few steps each where there are many."""
+def _rows(path: Path) -> Iterator[Mapping[str, float]]:
+    return (json.loads(line) for line in _lines(path))
+
+
+def _points(rows: Iterable[Mapping[str, float]]) -> dict[str, tuple[Numbers, Numbers]]:
+    """Each loss as (steps, values)."""
     points: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         for name, loss in row.items():
             if name != "step":
                 points.setdefault(name, []).append((row["step"], loss))
-    curves = {}
-    for name, pairs in points.items():
-        parts = np.array_split(np.array(pairs), min(_MOST_POINTS, len(pairs)))
-        means = np.array([part.mean(axis=0) for part in parts])
-        curves[name] = means[:, 0], means[:, 1]
-    return curves
+    columns = {name: np.array(pairs).T for name, pairs in points.items()}
+    return {name: (steps, values) for name, (steps, values) in columns.items()}
+
+
+def _curves(rows: Iterable[Mapping[str, float]]) -> dict[str, tuple[Numbers, Numbers]]:
+    """Each loss as (steps, values), means of a few steps each where there are many."""
+    return {
+        name: (_means(steps), _means(values)) for name, (steps, values) in _points(rows).items()
+    }
+
+
+def _means(numbers: Numbers) -> Numbers:
+    parts = np.array_split(numbers, min(_MOST_POINTS, len(numbers)))
+    return np.array([part.mean() for part in parts])

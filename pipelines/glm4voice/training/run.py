@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import structlog
 
 from pipelines.glm4voice.training.config import FAST, FULL, ROOT, TrainingConfig, read_config
 
@@ -66,6 +67,11 @@ def run_of(stage: str, arguments: argparse.Namespace) -> Run:
         device=arguments.device,
         dtype=arguments.dtype,
     )
+
+
+def log_warnings_only() -> None:
+    """For commands that speak to a terminal: what a reply did is in their figures."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("warning"))
 
 
 def begin(stage: str, description: str | None, argv: Sequence[str] | None = None) -> Run:

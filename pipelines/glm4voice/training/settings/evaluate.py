@@ -21,3 +21,5 @@ class EvaluateSettings(StrictSettings):
     n_styled: Count = 16  # answers spoken neutrally, slowly and excitedly
     n_no_speech: Count = 90
     n_flow_steps: Annotated[int, Field(ge=1, le=50)] = 6
+    # what figures should reach; none: all that the twin is to reach
+    bars: dict[str, float] = Field(default_factory=dict)

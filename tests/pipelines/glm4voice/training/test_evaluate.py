@@ -8,8 +8,17 @@ import pytest
 
 from pipelines.glm4voice.embedded import write_embedded_checkpoint
 from pipelines.glm4voice.training import evaluate
-from pipelines.glm4voice.training.evaluate import BARS, Bar, main, numbers, size_mb
+from pipelines.glm4voice.training.evaluate import (
+    BARS,
+    Bar,
+    bars_of,
+    main,
+    missed,
+    numbers,
+    size_mb,
+)
 from pipelines.glm4voice.training.run import Run
+from pipelines.glm4voice.training.settings.evaluate import EvaluateSettings
 from tests.pipelines.glm4voice.training.small_corpus import SMALL, write_small_corpus
 
 
@@ -47,6 +56,16 @@ def test_a_bar_is_met_from_the_right_side() -> None:
     assert Bar(0.1, is_most=True).passes(0.05)
     assert not Bar(0.1, is_most=True).passes(0.15)
     assert not Bar(0.1, is_most=True).passes(math.nan)
+
+
+def test_a_training_file_may_ask_for_less() -> None:
+    """Its bars stand in the place of the twin's; a bar without a figure is missed."""
+    bars = bars_of(EvaluateSettings(bars={"typed_accuracy": 0.5, "size_mb": 5}))
+
+    assert bars == {"typed_accuracy": Bar(0.5), "size_mb": Bar(5, is_most=True)}
+    assert bars_of(EvaluateSettings()) == BARS
+    assert missed({"typed_accuracy": 0.6, "size_mb": 6}, bars) == ["size_mb"]
+    assert missed({"size_mb": 5}, bars) == ["typed_accuracy"]
 
 
 def test_numbers_are_json() -> None:
