@@ -23,9 +23,10 @@ from pipelines.glm4voice.embedded_vocabulary import (
     write_text_tokenizer,
 )
 from pipelines.glm4voice.hearing.config import SpeechTokenizerConfig
-from pipelines.glm4voice.measuring import hearing, released_decoder
+from pipelines.glm4voice.measuring import hearing
 from pipelines.glm4voice.measuring.hearing import random_tokenizer
 from pipelines.glm4voice.measuring.released_decoder import random_decoder
+from pipelines.glm4voice.speaking import released
 from pipelines.glm4voice.speaking.config import DecoderConfig
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
 from pipelines.glm4voice.thinking.engines import DTYPES, local_engine
@@ -68,7 +69,7 @@ _RELEASED_MODEL = LanguageModelSizes(
 RELEASED = ChainSizes(
     tokenizer=hearing.RELEASED,
     language_model=_RELEASED_MODEL,
-    decoder=released_decoder.RELEASED,
+    decoder=released.RELEASED,
 )
 # The widths of the release, but only what fits where 19 GB of weights do not.
 FEW_LAYERS = replace(RELEASED, language_model=replace(_RELEASED_MODEL, vocab_size=None, n_layers=2))
@@ -76,7 +77,7 @@ FEW_LAYERS = replace(RELEASED, language_model=replace(_RELEASED_MODEL, vocab_siz
 
 def _small_decoder() -> DecoderConfig:
     """Every layer of the released one, as narrow as can be."""
-    flow, hift = released_decoder.RELEASED.flow, released_decoder.RELEASED.hift
+    flow, hift = released.RELEASED.flow, released.RELEASED.hift
     encoder = replace(
         flow.encoder,
         input_size=16,
@@ -94,7 +95,7 @@ def _small_decoder() -> DecoderConfig:
         num_heads=1,
     )
     return replace(
-        released_decoder.RELEASED,
+        released.RELEASED,
         flow=replace(flow, vocab_size=512, input_size=16, encoder=encoder, estimator=estimator),
         hift=replace(hift, base_channels=16, f0_channels=16),
     )

@@ -6,20 +6,14 @@ stands in for speech wherever a whole call must work and nobody listens to the w
 
 import math
 from collections import OrderedDict
-from fractions import Fraction
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from pipelines.audio import MODEL_OUTPUT_RATE
-from pipelines.glm4voice.speaking.config import (
-    DecoderConfig,
-    EncoderDims,
-    EstimatorDims,
-    FlowDims,
-    HiftDims,
-)
+from pipelines.glm4voice.speaking.config import DecoderConfig
 from pipelines.glm4voice.speaking.decoder import (
     FLOW_NAME,
     HIFT_NAME,
@@ -29,6 +23,7 @@ from pipelines.glm4voice.speaking.flow import FlowDecoder
 from pipelines.glm4voice.speaking.folder import unfolded, write_decoder_config
 from pipelines.glm4voice.speaking.hift import HiftVocoder
 from pipelines.glm4voice.speaking.hift_source import NormedConv1d, NormedConvTranspose1d
+from pipelines.glm4voice.speaking.released import RELEASED
 
 _LOUDNESS = 0.1  # RMS in the telephone's band: -20 dBFS
 _BAND_HZ = (300.0, 3400.0)
@@ -125,52 +120,38 @@ def babble(decoder: SpeechDecoder) -> Tensor:
 
 def _smallest(n_codes: int) -> DecoderConfig:
     """Every dimension as small as the file format allows."""
-    encoder = EncoderDims(
+    encoder = replace(
+        RELEASED.flow.encoder,
         input_size=16,
         output_size=16,
         attention_heads=1,
         linear_units=16,
         num_blocks=1,
-        block_size=10,
     )
-    estimator = EstimatorDims(
-        in_channels=320,
-        out_channels=80,
+    estimator = replace(
+        RELEASED.flow.estimator,
         channels=(8,),
         attention_head_dim=8,
         n_blocks=0,
         num_mid_blocks=1,
         num_heads=1,
     )
-    flow = FlowDims(
+    flow = replace(
+        RELEASED.flow,
         vocab_size=n_codes,
         input_size=16,
-        output_size=80,
-        spk_embed_dim=192,
-        input_frame_rate=Fraction(25, 2),
         n_regulator_layers=1,
-        inference_cfg_rate=0.7,
         encoder=encoder,
         estimator=estimator,
     )
-    hift = HiftDims(
-        in_channels=80,
+    hift = replace(
+        RELEASED.hift,
         base_channels=16,
         nb_harmonics=3,
-        sampling_rate=MODEL_OUTPUT_RATE,
-        nsf_alpha=0.1,
-        nsf_sigma=0.003,
-        nsf_voiced_threshold=10,
-        upsample_rates=(8, 8),
-        upsample_kernel_sizes=(16, 16),
-        n_fft=16,
-        hop_len=4,
         resblock_kernel_sizes=(3,),
         resblock_dilation_sizes=((1,),),
         source_resblock_kernel_sizes=(3, 3),
         source_resblock_dilation_sizes=((1,), (1,)),
-        lrelu_slope=0.1,
-        audio_limit=0.99,
         f0_channels=8,
     )
-    return DecoderConfig(sample_rate=MODEL_OUTPUT_RATE, flow=flow, hift=hift)
+    return replace(RELEASED, flow=flow, hift=hift)

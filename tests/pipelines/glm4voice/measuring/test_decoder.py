@@ -15,10 +15,10 @@ from pipelines.glm4voice.measuring.decoder import (
     streaming_sizes,
     time_reply,
 )
-from pipelines.glm4voice.measuring.released_decoder import RELEASED
 from pipelines.glm4voice.speaking.decoder import SpeechDecoder
 from pipelines.glm4voice.speaking.flow import FlowDecoder
 from pipelines.glm4voice.speaking.random_decoder import write_random_decoder
+from pipelines.glm4voice.speaking.released import RELEASED
 from pipelines.glm4voice.speaking.schedule import Pace
 from pipelines.glm4voice.speaking.stream import StreamingDecoder
 
