@@ -29,6 +29,7 @@ _INITIALIZE_DONT_EXIT = 0x8000
 _BUFFER_MS = 200
 _POSITION_CHARACTER = 1
 _CHARS_UTF8 = 1
+_IPA = 2
 _PARAMETER_RATE = 1
 _PARAMETER_PITCH = 3
 _LONGEST_DATA_PATH = 150  # the library keeps its path in a buffer of 160 bytes
@@ -71,6 +72,15 @@ def speak(
     return _synthesizer().speak(text, voice, rate_wpm, pitch)
 
 
+def phonemes(text: str, voice: str = "en-us") -> str:
+    """How `voice` pronounces `text`: letters of the International Phonetic Alphabet, words apart.
+
+    Mandarin tones are digits behind their syllables. Safe to call from any thread. Raises a
+    `SpeechSynthesisError`.
+    """
+    return _synthesizer().phonemes(text, voice)
+
+
 class _Synthesizer:
     """The process's one espeak-ng, with its voice, its parameters and the lock that guards them."""
 
@@ -102,6 +112,17 @@ class _Synthesizer:
             pcm16 = self._synthesize(text)
         pcm = np.frombuffer(pcm16, dtype="<i2").astype(np.float32) / np.float32(32768)
         return pcm, self.sample_rate
+
+    def phonemes(self, text: str, voice: str) -> str:
+        encoded = ctypes.create_string_buffer(text.replace("\0", " ").encode())
+        rest = ctypes.c_void_p(ctypes.addressof(encoded))
+        clauses = []
+        with self._lock:
+            self._set_voice(voice)
+            while rest.value:  # the library moves it to the next clause, and at last to nowhere
+                found = self._library.espeak_TextToPhonemes(ctypes.byref(rest), _CHARS_UTF8, _IPA)
+                clauses.append((found or b"").decode())
+        return " ".join(clause for clause in clauses if clause)
 
     def _set_voice(self, voice: str) -> None:
         # The library ignores a variant it does not know, so it is looked up first.
@@ -154,6 +175,12 @@ def _load_library() -> ctypes.CDLL:
     library.espeak_SetSynthCallback.argtypes = [_Callback]
     library.espeak_SetSynthCallback.restype = None
     library.espeak_SetVoiceByName.argtypes = [ctypes.c_char_p]
+    library.espeak_TextToPhonemes.argtypes = [
+        ctypes.POINTER(ctypes.c_void_p),
+        ctypes.c_int,
+        ctypes.c_int,
+    ]
+    library.espeak_TextToPhonemes.restype = ctypes.c_char_p
     library.espeak_SetParameter.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int]
     library.espeak_Synth.argtypes = [
         ctypes.c_char_p,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipelines.espeak import SpeechSynthesisError, UnknownVoice, speak
+from pipelines.espeak import SpeechSynthesisError, UnknownVoice, phonemes, speak
 
 
 def rms_dbfs(pcm: NDArray[np.float32]) -> float:
@@ -65,3 +65,9 @@ def test_parameters_out_of_range_are_refused(rate_wpm: int, pitch: int) -> None:
     """A rate or pitch the library would quietly bend is an error."""
     with pytest.raises(SpeechSynthesisError):
         speak("Hello.", rate_wpm=rate_wpm, pitch=pitch)
+
+
+def test_a_text_is_pronounced_to_its_last_clause() -> None:
+    """Phonetic letters, in the voice's own accent; nothing is nothing."""
+    assert phonemes("Hello, where are you?", "en-us") == "həlˈoʊ wˈɛɹ ɑːɹ juː"
+    assert phonemes("", "en-gb") == ""

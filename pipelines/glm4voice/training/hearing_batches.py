@@ -1,8 +1,8 @@
 """What the tokenizer learns from: callers over drawn telephone lines, and answers as they are."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -15,9 +15,9 @@ from pipelines.audio import MODEL_INPUT_RATE, MODEL_OUTPUT_RATE, Pcm
 from pipelines.glm4voice.hearing.config import CONV_STRIDE, SpeechTokenizerConfig
 from pipelines.glm4voice.hearing.mel import LogMel
 from pipelines.glm4voice.training.channel import telephone
-from pipelines.glm4voice.training.letters import Alphabet
+from pipelines.glm4voice.training.letters import Alphabet, phones, plain
 from pipelines.glm4voice.training.pitch import track_pitch
-from pipelines.glm4voice.training.recogniser import N_SOUND
+from pipelines.glm4voice.training.recogniser import N_SOUND, Targets
 from pipelines.glm4voice.training.utterances import Corpus, Utterance
 
 _LONGEST_SILENCE_S = 0.5  # before and after an utterance
@@ -37,18 +37,43 @@ Lasting = TypeVar("Lasting", bound=_Lasts)
 
 
 @dataclass(frozen=True, slots=True)
+class Alphabets:
+    """What is written: the letters of texts and those of sounds."""
+
+    letters: Alphabet
+    phones: Alphabet
+
+    @classmethod
+    def of(cls, utterances: Iterable[Utterance]) -> Self:
+        """Those of all that is said in them."""
+        said = list(utterances)
+        return cls(
+            letters=Alphabet.of(plain(u.text) for u in said),
+            phones=Alphabet.of(phones(u.text, u.language) for u in said),
+        )
+
+    def write(self, lines: Sequence[Sequence[Utterance]]) -> tuple[Targets, Targets]:
+        """Letters and phones of rows, each of which says some utterances."""
+        texts = [" ".join(plain(u.text) for u in line) for line in lines]
+        sounds = ["".join(phones(u.text, u.language) for u in line) for line in lines]
+        return (
+            Targets.of([self.letters.ids(text) for text in texts]),
+            Targets.of([self.phones.ids(sound) for sound in sounds]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class HearingBatch:
     """B rows, the shorter ones padded, of N tokens at most.
 
-    mel [B, n_mels, 2 F], real [B, F]; `targets` are all rows' letters in one, `n_letters` [B] of
-    each; `sound` [B, N, N_SOUND] and `pitch` [B, N] are NaN where there is none; callers have no
-    rows of them.
+    mel [B, n_mels, 2 F], real [B, F]; `sound` [B, N, N_SOUND] and `pitch` [B, N] are NaN where
+    there is none; callers have no rows of them.
     """
 
     mel: Tensor
     real: Tensor
-    targets: Tensor
-    n_letters: Tensor
+    letters: Targets
+    phones: Targets
     n_tokens: Tensor  # [B]
     sound: Tensor
     pitch: Tensor
@@ -64,10 +89,6 @@ class _Turn:
     def duration_ms(self) -> float:
         return sum(u.duration_ms for u in self.utterances)
 
-    @property
-    def text(self) -> str:
-        return " ".join(u.text for u in self.utterances)
-
 
 class HearingBatches:
     """Draws batches of about so many seconds, of callers or of answers, from the generator given.
@@ -79,13 +100,13 @@ class HearingBatches:
         self,
         corpus: Corpus,
         config: SpeechTokenizerConfig,
-        alphabet: Alphabet,
+        alphabets: Alphabets,
         *,
         seconds: float,
         answer_share: float,
         strength: float,
     ) -> None:
-        self._corpus, self._config, self._alphabet = corpus, config, alphabet
+        self._corpus, self._config, self._alphabets = corpus, config, alphabets
         self._seconds, self._answer_share, self._strength = seconds, answer_share, strength
         self._callers = [u for u in corpus.callers if not u.is_held]
         self._log_mel = log_mel(config)
@@ -117,7 +138,7 @@ class HearingBatches:
         mels = [features(pcm, self._config, self._log_mel) for pcm in pcms]
         for mel in mels:
             _mask(mel, rng, hardness)
-        return self._batch(pcms, mels, [turn.text for turn in turns], [], [])
+        return self._batch(pcms, mels, [turn.utterances for turn in turns], [], [])
 
     def _answers(self, answers: Sequence[Utterance]) -> HearingBatch:
         pcms = [answer_at_16k(self._corpus, u) for u in answers]
@@ -125,7 +146,7 @@ class HearingBatches:
         sounds = [_sound_target(mel, self._n_tokens(mel)) for mel in mels]
         heard = zip(answers, pcms, mels, strict=True)
         pitches = [self._pitch(u, pcm, self._n_tokens(mel)) for u, pcm, mel in heard]
-        return self._batch(pcms, mels, [u.text for u in answers], sounds, pitches)
+        return self._batch(pcms, mels, [(u,) for u in answers], sounds, pitches)
 
     def _spoken(self, turn: _Turn, rng: np.random.Generator) -> Pcm:
         parts = [_silence(rng)]
@@ -140,18 +161,18 @@ class HearingBatches:
         self,
         pcms: Sequence[Pcm],
         mels: Sequence[Tensor],
-        texts: Sequence[str],
+        lines: Sequence[Sequence[Utterance]],
         sounds: Sequence[Tensor],
         pitches: Sequence[Tensor],
     ) -> HearingBatch:
-        letters = [self._alphabet.ids(text) for text in texts]
+        letters, sounded = self._alphabets.write(lines)
         mel, real = padded(mels, [len(pcm) for pcm in pcms], self._config)
         n_tokens = [self._n_tokens(mel) for mel in mels]
         return HearingBatch(
             mel=mel,
             real=real,
-            targets=torch.tensor([i for row in letters for i in row]),
-            n_letters=torch.tensor([len(row) for row in letters]),
+            letters=letters,
+            phones=sounded,
             n_tokens=torch.tensor(n_tokens),
             sound=_stacked(sounds, max(n_tokens), (N_SOUND,)),
             pitch=_stacked(pitches, max(n_tokens), ()),

@@ -1,17 +1,31 @@
-"""The letters that a recogniser writes, and how wrong it is."""
+"""The letters that a recogniser writes, of a text and of its sound, and how wrong it is."""
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Self
 
+from pipelines.espeak import phonemes
+
+_VOICES = {"en": "en-us", "zh": "cmn"}  # accents differ; the letters need not
 _NOT_SPOKEN = re.compile(r"[^\w' ]|_")
+_NOT_A_PHONE = re.compile(r"\([a-z-]+\)|[\s\-ˈˌ]")  # foreign words' languages, stress, gaps
 BLANK = 0  # of connectionist temporal classification: no letter begins here
 
 
 def plain(text: str) -> str:
     """What is heard of a text: letters and digits in lower case, single blanks between words."""
     return " ".join(_NOT_SPOKEN.sub(" ", text.casefold()).split())
+
+
+@cache
+def phones(text: str, language: str) -> str:
+    """How a text sounds, as espeak-ng speaks it: phonetic letters and, in Mandarin, tones.
+
+    Both languages have most of them in common, and each sounds the same wherever it stands.
+    """
+    return _NOT_A_PHONE.sub("", phonemes(text, _VOICES[language]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +36,8 @@ class Alphabet:
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Self:
-        """The alphabet of these texts."""
-        return cls("".join(sorted(set("".join(plain(text) for text in texts)))))
+        """The alphabet of these texts, which are plain or phones."""
+        return cls("".join(sorted(set("".join(texts)))))
 
     @property
     def n_classes(self) -> int:
@@ -31,8 +45,8 @@ class Alphabet:
         return len(self.letters) + 1
 
     def ids(self, text: str) -> list[int]:
-        """A text as ids; letters that are not in the alphabet are left out."""
-        places = (self.letters.find(letter) for letter in plain(text))
+        """A text, plain or phones, as ids; letters that are not in the alphabet are left out."""
+        places = (self.letters.find(letter) for letter in text)
         return [place + 1 for place in places if place >= 0]
 
     def best_path(self, classes: Sequence[int]) -> str:

@@ -1,12 +1,16 @@
 """The tokenizer in training: the released encoder, its codes, and a head that reads them.
 
 The head is Whisper's upper half in small: layers over the code vectors, three frames for each
-token, that write the letters spoken (CTC: Graves et al. 2006). From answers it must also tell
-spectrum and pitch, so that the codes keep what the decoder cannot guess from letters.
+token, that write what was said, first as phones, then as letters (CTC: Graves et al. 2006). Phones
+are found long before the rules of spelling, and Mandarin has hundreds of letters, most of them
+rare. From answers the head must also tell spectrum and pitch, so that the codes keep what the
+decoder cannot guess from letters.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +25,30 @@ _POSITION_SCALE = 10_000.0
 
 
 @dataclass(frozen=True, slots=True)
+class Targets:
+    """What B rows should be read as: all rows' `ids` in one [sum], and `lengths` [B] of each."""
+
+    ids: Tensor
+    lengths: Tensor
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]]) -> Self:
+        """Of rows of ids."""
+        return cls(
+            torch.tensor([i for row in rows for i in row]), torch.tensor([len(row) for row in rows])
+        )
+
+    def to(self, device: str | torch.device) -> Self:
+        """The same, with the ids on a device."""
+        return replace(self, ids=self.ids.to(device))
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """What the head makes of B pieces of N tokens each, longest first or not."""
 
     letters: Tensor  # log probabilities [B, 3 N, classes]
+    phones: Tensor  # the same of phones
     sound: Tensor  # [B, N, N_SOUND]
     pitch: Tensor  # [B, N], in units of the target
     pooled: Tensor  # [B, N, D], before the quantiser
@@ -35,7 +59,7 @@ class Recogniser(nn.Module):
     """The encoder, whose state is what is released, and the head, which is not."""
 
     def __init__(
-        self, config: SpeechTokenizerConfig, *, n_head_layers: int, n_classes: int
+        self, config: SpeechTokenizerConfig, *, n_head_layers: int, n_letters: int, n_phones: int
     ) -> None:
         super().__init__()
         width = config.d_model
@@ -45,7 +69,9 @@ class Recogniser(nn.Module):
         self.raised = nn.Linear(width, FRAMES_PER_TOKEN * width)
         self.layers = nn.ModuleList(Layer(replace(config)) for _ in range(n_head_layers))
         self.norm = nn.LayerNorm(width)
-        self.letters = nn.Linear(width, n_classes)
+        self.phones_norm = nn.LayerNorm(width)
+        self.phones = nn.Linear(width, n_phones)  # after the first layer of the head
+        self.letters = nn.Linear(width, n_letters)
         self.sound = nn.Linear(FRAMES_PER_TOKEN * width, N_SOUND + 1)
 
     def forward(self, mel: Tensor, real: Tensor, *, quantise: bool) -> Reading:
@@ -58,12 +84,15 @@ class Recogniser(nn.Module):
         frames = self.raised(vectors).unflatten(2, (FRAMES_PER_TOKEN, -1)).flatten(1, 2)
         is_real = real[:, :: self.encoder.config.pool]
         frame_is_real = is_real.repeat_interleave(FRAMES_PER_TOKEN, dim=1)
-        for layer in self.layers:
+        phones = frames
+        for n, layer in enumerate(self.layers):
             frames, _, _ = layer(frames, (), (), frame_is_real)
+            phones = frames if n == 0 else phones
         frames = self.norm(frames)
         told = self.sound(frames.unflatten(1, (-1, FRAMES_PER_TOKEN)).flatten(2)).float()
         return Reading(
             letters=self.letters(frames).float().log_softmax(dim=2),
+            phones=self.phones(self.phones_norm(phones)).float().log_softmax(dim=2),
             sound=told[:, :, :N_SOUND],
             pitch=told[:, :, N_SOUND],
             pooled=pooled,
@@ -75,12 +104,17 @@ class Recogniser(nn.Module):
         return pooled + (self.encoder.codebook(ids) - pooled).detach()
 
 
-def letter_loss(letters: Tensor, n_frames: Tensor, targets: Tensor, n_letters: Tensor) -> Tensor:
-    """CTC loss per letter: log probabilities [B, T, C]; targets are all rows' ids in one [sum]."""
+def letter_loss(letters: Tensor, n_frames: Tensor, targets: Targets) -> Tensor:
+    """CTC loss for each letter to be read: log probabilities [B, T, C] of n_frames [B] each."""
     losses = functional.ctc_loss(
-        letters.transpose(0, 1), targets, n_frames, n_letters, reduction="none", zero_infinity=True
+        letters.transpose(0, 1),
+        targets.ids,
+        n_frames,
+        targets.lengths,
+        reduction="none",
+        zero_infinity=True,
     )
-    return losses.sum() / n_letters.sum()
+    return losses.sum() / targets.lengths.sum()
 
 
 def masked_mean(losses: Tensor, mask: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from pipelines.glm4voice.hearing.folder import write_tokenizer_config, write_tok
 from pipelines.glm4voice.training.channel import held_channel
 from pipelines.glm4voice.training.corpus import Corpus, Utterance
 from pipelines.glm4voice.training.hearing_batches import (
+    Alphabets,
     HearingBatch,
     HearingBatches,
     answer_at_16k,
@@ -27,7 +28,7 @@ from pipelines.glm4voice.training.hearing_batches import (
     padded,
 )
 from pipelines.glm4voice.training.learning import descend, rate_at
-from pipelines.glm4voice.training.letters import Alphabet, error_rate, plain
+from pipelines.glm4voice.training.letters import error_rate, plain
 from pipelines.glm4voice.training.loop import autocast, train
 from pipelines.glm4voice.training.quantiser import CodebookTrainer
 from pipelines.glm4voice.training.recogniser import (
@@ -51,15 +52,16 @@ class TokenizerStage:
 
     def __init__(self, run: Run, corpus: Corpus) -> None:
         self.run, self.settings = run, run.config.tokenizer
-        self.alphabet = Alphabet.of(
-            u.text for u in (*corpus.callers, *corpus.answers) if not u.is_held
+        self.alphabets = Alphabets.of(
+            u for u in (*corpus.callers, *corpus.answers) if not u.is_held
         )
         self.config = tokenizer_config(self.settings)
         torch.manual_seed(run.seed_of()[0])
         self.model = Recogniser(
             self.config,
             n_head_layers=self.settings.n_head_layers,
-            n_classes=self.alphabet.n_classes,
+            n_letters=self.alphabets.letters.n_classes,
+            n_phones=self.alphabets.phones.n_classes,
         ).to(run.device)
         self.codebook = CodebookTrainer(self.model.encoder.codebook).to(run.device)
         self.optimizer = torch.optim.AdamW(
@@ -70,7 +72,7 @@ class TokenizerStage:
         self.batches = HearingBatches(
             corpus,
             self.config,
-            self.alphabet,
+            self.alphabets,
             seconds=self.settings.seconds_per_step,
             answer_share=self.settings.answer_share,
             strength=self.settings.channel_strength,
@@ -111,7 +113,8 @@ class TokenizerStage:
     @property
     def _weights(self) -> Mapping[str, float]:
         return {
-            "letters": 1.0,
+            "phones": 1.0,
+            "letters": self.settings.letters_weight,
             "sound": self.settings.sound_weight,
             "pitch": self.settings.pitch_weight,
             "commitment": self.settings.commitment,
@@ -119,13 +122,10 @@ class TokenizerStage:
 
     def _losses(self, reading: Reading, batch: HearingBatch) -> dict[str, Tensor]:
         device = reading.letters.device
+        n_frames = batch.n_tokens * FRAMES_PER_TOKEN
         losses = {
-            "letters": letter_loss(
-                reading.letters,
-                batch.n_tokens * FRAMES_PER_TOKEN,
-                batch.targets.to(device),
-                batch.n_letters,
-            )
+            "phones": letter_loss(reading.phones, n_frames, batch.phones.to(device)),
+            "letters": letter_loss(reading.letters, n_frames, batch.letters.to(device)),
         }
         if len(batch.sound):
             sound, pitch = batch.sound.to(device), batch.pitch.to(device)
@@ -173,7 +173,7 @@ class TokenizerStage:
             for row, ids, letters in zip(rows, reading.ids, reading.letters, strict=True):
                 n_tokens = -(-len(row) // self.config.samples_per_token)
                 best = letters[: n_tokens * FRAMES_PER_TOKEN].argmax(dim=1).tolist()
-                yield self.alphabet.best_path(best), ids[:n_tokens].tolist()
+                yield self.alphabets.letters.best_path(best), ids[:n_tokens].tolist()
 
 
 def tokenizer_config(settings: TokenizerSettings) -> SpeechTokenizerConfig:

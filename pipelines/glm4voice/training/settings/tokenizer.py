@@ -27,6 +27,7 @@ class TokenizerSettings(StrictSettings):
     answer_share: Share = 0.2  # of the batches
     channel_strength: Share = 0.6
     commitment: Weight = 0.25
+    letters_weight: Weight = 0.5  # of what is spelled beside what is sounded
     sound_weight: Weight = 0.5  # of what answers must keep of their spectrum
     pitch_weight: Weight = 0.5  # and of their pitch
     restart_every: Count = 50  # steps after which dead codes are restarted

@@ -26,7 +26,9 @@ def write_tokenizer(work: Path) -> None:
     """A tokenizer that has learned nothing, but whose codes are where answers are."""
     torch.manual_seed(0)
     config, corpus = tokenizer_config(CONFIG.tokenizer), Corpus.load(work / "corpus")
-    encoder = Recogniser(config, n_head_layers=1, n_classes=2).encoder.requires_grad_(False)
+    encoder = Recogniser(config, n_head_layers=1, n_letters=2, n_phones=2).encoder.requires_grad_(
+        False
+    )
     heard = SpeechTokenizer(config, encoder.eval()).pre_vq(answer_at_16k(corpus, corpus.answers[0]))
     encoder.codebook.weight.copy_(heard[torch.linspace(0, len(heard) - 1, config.n_codes).long()])
     write_tokenizer_config(work / "tokenizer", config)

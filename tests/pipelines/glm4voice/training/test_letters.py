@@ -2,12 +2,19 @@
 
 import pytest
 
-from pipelines.glm4voice.training.letters import Alphabet, error_rate, n_edits, plain
+from pipelines.glm4voice.training.letters import Alphabet, error_rate, n_edits, phones, plain
 
 
 def test_only_what_is_heard_counts() -> None:
     """Case and punctuation are not spoken; apostrophes and other scripts are kept."""
     assert plain("  What's up, Doc_2?  你好！") == "what's up doc 2 你好"
+
+
+def test_phones_are_what_is_heard_without_stress_and_gaps() -> None:
+    """Words that sound alike have the same; tones of Mandarin are kept, marks of language not."""
+    assert phones("Their knight sea.", "en") == phones("There night see", "en")
+    assert phones("我想取消。", "zh") == "wo2ɕiɑ2ŋtɕhy2ɕjɑu5"
+    assert phones("我的wifi", "zh") == "wo2tə1waɪfaɪ"
 
 
 def test_the_best_path_drops_repeats_and_blanks() -> None:
