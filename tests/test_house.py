@@ -210,3 +210,15 @@ def test_each_module_says_what_it_owns() -> None:
     silent = [m for m, p in modules() if ast.get_docstring(ast.parse(p.read_text())) is None]
 
     assert silent == []
+
+
+def test_no_page_is_left_in_mid_merge() -> None:
+    """Nothing reads prose but people: a marker of two versions would stay unnoticed."""
+    pages = [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "prompts").rglob("*.yaml"),
+    ]
+    marked = [p for p in pages if re.search(r"^(<{7}|>{7}) ", p.read_text("utf-8"), re.MULTILINE)]
+
+    assert marked == []
