@@ -158,7 +158,8 @@ class _Snake(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         alpha = self.alpha[:, None]
-        return hidden + torch.sin(hidden * alpha).square() / (alpha + _TINY)
+        sine = torch.sin(hidden * alpha)  # of large tensors, each pass over them counts
+        return torch.addcmul(hidden, sine, sine * (alpha + _TINY).reciprocal())
 
 
 class _ResBlock(nn.Module):
