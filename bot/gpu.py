@@ -62,6 +62,7 @@ def load(settings: GpuSettings) -> SpeechModel:
         max_sessions=settings.max_sessions,
         vllm_url=settings.vllm_url,
         max_context_tokens=settings.max_context_tokens,
+        can_transcribe=settings.transcription,
     )
 
 

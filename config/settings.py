@@ -150,6 +150,8 @@ class GpuSettings(ProcessSettings):
     admission: Literal["measured", "fixed"] = Field("measured", examples=["fixed"])
     # of the longest conversation; less than the model's own limit leaves a small card room for more
     max_context_tokens: int | None = Field(None, ge=1_024, le=1_048_576, examples=["4096"])
+    # whether the language model was taught to write down what callers say; the released one was not
+    transcription: bool = Field(False, examples=["true"])
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:

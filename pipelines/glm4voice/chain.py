@@ -19,6 +19,7 @@ from pipelines.glm4voice.thinking.engine import Engine
 from pipelines.glm4voice.thinking.engines import DTYPES, end_ids, load_engine
 from pipelines.glm4voice.thinking.language_lock import LanguageLocks
 from pipelines.glm4voice.thinking.quantize import NONE
+from pipelines.glm4voice.thinking.token_mask import TokenMask
 
 MAX_TURN_MS = 60_000
 
@@ -26,8 +27,10 @@ MAX_TURN_MS = 60_000
 class GlmChain:
     """A `SpeechModel`: GLM-4-Voice, in this process. Holds weights only."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, *, can_transcribe: bool = False) -> None:
+        """`can_transcribe`: the language model was taught to, as `training/` does."""
         self._parts = parts
+        self.can_transcribe = can_transcribe
 
     @property
     def parts(self) -> Parts:
@@ -83,13 +86,14 @@ def load_chain(
     max_sessions: int = 32,
     vllm_url: str | None = None,
     max_context_tokens: int | None = None,
+    can_transcribe: bool = False,
 ) -> GlmChain:
     """Load the three released folders, unchanged.
 
     `dtype` is the language model's; hearing and speaking stay float32, since half precision changes
     speech tokens. `max_turn_ms` bounds one caller's turn. `n_threads` limits torch in this process;
     None leaves it alone. `quantize`, `max_sessions`, `vllm_url` and `max_context_tokens` as in
-    `load_engine`.
+    `load_engine`, `can_transcribe` as in `GlmChain`.
 
     Raises CheckpointError naming the file, key or shape, also where two folders do not fit each
     other, ValueError for an unknown dtype, CannotQuantize, ContextTooLong and EngineLost.
@@ -123,6 +127,7 @@ def load_chain(
         decoder=decoder,
         end_ids=end_ids(language_model_dir),
         max_turn_ms=max_turn_ms,
+        can_transcribe=can_transcribe,
     )
 
 
@@ -134,9 +139,12 @@ def assemble(
     decoder: SpeechDecoder,
     end_ids: Iterable[int],
     max_turn_ms: int = MAX_TURN_MS,
+    can_transcribe: bool = False,
 ) -> GlmChain:
     """A chain of parts that fit each other. `end_ids` end a turn by the model's own config."""
     call_id = text_tokenizer.special("<|observation|>")
+    stop_ids = frozenset({*end_ids, text_tokenizer.special("<|user|>"), call_id})
+    texts = TokenMask([*range(text_tokenizer.n_ranks), *stop_ids], engine.vocab_size)
     return GlmChain(
         Parts(
             speech_tokenizer=speech_tokenizer,
@@ -144,12 +152,14 @@ def assemble(
             engine=engine,
             decoding=Decoding(StreamingDecoder(decoder)),
             prompt=PromptBuilder(text_tokenizer),
-            stop_ids=frozenset({*end_ids, text_tokenizer.special("<|user|>"), call_id}),
+            stop_ids=stop_ids,
             call_id=call_id,
             sounds=_sounds(text_tokenizer, engine),
             locks=LanguageLocks(text_tokenizer, engine.vocab_size),
             max_turn_samples=_turn_limit(speech_tokenizer.config, engine, max_turn_ms),
-        )
+            texts=texts,
+        ),
+        can_transcribe=can_transcribe,
     )
 
 

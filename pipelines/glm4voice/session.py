@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipelines.glm4voice.hearing.stream import UtteranceState
 from pipelines.glm4voice.hearing.tokenizer import SpeechTokenizer
 from pipelines.glm4voice.history import History, Item
-from pipelines.glm4voice.prompt import PromptBuilder, system_text
+from pipelines.glm4voice.prompt import TRANSCRIPTION_REQUEST, PromptBuilder, system_text
 from pipelines.glm4voice.recital import Recital, Sounds
 from pipelines.glm4voice.reply import GlmReply, ReplyParser
 from pipelines.glm4voice.speaking.decoding import Decoding
@@ -25,6 +25,7 @@ from pipelines.glm4voice.thinking.engine import ContextFull, Engine, EngineSessi
 from pipelines.glm4voice.thinking.language_lock import LanguageLocks
 from pipelines.glm4voice.thinking.sampling import check
 from pipelines.glm4voice.thinking.token_mask import TokenMask
+from pipelines.glm4voice.transcript import GlmTranscript
 from pipelines.realtime.model import Role, Sampling, Tool
 
 log = structlog.get_logger()
@@ -44,6 +45,7 @@ class Parts:
     sounds: Sounds
     locks: LanguageLocks
     max_turn_samples: int  # of one caller's turn
+    texts: TokenMask  # what is written when there is to be no sound
 
 
 class GlmSession:
@@ -174,6 +176,23 @@ class GlmSession:
         )
         self._tokenise_s = 0.0
         return self._reply
+
+    def transcribe(self, item_id: str) -> GlmTranscript:
+        """Begin to write down a turn; nothing is computed before its first step.
+
+        Raises KeyError for an unknown item, ValueError if it is not a caller's sound.
+        """
+        parts, item = self._parts, self._history.find(item_id)
+        if item.is_reply or not any(parts.text_tokenizer.is_audio(token) for token in item.ids):
+            raise ValueError(f"item {item_id!r} is not a caller's sound")
+        request = parts.prompt.text_turn(TRANSCRIPTION_REQUEST) + parts.prompt.answer_header
+        return GlmTranscript(
+            parts.engine,
+            [*parts.prompt.start, *self._system_ids, *item.ids, *request],
+            parts.text_tokenizer,
+            stop_ids=parts.stop_ids,
+            texts=parts.texts,
+        )
 
     def truncate(self, item_id: str, audio_end_ms: int) -> int:
         """Cut a reply to what was heard; a reply still under way is cancelled first.

@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatchmethod
 from typing import Any, Final, Literal
 
@@ -43,6 +43,7 @@ from pipelines.realtime.protocol import (
 from pipelines.realtime.response_stream import CancelReason, Emit, ResponseStream
 from pipelines.realtime.server_vad import SpeechStarted, SpeechStopped, TurnDetector, TurnSignal
 from pipelines.realtime.session_config import SessionConfig
+from pipelines.realtime.transcripts import Transcripts
 from pipelines.realtime.wire_types import (
     FunctionTool,
     ResponseCreate,
@@ -84,6 +85,7 @@ class Conversation:
         self._configured: tuple[str, tuple[FunctionTool, ...]] = ("", ())
         self._history = History()
         self._session = model.open_session()
+        self._transcripts = Transcripts(self._session, self._history, self._emit)
         self._response: ResponseStream | None = None
         self._n_tokens = 0  # of the conversation, about
         self._n_reply_tokens = 0  # that the last reply was given room for
@@ -142,8 +144,8 @@ class Conversation:
             self._retire()
 
     def work(self) -> bool:
-        """Do one bounded piece of work ahead; whether there was any."""
-        return self._session.work()
+        """Do one bounded piece of work that nobody waits for; whether there was any."""
+        return self._session.work() or self._transcripts.work()
 
     def end(self, code: str, message: str) -> None:
         """Tell the client why the server ends the session, and fail the reply under way."""
@@ -157,6 +159,7 @@ class Conversation:
         if response is not None:
             self.totals.n_cancelled += 1
             self.totals.n_audio_tokens += response.tokens.n_audio
+        self._transcripts.close()
         self._session.close()
 
     # ---- what clients ask
@@ -168,6 +171,8 @@ class Conversation:
     @_do.register
     def _update(self, event: SessionUpdate) -> None:
         before, self._config = self._config, self._config.updated(event.session)
+        if self._config.transcribes and not self._model.can_transcribe:
+            self._config = replace(self._config, transcribes=False)
         if self._config.input_format != before.input_format:
             self._decoder = self._new_decoder()
         if self._config.turn_detection != before.turn_detection:
@@ -321,6 +326,8 @@ class Conversation:
         self._turn_samples = 0
         self._emit(events.buffer_committed(item_id, self._history.last_id))
         self._show_item(item_id, Item(wire=user_speech(item_id), n_audio_tokens=n_tokens))
+        if self._config.transcribes and n_tokens:
+            self._transcripts.ask(item_id)
 
     # ---- replies
 

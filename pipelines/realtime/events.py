@@ -10,6 +10,8 @@ from openai.types.realtime import (
     ConversationItemAdded,
     ConversationItemDeletedEvent,
     ConversationItemDone,
+    ConversationItemInputAudioTranscriptionCompletedEvent,
+    ConversationItemInputAudioTranscriptionFailedEvent,
     ConversationItemTruncatedEvent,
     InputAudioBufferClearedEvent,
     InputAudioBufferCommittedEvent,
@@ -28,6 +30,12 @@ from openai.types.realtime import (
     ResponseFunctionCallArgumentsDoneEvent,
     ResponseOutputItemAddedEvent,
     ResponseOutputItemDoneEvent,
+)
+from openai.types.realtime.conversation_item_input_audio_transcription_completed_event import (
+    UsageTranscriptTextUsageTokens,
+)
+from openai.types.realtime.conversation_item_input_audio_transcription_failed_event import (
+    Error as TranscriptionError,
 )
 from openai.types.realtime.realtime_server_event import ConversationItemRetrieved
 from openai.types.realtime.response_content_part_added_event import Part as AddedPart
@@ -135,6 +143,38 @@ def item_deleted(item_id: str) -> ConversationItemDeletedEvent:
     """An item left the conversation."""
     return ConversationItemDeletedEvent(
         type="conversation.item.deleted", event_id=new_id("event"), item_id=item_id
+    )
+
+
+def transcribed(
+    item_id: str, text: str, n_prompt_tokens: int, n_text_tokens: int
+) -> ConversationItemInputAudioTranscriptionCompletedEvent:
+    """What the caller said in a turn."""
+    return ConversationItemInputAudioTranscriptionCompletedEvent(
+        type="conversation.item.input_audio_transcription.completed",
+        event_id=new_id("event"),
+        item_id=item_id,
+        content_index=0,
+        transcript=text,
+        usage=UsageTranscriptTextUsageTokens(
+            type="tokens",
+            input_tokens=n_prompt_tokens,
+            output_tokens=n_text_tokens,
+            total_tokens=n_prompt_tokens + n_text_tokens,
+        ),
+    )
+
+
+def not_transcribed(
+    item_id: str, code: str, message: str
+) -> ConversationItemInputAudioTranscriptionFailedEvent:
+    """A turn will not be written down."""
+    return ConversationItemInputAudioTranscriptionFailedEvent(
+        type="conversation.item.input_audio_transcription.failed",
+        event_id=new_id("event"),
+        item_id=item_id,
+        content_index=0,
+        error=TranscriptionError(type="transcription_error", code=code, message=message),
     )
 
 

@@ -104,6 +104,10 @@ class History:
                 n_tokens -= item.n_tokens
         return chosen
 
+    def get(self, item_id: str) -> Item | None:
+        """The item of this id, if it is there."""
+        return self._items.get(item_id)
+
     def find(self, item_id: str, *, code: str) -> Item:
         """The item of this id. Raises ClientMistake with `code` if there is none."""
         item = self._items.get(item_id)

@@ -114,6 +114,27 @@ class Reply(Protocol):
         ...
 
 
+class Transcript(Protocol):
+    """What a caller has said in one turn, being written down beside everything else."""
+
+    text: str  # as much as is written
+    n_prompt_tokens: int
+    n_text_tokens: int
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all is written."""
+        ...
+
+    def step(self) -> bool:
+        """Do one bounded unit of work; False if there was none to do now, also once it is done."""
+        ...
+
+    def close(self) -> None:
+        """Free what it holds; no more will be written. Idempotent."""
+        ...
+
+
 class SpeechSession(Protocol):
     """One conversation: its history of items, its caches, its unfinished user audio."""
 
@@ -171,6 +192,14 @@ class SpeechSession(Protocol):
         """
         ...
 
+    def transcribe(self, item_id: str) -> Transcript:
+        """Begin to write down a turn of the caller's; nothing of the conversation changes.
+
+        Only where the model `can_transcribe`. Raises KeyError for an unknown item and ValueError
+        if it is not a caller's sound.
+        """
+        ...
+
     def truncate(self, item_id: str, audio_end_ms: int) -> int:
         """Cut a reply to what was heard of it; return the number of audio tokens kept.
 
@@ -199,6 +228,11 @@ class SpeechModel(Protocol):
     @property
     def max_context_tokens(self) -> int:
         """How many tokens a conversation can hold; a reply that would pass it is CONTEXT_FULL."""
+        ...
+
+    @property
+    def can_transcribe(self) -> bool:
+        """Whether it has learned to write down what callers say."""
         ...
 
     @property

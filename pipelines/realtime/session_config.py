@@ -44,6 +44,7 @@ class SessionConfig:
     input_format: WireFormat = field(default_factory=Pcm16Format)
     output_format: WireFormat = field(default_factory=Pcm16Format)
     turn_detection: TurnDetection | None = field(default_factory=_stock_detection)
+    transcribes: bool = False  # what callers say is written down
 
     def updated(self, session: Session) -> "SessionConfig":
         """Take over the fields that were sent; null sets a field back to its default."""
@@ -98,7 +99,7 @@ class SessionConfig:
             "audio": {
                 "input": {
                     "format": format_shown(self.input_format),
-                    "transcription": None,
+                    "transcription": {"model": MODEL_NAME} if self.transcribes else None,
                     "noise_reduction": None,
                     "turn_detection": vad.model_dump() if vad else None,
                 },
@@ -143,6 +144,8 @@ def _input_changes(sent: InputAudio) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if "format" in sent.model_fields_set:
         changes["input_format"] = _or_default("input_format", sent.format)
+    if "transcription" in sent.model_fields_set:
+        changes["transcribes"] = sent.transcription is not None
     if "turn_detection" in sent.model_fields_set:
         changes["turn_detection"] = sent.turn_detection  # null is a value here: no detection
     return changes

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 
 from openai import BaseModel
 from openai.types.realtime import (
+    AudioTranscription,
     RealtimeAudioConfig,
     RealtimeAudioConfigInput,
     RealtimeAudioConfigOutput,
@@ -79,10 +80,18 @@ class FunctionTool(RealtimeFunctionTool):
     parameters: dict[str, object] | None = None
 
 
+class Transcription(AudioTranscription):
+    """That turns are to be written down; by the voice model itself, whatever `model` says."""
+
+    language: Annotated[str, Field(max_length=16)] | None = None
+    prompt: Annotated[str, Field(max_length=MAX_INSTRUCTIONS)] | None = None
+
+
 class InputAudio(RealtimeAudioConfigInput):
     """How the caller's sound comes in."""
 
     format: Format | None = None
+    transcription: Transcription | None = None
     turn_detection: TurnDetection | None = None
 
 

@@ -86,6 +86,7 @@ class ToneSession:
     replies: dict[str, int] = field(default_factory=dict)
     tools: Sequence[Tool] = ()
     sampling: Sampling | None = None
+    deleted: set[str] = field(default_factory=set)
     is_closed: bool = False
 
     def configure(self, *, instructions: str, tools: Sequence[Tool]) -> None:
@@ -134,13 +135,42 @@ class ToneSession:
         )
         return ToneReply(self, item_id, self.model.n_words, tool_call_due=call)
 
+    def transcribe(self, item_id: str) -> "ToneTranscript":
+        if item_id in self.deleted:
+            raise KeyError(item_id)
+        self.journal.append(("transcribe",))
+        return ToneTranscript()
+
     def truncate(self, item_id: str, audio_end_ms: int) -> int:
         self.replies[item_id] = min(self.replies[item_id], audio_end_ms // 80)
         self.journal.append(("truncate", audio_end_ms))
         return self.replies[item_id]
 
     def delete(self, item_id: str) -> None:
+        self.deleted.add(item_id)
         self.journal.append(("delete",))
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+@dataclass
+class ToneTranscript:
+    """Three words, one a step."""
+
+    text: str = ""
+    n_prompt_tokens: int = 9
+    n_text_tokens: int = 0
+    is_closed: bool = False
+
+    @property
+    def is_done(self) -> bool:
+        return self.n_text_tokens == 3
+
+    def step(self) -> bool:
+        self.text += f"{WORDS[self.n_text_tokens]} "
+        self.n_text_tokens += 1
+        return True
 
     def close(self) -> None:
         self.is_closed = True
@@ -152,6 +182,7 @@ class ToneModel:
     input_sample_rate = 16_000
     output_sample_rate = RATE
     max_context_tokens = 10_000
+    can_transcribe = True
     is_alive = True
     aside_s = 0.0
 
