@@ -117,8 +117,8 @@ class GlmReply:
     """A `Reply`: a step is one language-model token, a part of a prompt, or one block of sound.
 
     Blocks are as long as the sound ahead allows. Where they are decoded on a thread of their own,
-    tokens go on coming meanwhile. Whatever ends the reply, what
-    is left is decoded and what the decoder keeps back flushed; only `cancel` drops sound.
+    tokens go on coming meanwhile. Whatever ends the reply, what is left is decoded and what the
+    decoder keeps back flushed; only `cancel` drops sound.
     """
 
     def __init__(

@@ -67,28 +67,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(str(exc), style="red")
         return 2
     bars = evaluate.bars_of(run.config.evaluate)
-    console.print(losses_of(run))
+    losses = dict(_trends(run))
+    console.print(table_of(losses))
     console.print(evaluate.table_of(figures, bars))
-    wrong = [*stuck(run), *evaluate.missed(figures, bars)]
+    stuck = [name for name, trend in losses.items() if not trend.is_better]
+    wrong = [*stuck, *evaluate.missed(figures, bars)]
     if wrong:
         console.print(f"not good enough: {', '.join(wrong)}", style="red")
     return 1 if wrong else 0
 
 
-def losses_of(run: Run) -> Table:
+def table_of(losses: Mapping[str, Trend]) -> Table:
     """What every loss was at the beginning of its stage and at its end."""
     table = Table("loss", title="Learning", title_justify="left")
     for heading in ("first tenth", "last tenth"):
         table.add_column(heading, justify="right")
-    for name, trend in _trends(run):
+    for name, trend in losses.items():
         colour = "[green]" if trend.is_better else "[red]"
         table.add_row(name, f"{trend.first:.3g}", f"{colour}{trend.last:.3g}")
     return table
-
-
-def stuck(run: Run) -> list[str]:
-    """The losses that have not fallen."""
-    return [name for name, trend in _trends(run) if not trend.is_better]
 
 
 def _trends(run: Run) -> Iterator[tuple[str, Trend]]:

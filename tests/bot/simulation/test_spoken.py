@@ -4,7 +4,8 @@ import pytest
 
 from bot.simulation.checks import check_call
 from bot.simulation.scenarios import Ends, Expect, Spoken
-from bot.simulation.spoken import Listener, reply_span
+from bot.simulation.spoken import reply_span
+from pipelines.judge import Judge
 from telephony.emulator import CallEnd, CallRecord, EndedBy
 from telephony.emulator.hearing import Ear
 from telephony.emulator.recording import Recording
@@ -123,6 +124,9 @@ def test_the_span_ends_with_the_next_speech_or_in_time(
     assert reply_span(item, record, since_ms) == span
 
 
-def test_nothing_is_loaded_before_it_is_asked() -> None:
-    """Most scenarios expect no sentence: they need no list of them."""
-    Listener(())
+def test_who_expects_no_sentence_needs_no_list_of_them() -> None:
+    """No judge is made for an empty list, which would refuse it."""
+    with pytest.raises(ValueError, match="needs English words"):
+        Judge(())
+
+    assert check_call(Expect(ends=Ends(by="caller")), call(GREETING), {}, None, sentences=())

@@ -87,6 +87,7 @@ class ToneSession:
     tools: Sequence[Tool] = ()
     sampling: Sampling | None = None
     deleted: set[str] = field(default_factory=set)
+    transcripts: list["ToneTranscript"] = field(default_factory=list)
     is_closed: bool = False
 
     def configure(self, *, instructions: str, tools: Sequence[Tool]) -> None:
@@ -139,7 +140,8 @@ class ToneSession:
         if item_id in self.deleted:
             raise KeyError(item_id)
         self.journal.append(("transcribe",))
-        return ToneTranscript()
+        self.transcripts.append(ToneTranscript())
+        return self.transcripts[-1]
 
     def truncate(self, item_id: str, audio_end_ms: int) -> int:
         self.replies[item_id] = min(self.replies[item_id], audio_end_ms // 80)
