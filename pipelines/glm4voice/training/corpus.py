@@ -25,6 +25,7 @@ from config.strict_yaml import PromptFileError
 from pipelines.audio import PCM16_BYTES, Pcm, float_to_pcm16
 from pipelines.espeak import SpeechSynthesisError, speak
 from pipelines.glm4voice.training.dialogues import read_dialogues
+from pipelines.glm4voice.training.drawing import drawn
 from pipelines.glm4voice.training.run import Run, TrainingError, begin
 from pipelines.glm4voice.training.script import Line, answer_lines, caller_lines
 from pipelines.glm4voice.training.utterances import (
@@ -57,7 +58,8 @@ def make(run: Run, console: Console | None = None) -> Corpus:
     folder = run.work / "corpus"
     _begin_or_go_on(folder, _fingerprint(lines))
     for kind in SAMPLE_RATES:
-        _record(folder, [line for line in lines if line.kind == kind], console or Console())
+        of_kind = [line for line in lines if line.kind == kind]
+        _record(folder, of_kind, console or Console(), run.n_workers)
     corpus = Corpus.read(folder)
     (folder / "meta.json").write_text(json.dumps(_meta(corpus), indent=2) + "\n")
     return corpus
@@ -77,15 +79,17 @@ def _fingerprint(lines: Sequence[Line]) -> str:
     return f"{zlib.crc32(repr(lines).encode()):08x}"
 
 
-def _record(folder: Path, lines: Sequence[Line], console: Console) -> None:
+def _record(folder: Path, lines: Sequence[Line], console: Console, n_workers: int) -> None:
     """Speak the lines of one kind that are not spoken yet."""
     if not lines:
         return
     with CorpusWriter(folder, lines[0].kind) as writer:
-        left = lines[writer.n_done :]
-        for line in track(left, writer.name, console=console, disable=not console.is_terminal):
-            pcm16 = float_to_pcm16(spoken(line))
-            writer.add(_utterance(line, writer, len(pcm16) // PCM16_BYTES), pcm16)
+        left = range(writer.n_done, len(lines))
+        sounds = drawn(lambda n: float_to_pcm16(spoken(lines[n])), left, n_workers)
+        is_quiet = not console.is_terminal
+        shown = track(left, writer.name, len(left), console=console, disable=is_quiet)
+        for n, pcm16 in zip(shown, sounds, strict=True):
+            writer.add(_utterance(lines[n], writer, len(pcm16) // PCM16_BYTES), pcm16)
 
 
 def spoken(line: Line) -> Pcm:

@@ -10,6 +10,7 @@ learned is from the original, whole and streamed in blocks of ten tokens.
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ from pipelines.glm4voice.training.answer_sounds import (
 )
 from pipelines.glm4voice.training.corpus import Corpus, Utterance
 from pipelines.glm4voice.training.decoder_sizes import decoder_config
+from pipelines.glm4voice.training.drawing import drawn
 from pipelines.glm4voice.training.flow_batches import FlowBatch, FlowBatches, Spoken
 from pipelines.glm4voice.training.flow_model import FlowModel
 from pipelines.glm4voice.training.hearing_batches import answer_at_16k
@@ -41,6 +43,7 @@ from pipelines.glm4voice.training.run import Run, begin
 _BETAS = (0.9, 0.98)
 _MOST_GRADIENT = 1.0
 _BLOCK_TOKENS = 10
+_ENCODED_AT_ONCE = 16  # answers of about the same length
 _SEED = 42
 
 
@@ -52,8 +55,7 @@ class FlowStage:
         self.config = decoder_config(run.config)
         self._corpus, self._tokenizer = corpus, tokenizer
         learned, tested = split_answers(corpus, self.settings.n_tested)
-        spoken = [self._spoken(utterance) for utterance in learned]
-        self.tested = [self._spoken(utterance) for utterance in tested]
+        spoken, self.tested = self._spoken(learned), self._spoken(tested)
         torch.manual_seed(run.seed_of()[0])
         self.model = FlowModel(
             self.config,
@@ -79,12 +81,15 @@ class FlowStage:
         """Everything whose state a resumed run needs."""
         return {"model": self.model, "optimizer": self.optimizer}
 
-    def step(self, n: int, rng: np.random.Generator) -> dict[str, float]:
-        """Learn from one batch of windows."""
+    def draw(self, n: int, rng: np.random.Generator) -> FlowBatch:
+        """A batch of windows; all steps draw alike."""
+        return self.batches.draw(rng)
+
+    def learn(self, n: int, batch: FlowBatch) -> dict[str, float]:
+        """Learn from it."""
         settings = self.settings
-        batch = self._on_device(self.batches.draw(rng))
         with autocast(self.run):
-            losses = self.model(batch)
+            losses = self.model(self._on_device(batch))
         return descend(
             self.optimizer,
             losses,
@@ -97,11 +102,23 @@ class FlowStage:
     def _weights(self) -> dict[str, float]:
         return {"flow": 1.0, "prior": self.settings.prior_weight}
 
-    def _spoken(self, utterance: Utterance) -> Spoken:
-        """Tokens and mel of an answer, which begin together and end together."""
-        ids = self._tokenizer.encode(answer_at_16k(self._corpus, utterance))
-        pcm = whole_frames(self._corpus, utterance, self.config.n_frames(len(ids)))
-        return Spoken(torch.tensor(ids), log_mel(pcm[None])[0])
+    def _spoken(self, utterances: Sequence[Utterance]) -> list[Spoken]:
+        """Tokens and mels of answers, which begin together and end together."""
+        order = sorted(range(len(utterances)), key=lambda n: utterances[n].n_samples)
+        heard = drawn(
+            lambda place: answer_at_16k(self._corpus, utterances[order[place]]),
+            range(len(order)),
+            self.run.n_workers,
+        )
+        spoken: dict[int, Spoken] = {}
+        for start in range(0, len(order), _ENCODED_AT_ONCE):
+            places = order[start : start + _ENCODED_AT_ONCE]
+            codes = self._tokenizer.encode_batch(list(islice(heard, len(places))))
+            for place, ids in zip(places, codes, strict=True):
+                n_frames = self.config.n_frames(len(ids))
+                pcm = whole_frames(self._corpus, utterances[place], n_frames)
+                spoken[place] = Spoken(torch.tensor(ids), log_mel(pcm[None])[0])
+        return [spoken[place] for place in range(len(utterances))]
 
     def _on_device(self, batch: FlowBatch) -> FlowBatch:
         device = self.run.device
@@ -165,7 +182,7 @@ def run_stage(run: Run) -> None:
     corpus = Corpus.load(run.work / "corpus")
     tokenizer = SpeechTokenizer.load(run.work / "tokenizer", run.device)
     stage = FlowStage(run, corpus, tokenizer)
-    train(run, stage.settings.n_steps, stage.step, stage.parts)
+    train(run, stage.settings.n_steps, stage, stage.parts)
     stage.model.eval()
     stage.write()
     figures = stage.report()

@@ -19,6 +19,7 @@ from pipelines.glm4voice.checkpoint import weights_path
 from pipelines.glm4voice.hearing.tokenizer import SpeechTokenizer
 from pipelines.glm4voice.training.channel import telephone
 from pipelines.glm4voice.training.corpus import Corpus
+from pipelines.glm4voice.training.drawing import drawn
 from pipelines.glm4voice.training.no_speech import KINDS, no_speech
 from pipelines.glm4voice.training.run import Run
 
@@ -64,12 +65,15 @@ def hear_corpus(run: Run, corpus: Corpus, tokenizer_dir: Path) -> Hearings:
         rng = run.rng(_NOISES, place)
         return telephone(no_speech(KINDS[place % len(KINDS)], rng), rng)
 
-    heard = _in_parts(folder, "callers", n_callers * n_takes, caller, tokenizer)
+    def codes(name: str, n_sounds: int, sound: Callable[[int], Pcm]) -> list[Codes]:
+        return _in_parts(folder, name, n_sounds, sound, tokenizer, run.n_workers)
+
+    heard = codes("callers", n_callers * n_takes, caller)
     takes = [tuple(heard[n * n_takes : (n + 1) * n_takes]) for n in range(n_callers)]
     return Hearings(
         callers=tuple(takes),
-        answers=tuple(_in_parts(folder, "answers", len(corpus.answers), answer, tokenizer)),
-        noises=tuple(_in_parts(folder, "noises", settings.n_noises, noise, tokenizer)),
+        answers=tuple(codes("answers", len(corpus.answers), answer)),
+        noises=tuple(codes("noises", settings.n_noises, noise)),
     )
 
 
@@ -87,17 +91,20 @@ def _in_parts(
     n_sounds: int,
     sound: Callable[[int], Pcm],
     tokenizer: SpeechTokenizer,
+    n_workers: int,
 ) -> list[Codes]:
     """The codes of `sound(0)` to `sound(n_sounds - 1)`; parts that are there are read."""
-    found: list[Codes] = []
+    paths = {start: folder / f"{name}-{start:06d}.npz" for start in range(0, n_sounds, _PART)}
+    missing = [start for start, path in paths.items() if not path.exists()]
+
+    def sounds(start: int) -> list[Pcm]:
+        return [sound(n) for n in range(start, min(start + _PART, n_sounds))]
+
     with Progress() as progress:
-        for start in progress.track(range(0, n_sounds, _PART), description=f"hearing {name}"):
-            path = folder / f"{name}-{start:06d}.npz"
-            if not path.exists():
-                sounds = [sound(n) for n in range(start, min(start + _PART, n_sounds))]
-                _save(path, _encode(tokenizer, sounds))
-            found += _load(path)
-    return found
+        shown = progress.track(missing, description=f"hearing {name}")
+        for start, some in zip(shown, drawn(sounds, missing, n_workers), strict=True):
+            _save(paths[start], _encode(tokenizer, some))
+    return [codes for path in paths.values() for codes in _load(path)]
 
 
 def _encode(tokenizer: SpeechTokenizer, sounds: Sequence[Pcm]) -> list[Codes]:

@@ -47,7 +47,7 @@ def run_stage(run: Run) -> None:
     model, teacher = prepare(run)
     parts: dict[str, Stateful] = {"model": model, "optimizer": teacher.optimizer}
     try:
-        train(run, teacher.n_steps, teacher.step, parts)
+        train(run, teacher.n_steps, teacher, parts)
     except SystemExit:
         save_weights(run.work / "lm", model)
         raise

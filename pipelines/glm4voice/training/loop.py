@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pipelines.glm4voice.training.drawing import drawn
 from pipelines.glm4voice.training.losses import Losses, LossLog
 from pipelines.glm4voice.training.run import Run, TrainingError
 
@@ -26,7 +27,19 @@ SAVE_EVERY_S = 40.0
 _SMOOTHING = 0.98  # of the losses shown: about the last 50 steps
 _STATE = "state.pt"
 
-TrainingStep = Callable[[int, np.random.Generator], Losses]
+B = TypeVar("B")
+
+
+class Learner(Protocol[B]):
+    """What learns, one step after another. A batch may be drawn long before it is learned from."""
+
+    def draw(self, n: int, rng: np.random.Generator) -> B:
+        """The batch of step `n`, on the CPU; it depends on `n` and `rng` alone."""
+        ...
+
+    def learn(self, n: int, batch: B) -> Losses:
+        """Learn from it; returns the losses."""
+        ...
 
 
 class Stateful(Protocol):
@@ -42,7 +55,7 @@ class Stateful(Protocol):
 def train(
     run: Run,
     n_steps: int,
-    step: TrainingStep,
+    learner: Learner[B],
     parts: Mapping[str, Stateful],
     *,
     clock: Callable[[], float] = time.monotonic,
@@ -50,10 +63,10 @@ def train(
 ) -> None:
     """Do the steps that are left of `n_steps`; a finished run only loads its state into `parts`.
 
-    `step(n, rng)` learns from one batch and returns its losses. Torch's own random numbers are
-    seeded before each. State is saved every 40 s and at the end. On SIGINT or SIGTERM the step
-    under way is finished and saved, then SystemExit(128 + signal) is raised. Raises TrainingError
-    for a saved state that does not fit `parts` and for a loss that is not a number.
+    Torch's own random numbers are seeded before each step. State is saved every 40 s and at the
+    end. On SIGINT or SIGTERM the step under way is finished and saved, then SystemExit(128 +
+    signal) is raised. Raises TrainingError for a saved state that does not fit `parts` and for a
+    loss that is not a number.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
     path = run.folder / _STATE
@@ -61,9 +74,11 @@ def train(
     log = LossLog(run.folder, n_done)
     saved_s = clock()
     with _stop_wanted() as stop, _Display(run.stage, n_done, n_steps, console) as display:
-        for n in range(n_done, n_steps):
+        left = range(n_done, n_steps)
+        batches = drawn(lambda n: learner.draw(n, run.rng(n, 1)), left, run.n_workers)
+        for n, batch in zip(left, batches, strict=True):
             torch.manual_seed(int(run.rng(n, 0).integers(2**62)))
-            losses = step(n, run.rng(n, 1))
+            losses = learner.learn(n, batch)
             _check(run, n, losses)
             log.add(n, losses)
             display.show(losses)

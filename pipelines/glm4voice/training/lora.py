@@ -57,7 +57,7 @@ def tune(run: Run, *, start: Path, speech_tokenizer: Path, out: Path) -> Adapter
     )
     parts: dict[str, Stateful] = {"adapter": adapter, "optimizer": teacher.optimizer}
     try:
-        train(run, teacher.n_steps, teacher.step, parts)
+        train(run, teacher.n_steps, teacher, parts)
     except SystemExit:
         save_adapter(out, adapter, base=start)
         raise

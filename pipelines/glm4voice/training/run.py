@@ -33,6 +33,7 @@ class Run:
     work: Path
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16"] = "float32"
+    n_workers: int = 0  # processes that make what is read, beside the one that learns from it
 
     @property
     def folder(self) -> Path:
@@ -56,6 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "training", metavar="DIR")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="processes that draw batches ahead"
+    )
 
 
 def run_of(stage: str, arguments: argparse.Namespace) -> Run:
@@ -66,6 +70,7 @@ def run_of(stage: str, arguments: argparse.Namespace) -> Run:
         work=arguments.work,
         device=arguments.device,
         dtype=arguments.dtype,
+        n_workers=arguments.workers,
     )
 
 

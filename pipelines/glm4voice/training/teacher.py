@@ -3,7 +3,7 @@
 It is the same for a model that begins anew and for adapters on a released one.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,14 +15,16 @@ from transformers import GlmForCausalLM
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
 from pipelines.glm4voice.training.loop import autocast, set_learning_rate, warm_cosine
 from pipelines.glm4voice.training.material import Material
-from pipelines.glm4voice.training.objective import batch_of, losses
+from pipelines.glm4voice.training.objective import Batch, batch_of, losses
 from pipelines.glm4voice.training.passages import PassageWriter
 from pipelines.glm4voice.training.run import Run
 from pipelines.glm4voice.training.scenes import SceneWriter
 from pipelines.glm4voice.training.tasks import TaskWriter
 from pipelines.glm4voice.training.turns import Learn, Row, TurnWriter
 
-_N_LENGTHS = 2  # batches that rows are sorted into, so that less is filled up
+_N_LENGTHS = {"cpu": 2}  # batches that rows are sorted into, so that less is filled up
+# Rows that are learned from together, in parts; beside each, its share of each kind's loss.
+Lesson = list[tuple[Batch, Mapping[str, float]]]
 _KINDS = (("text", Learn.TEXT), ("sound", Learn.SOUND))
 
 
@@ -69,50 +71,60 @@ class Teacher:
         )
         self.n_steps = lessons.n_pretraining_steps + lessons.n_tuning_steps
 
-    def step(self, n: int, rng: np.random.Generator) -> dict[str, float]:
-        """Learn from one batch of passages, or one of words and one of sounds."""
+    def draw(self, n: int, rng: np.random.Generator) -> list[Lesson]:
+        """One lesson of passages, or one of words and one of sounds."""
+        teach = self._passages_to_read if n < self._lessons.n_pretraining_steps else self._calls
+        return teach(rng)
+
+    def learn(self, n: int, batch: Sequence[Lesson]) -> dict[str, float]:
+        """Learn from the lessons of a step."""
         rate = self._lessons.learning_rate * warm_cosine(n, self.n_steps)
         set_learning_rate(self.optimizer, rate)
         self.optimizer.zero_grad(set_to_none=True)
-        teach = self._pretrain if n < self._lessons.n_pretraining_steps else self._tune
-        found = teach(rng)
+        found: dict[str, Tensor] = {}
+        for lesson in batch:
+            found |= self._gradients(lesson)
         torch.nn.utils.clip_grad_norm_(self._learning, 1.0)
         self.optimizer.step()
-        return found
+        prefix = "pretraining_" if n < self._lessons.n_pretraining_steps else ""
+        return {f"{prefix}{name}": float(loss) for name, loss in found.items()}
 
-    def _pretrain(self, rng: np.random.Generator) -> dict[str, float]:
+    def _passages_to_read(self, rng: np.random.Generator) -> list[Lesson]:
         rows = [self._passages.draw(rng) for _ in range(self._lessons.n_sound_rows)]
-        found = self._learn(self._passages.start, rows, rng)
-        return {f"pretraining_{name}": loss for name, loss in found.items()}
+        return [self._lesson(self._passages.start, rows, rng)]
 
-    def _tune(self, rng: np.random.Generator) -> dict[str, float]:
+    def _calls(self, rng: np.random.Generator) -> list[Lesson]:
         """The words of some calls, and the sound of others, that go on from one scene."""
         lessons, scene = self._lessons, self._scenes.draw(rng)
         tasks = self._settings.text_tasks.model_dump()
         words = self._tasks.rows(scene, tasks, Learn.TEXT, lessons.n_text_rows, rng)
         tasks = self._settings.sound_tasks.model_dump()
         sounds = self._tasks.rows(scene, tasks, Learn.SOUND, lessons.n_sound_rows, rng)
-        return self._learn(scene.start, words, rng) | self._learn(scene.start, sounds, rng)
+        return [self._lesson(scene.start, rows, rng) for rows in (words, sounds)]
 
-    def _learn(
+    def _lesson(
         self, start: Sequence[int], rows: Sequence[Row], rng: np.random.Generator
-    ) -> dict[str, float]:
-        """Add the gradients of some rows; return their losses, each a mean over its ids."""
+    ) -> Lesson:
         n_of = {name: sum(_count(row.marks[1:], kind) for row in rows) for name, kind in _KINDS}
-        summed: dict[str, float] = {}
-        for some in _by_length(rows):
+        lesson: Lesson = []
+        n_batches = _N_LENGTHS.get(torch.device(self._run.device).type, 1)
+        for some in _by_length(rows, n_batches):
             batch = batch_of(start, some, [self._tasks.damaged(row, rng) for row in some])
+            counts = {name: _count(batch.marks.numpy(), kind) for name, kind in _KINDS}
+            lesson.append((batch, {name: n / n_of[name] for name, n in counts.items() if n}))
+        return lesson
+
+    def _gradients(self, lesson: Lesson) -> dict[str, Tensor]:
+        """Add the gradients of some rows; return their losses, each a mean over its ids."""
+        summed: dict[str, Tensor] = {}
+        for batch, share_of in lesson:
             with autocast(self._run):
                 found = losses(self._model, batch)
-            shares: dict[str, Tensor] = {
-                name: found[name] * (_count(batch.marks.numpy(), kind) / n_of[name])
-                for name, kind in _KINDS
-                if name in found
-            }
+            shares = {name: loss * share_of[name] for name, loss in found.items()}
             if shares:
                 torch.stack(list(shares.values())).sum().backward()
             for name, share in shares.items():
-                summed[name] = summed.get(name, 0.0) + float(share.detach())
+                summed[name] = summed.get(name, 0) + share.detach()
         return summed
 
 
@@ -120,8 +132,8 @@ def _count(marks: np.ndarray, kind: Learn) -> int:
     return int((marks == kind).sum())
 
 
-def _by_length(rows: Sequence[Row]) -> Iterable[list[Row]]:
+def _by_length(rows: Sequence[Row], n_batches: int) -> Iterable[list[Row]]:
     """The rows in batches of about the same length each."""
     ordered = sorted(rows, key=len)
-    size = max(1, -(-len(ordered) // _N_LENGTHS))
+    size = max(1, -(-len(ordered) // n_batches))
     return (ordered[start : start + size] for start in range(0, len(ordered), size))

@@ -88,12 +88,15 @@ class TokenizerStage:
         """The step from which codes stand for vectors."""
         return int(self.settings.quantise_from * self.settings.n_steps)
 
-    def step(self, n: int, rng: np.random.Generator) -> dict[str, float]:
+    def draw(self, n: int, rng: np.random.Generator) -> HearingBatch:
+        """The batch of a step: the later, the harder."""
+        return self.batches.draw(rng, min(1.0, n / (_HARD_FROM * self.settings.n_steps)))
+
+    def learn(self, n: int, batch: HearingBatch) -> dict[str, float]:
         """Learn from one batch."""
         settings = self.settings
         if n == self.first_quantised and n > 0:
             self.codebook.begin()
-        batch = self.batches.draw(rng, min(1.0, n / (_HARD_FROM * settings.n_steps)))
         with autocast(self.run):
             reading = self.model(
                 batch.mel.to(self.run.device),
@@ -242,7 +245,7 @@ def run_stage(run: Run) -> None:
     """Learn, write and report. Raises TrainingError."""
     corpus = Corpus.load(run.work / "corpus")
     stage = TokenizerStage(run, corpus)
-    train(run, stage.settings.n_steps, stage.step, stage.parts)
+    train(run, stage.settings.n_steps, stage, stage.parts)
     stage.model.eval()
     stage.write()
     figures = report(stage, corpus)

@@ -29,6 +29,7 @@ from pipelines.glm4voice.training.answer_sounds import (
 )
 from pipelines.glm4voice.training.corpus import Corpus, Utterance
 from pipelines.glm4voice.training.decoder_sizes import decoder_config
+from pipelines.glm4voice.training.drawing import drawn
 from pipelines.glm4voice.training.learning import descend, rate_at
 from pipelines.glm4voice.training.loop import train
 from pipelines.glm4voice.training.run import Run, begin
@@ -39,6 +40,8 @@ _MOST_GRADIENT = 5.0
 _QUIET = -3.0  # the logarithm of all magnitudes at first: as released they would begin at 1
 _PITCH_HZ, _PITCH_SPREAD_HZ = 80.0, 40.0
 _TAUGHT_PITCH = 0.5  # of the steps: until then the excitation has the true pitch
+
+Cuttings = tuple[Tensor, Tensor, Tensor]  # sound, mel and pitch of the same frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,8 @@ class VocoderStage:
         self.config = decoder_config(run.config)
         learned, self.tested = split_answers(corpus, self.settings.n_tested)
         self.corpus = corpus
-        self._learned = [_heard(corpus, u) for u in learned]
+        heard = drawn(lambda n: _heard(corpus, learned[n]), range(len(learned)), run.n_workers)
+        self._learned = list(heard)
         lengths = np.array([len(one.pitch) for one in self._learned], dtype=np.float64)
         self._odds = lengths / lengths.sum()
         torch.manual_seed(run.seed_of()[0])
@@ -82,13 +86,16 @@ class VocoderStage:
         """Everything whose state a resumed run needs."""
         return {"hift": self.hift, "optimizer": self.optimizer}
 
-    def step(self, n: int, rng: np.random.Generator) -> dict[str, float]:
-        """Learn from one batch of cuttings."""
+    def draw(self, n: int, rng: np.random.Generator) -> Cuttings:
+        """A batch of cuttings; all steps draw alike."""
+        rows = [self._cutting(rng) for _ in range(self.settings.rows_per_step)]
+        pcm, mel, pitch = (torch.stack(part) for part in zip(*rows, strict=True))
+        return pcm, mel, pitch
+
+    def learn(self, n: int, batch: Cuttings) -> dict[str, float]:
+        """Learn from it."""
         settings = self.settings
-        batch = [self._cutting(rng) for _ in range(settings.rows_per_step)]
-        pcm, mel, pitch = (
-            torch.stack(part).to(self.run.device) for part in zip(*batch, strict=True)
-        )
+        pcm, mel, pitch = (part.to(self.run.device) for part in batch)
         guessed = self.hift.f0_predictor(mel)
         is_taught = n < _TAUGHT_PITCH * settings.n_steps
         made = self.hift(mel, self._source(pitch if is_taught else guessed.detach()))
@@ -114,7 +121,7 @@ class VocoderStage:
             "pitch": settings.pitch_weight,
         }
 
-    def _cutting(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def _cutting(self, rng: np.random.Generator) -> Cuttings:
         """Some frames from anywhere: sound, mel and pitch; short utterances have silence behind."""
         one = self._learned[rng.choice(len(self._learned), p=self._odds)]
         n_frames = self.settings.frames_per_row
@@ -160,7 +167,7 @@ def _heard(corpus: Corpus, utterance: Utterance) -> _Heard:
     return _Heard(utterance, log_mel(pcm[None])[0], pitch_of(pcm))
 
 
-def _cut(pcm: Tensor, one: _Heard, start: int, n_frames: int) -> tuple[Tensor, Tensor, Tensor]:
+def _cut(pcm: Tensor, one: _Heard, start: int, n_frames: int) -> Cuttings:
     cut_pcm = pcm[start * HOP : (start + n_frames) * HOP]
     mel = one.mel[:, start : start + n_frames]
     pitch = one.pitch[start : start + n_frames]
@@ -181,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def run_stage(run: Run) -> None:
     """Learn, write and report. Raises TrainingError."""
     stage = VocoderStage(run, Corpus.load(run.work / "corpus"))
-    train(run, stage.settings.n_steps, stage.step, stage.parts)
+    train(run, stage.settings.n_steps, stage, stage.parts)
     stage.write()
     figures = stage.report()
     (run.folder / "report.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

@@ -62,7 +62,7 @@ def test_it_learns(done: Run) -> None:
     """On the same windows it is nearer to the original's mel than it was at first."""
     stage = stage_of(done)
     before = loss_on_the_same(stage)
-    train(done, 30, stage.step, stage.parts)  # loads the finished state
+    train(done, 30, stage, stage.parts)  # loads the finished state
 
     assert loss_on_the_same(stage) < 0.95 * before
 
@@ -94,12 +94,12 @@ def test_a_resumed_run_is_the_run_that_was_not_killed(tmp_path: Path) -> None:
     run = small_run("flow", tmp_path)
     write_tokenizer(tmp_path)
     whole = stage_of(run)
-    train(run, 4, whole.step, whole.parts)
+    train(run, 4, whole, whole.parts)
     (run.folder / "state.pt").unlink()
 
     for n_steps in (2, 4):
         part = stage_of(run)
-        train(run, n_steps, part.step, part.parts)
+        train(run, n_steps, part, part.parts)
 
     expected = whole.model.state_dict()
     assert all(torch.equal(t, expected[name]) for name, t in part.model.state_dict().items())

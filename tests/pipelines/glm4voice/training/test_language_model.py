@@ -21,6 +21,7 @@ from pipelines.glm4voice.training.loop import train
 from pipelines.glm4voice.training.losses import Losses
 from pipelines.glm4voice.training.objective import batch_of, losses
 from pipelines.glm4voice.training.run import Run, TrainingError
+from pipelines.glm4voice.training.teacher import Lesson
 from pipelines.glm4voice.training.turns import Row, TurnWriter
 from pipelines.realtime.model import Role, Sampling, StopReason, Tool, ToolCall
 from tests.pipelines.glm4voice.training.small_corpus import SMALL, write_small_corpus
@@ -54,13 +55,17 @@ def stop_in_step(run: Run, last: int) -> None:
     """Train until a step in which the process is asked to end."""
     model, teacher = prepare(run)
 
-    def step(n: int, rng: np.random.Generator) -> Losses:
-        if n == last:
-            signal.raise_signal(signal.SIGTERM)
-        return teacher.step(n, rng)
+    class Stopping:
+        def draw(self, n: int, rng: np.random.Generator) -> list[Lesson]:
+            return teacher.draw(n, rng)
+
+        def learn(self, n: int, batch: list[Lesson]) -> Losses:
+            if n == last:
+                signal.raise_signal(signal.SIGTERM)
+            return teacher.learn(n, batch)
 
     with pytest.raises(SystemExit):
-        train(run, teacher.n_steps, step, {"model": model, "optimizer": teacher.optimizer})
+        train(run, teacher.n_steps, Stopping(), {"model": model, "optimizer": teacher.optimizer})
 
 
 def test_a_resumed_run_is_the_run_that_was_not_stopped(run: Run, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipelines.glm4voice.training.loop import TrainingStep, train, warm_cosine
+from pipelines.glm4voice.training.loop import train, warm_cosine
 from pipelines.glm4voice.training.losses import Losses
 from pipelines.glm4voice.training.run import Run, TrainingError
 
@@ -19,8 +21,9 @@ from pipelines.glm4voice.training.run import Run, TrainingError
 class Learner:
     """A line fitted to noise: everything about it is random."""
 
-    def __init__(self) -> None:
+    def __init__(self, before_step: Callable[[int], None] = lambda n: None) -> None:
         torch.manual_seed(3)
+        self.before_step = before_step
         self.model = nn.Linear(4, 1)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.01)
         self.steps: list[int] = []
@@ -33,10 +36,13 @@ class Learner:
     def weights(self) -> Tensor:
         return self.model.weight.detach().clone()
 
-    def step(self, n: int, rng: np.random.Generator) -> Losses:
+    def draw(self, n: int, rng: np.random.Generator) -> Tensor:
+        return torch.from_numpy(rng.standard_normal((8, 4)).astype(np.float32))
+
+    def learn(self, n: int, batch: Tensor) -> Losses:
         self.steps.append(n)
-        inputs = torch.from_numpy(rng.standard_normal((8, 4)).astype(np.float32))
-        loss = (self.model(inputs) + 0.1 * torch.randn(8, 1)).square().mean()
+        self.before_step(n)
+        loss = (self.model(batch) + 0.1 * torch.randn(8, 1)).square().mean()
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -47,13 +53,12 @@ class Killed(BaseException):
     """The process is gone."""
 
 
-def killed_at(step: TrainingStep, last: int) -> TrainingStep:
-    def dying(n: int, rng: np.random.Generator) -> Losses:
+def killed_at(last: int) -> Callable[[int], None]:
+    def die(n: int) -> None:
         if n == last:
             raise Killed
-        return step(n, rng)
 
-    return dying
+    return die
 
 
 def logged(run: Run) -> list[dict[str, float]]:
@@ -63,15 +68,15 @@ def logged(run: Run) -> list[dict[str, float]]:
 
 def test_a_run_that_was_killed_and_resumed_is_the_run_that_was_not(run: Run) -> None:
     """Weights and logged losses are equal to the last bit, and only unsaved steps are repeated."""
-    whole, first, second = Learner(), Learner(), Learner()
-    train(run, 12, whole.step, whole.parts)
+    whole, first, second = Learner(), Learner(killed_at(8)), Learner()
+    train(run, 12, whole, whole.parts)
     expected = logged(run)
     (run.folder / "state.pt").unlink()
     minutes = count(0, 15)  # each look at the clock is 15 s later: saved every third step
 
     with pytest.raises(Killed):
-        train(run, 12, killed_at(first.step, 8), first.parts, clock=lambda: float(next(minutes)))
-    train(run, 12, second.step, second.parts)
+        train(run, 12, first, first.parts, clock=lambda: float(next(minutes)))
+    train(run, 12, second, second.parts)
 
     assert torch.equal(whole.weights, second.weights)
     assert logged(run) == expected
@@ -81,9 +86,9 @@ def test_a_run_that_was_killed_and_resumed_is_the_run_that_was_not(run: Run) -> 
 def test_a_finished_run_only_loads_its_state(run: Run) -> None:
     """Asking again for the same number of steps learns nothing and gives the same weights."""
     first, second = Learner(), Learner()
-    train(run, 5, first.step, first.parts)
+    train(run, 5, first, first.parts)
 
-    train(run, 5, second.step, second.parts)
+    train(run, 5, second, second.parts)
 
     assert second.steps == []
     assert torch.equal(first.weights, second.weights)
@@ -92,15 +97,10 @@ def test_a_finished_run_only_loads_its_state(run: Run) -> None:
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_run_after_its_step(run: Run, signum: signal.Signals) -> None:
     """The step under way is finished and saved, then the process ends with the signal's status."""
-    learner = Learner()
-
-    def step(n: int, rng: np.random.Generator) -> Losses:
-        if n == 3:
-            os.kill(os.getpid(), signum)
-        return learner.step(n, rng)
+    learner = Learner(lambda n: os.kill(os.getpid(), signum) if n == 3 else None)
 
     with pytest.raises(SystemExit) as ended:
-        train(run, 10, step, learner.parts)
+        train(run, 10, learner, learner.parts)
 
     assert ended.value.code == 128 + signum
     assert len(logged(run)) == 4
@@ -110,22 +110,50 @@ def test_a_signal_ends_the_run_after_its_step(run: Run, signum: signal.Signals) 
 def test_a_state_of_another_model_is_refused(run: Run) -> None:
     """The error names the file and says what to do."""
     learner, other = Learner(), nn.Linear(5, 1)
-    train(run, 2, learner.step, learner.parts)
+    train(run, 2, learner, learner.parts)
 
     with pytest.raises(TrainingError, match=r"state\.pt .* move it away"):
-        train(run, 4, learner.step, {"model": other})
+        train(run, 4, learner, {"model": other})
 
 
 def test_a_loss_that_is_no_number_ends_the_run(run: Run) -> None:
     """The error names stage, step and loss."""
+
+    class Lost(Learner):
+        def learn(self, n: int, batch: Tensor) -> Losses:
+            return {"mel": float("nan"), "f0": 1.0}
+
     with pytest.raises(TrainingError, match="stage, step 0: mel is not a number"):
-        train(run, 2, lambda n, rng: {"mel": float("nan"), "f0": 1.0}, {})
+        train(run, 2, Lost(), {})
+
+
+def test_batches_drawn_ahead_teach_the_same(run: Run) -> None:
+    """With workers and without, weights and losses are equal to the last bit."""
+    alone, helped = Learner(), Learner()
+    train(run, 6, alone, alone.parts)
+    ahead = replace(run, work=run.work / "ahead", n_workers=2)
+
+    train(ahead, 6, helped, helped.parts)
+
+    assert torch.equal(alone.weights, helped.weights)
+    assert logged(ahead) == logged(run)
+
+
+def test_what_a_worker_raises_ends_the_run(run: Run) -> None:
+    """A batch that cannot be drawn is an error of the run, not a silence."""
+
+    class Lost(Learner):
+        def draw(self, n: int, rng: np.random.Generator) -> Tensor:
+            raise TrainingError(f"no batch {n}")
+
+    with pytest.raises(TrainingError, match="no batch 0"):
+        train(replace(run, n_workers=1), 2, Lost(), {})
 
 
 def test_losses_are_drawn(run: Run) -> None:
     """A run leaves a picture of its losses."""
     learner = Learner()
-    train(run, 3, learner.step, learner.parts)
+    train(run, 3, learner, learner.parts)
 
     assert (run.folder / "losses.png").read_bytes().startswith(b"\x89PNG")
 

@@ -39,7 +39,7 @@ def test_the_folder_is_a_released_one(done: Run) -> None:
     corpus = Corpus.load(done.work / "corpus")
     pcms = [corpus.pcm(utterance) for utterance in corpus.callers]
     stage = TokenizerStage(done, corpus)
-    train(done, 30, stage.step, stage.parts)  # loads the finished state
+    train(done, 30, stage, stage.parts)  # loads the finished state
 
     tokenizer = SpeechTokenizer.load(done.work / "tokenizer")
 
@@ -68,12 +68,12 @@ def test_a_resumed_run_is_the_run_that_was_not_killed(tmp_path: Path) -> None:
     first = small_run("tokenizer", tmp_path)
     corpus = Corpus.load(tmp_path / "corpus")
     whole = TokenizerStage(first, corpus)
-    train(first, 20, whole.step, whole.parts)
+    train(first, 20, whole, whole.parts)
     expected = {name: tensor.clone() for name, tensor in whole.model.state_dict().items()}
     (first.folder / "state.pt").unlink()
 
     for n_steps in (17, 20):
         part = TokenizerStage(first, corpus)
-        train(first, n_steps, part.step, part.parts)
+        train(first, n_steps, part, part.parts)
 
     assert all(torch.equal(t, expected[name]) for name, t in part.model.state_dict().items())

@@ -32,7 +32,7 @@ def test_it_learns(done: Run, name: str) -> None:
 def test_the_file_is_a_released_one(done: Run) -> None:
     """The unchanged loader reads hift.pt, weight norm and all, and it sounds as the trained one."""
     stage = VocoderStage(done, Corpus.load(done.work / "corpus"))
-    train(done, 24, stage.step, stage.parts)  # loads the finished state
+    train(done, 24, stage, stage.parts)  # loads the finished state
     config = read_decoder_config(done.work / "decoder/config.yaml")
 
     hift = HiftVocoder.load(done.work / "decoder/hift.pt", config.hift, device="cpu")
@@ -57,12 +57,12 @@ def test_a_resumed_run_is_the_run_that_was_not_killed(tmp_path: Path) -> None:
     run = small_run("vocoder", tmp_path)
     corpus = Corpus.load(tmp_path / "corpus")
     whole = VocoderStage(run, corpus)
-    train(run, 4, whole.step, whole.parts)
+    train(run, 4, whole, whole.parts)
     (run.folder / "state.pt").unlink()
 
     for n_steps in (2, 4):
         part = VocoderStage(run, corpus)
-        train(run, n_steps, part.step, part.parts)
+        train(run, n_steps, part, part.parts)
 
     expected = whole.hift.state_dict()
     assert all(torch.equal(t, expected[name]) for name, t in part.hift.state_dict().items())

@@ -1,0 +1,52 @@
+"""What training reads, made ahead by worker processes: a fast device does not wait for it."""
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+T = TypeVar("T")
+
+_AHEAD = 2  # things that each worker has ready
+
+
+def drawn(draw: Callable[[int], T], places: Sequence[int], n_workers: int) -> Iterator[T]:
+    """`draw(place)` of each of `places`, in their order.
+
+    With workers, which are forked here, `draw` must not touch a device other than the CPU; what it
+    raises is raised here, as the type it was. Without, each is drawn when it is asked for.
+    """
+    if not n_workers or not places:
+        return map(draw, places)
+    loader: DataLoader[T] = DataLoader(
+        _Drawn(draw),
+        batch_size=None,
+        sampler=places,
+        num_workers=n_workers,
+        collate_fn=_as_it_is,
+        prefetch_factor=_AHEAD,
+        multiprocessing_context="fork",
+        worker_init_fn=_begin_worker,
+    )
+    return iter(loader)
+
+
+class _Drawn(Dataset[T], Generic[T]):
+    def __init__(self, draw: Callable[[int], T]) -> None:
+        self._draw = draw
+
+    def __getitem__(self, place: int) -> T:
+        return self._draw(place)
+
+
+def _as_it_is(one: T) -> T:
+    return one
+
+
+def _begin_worker(_number: int) -> None:
+    """A signal to the whole process group is for the run itself, which then ends its workers."""
+    torch.set_num_threads(1)
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)
