@@ -145,12 +145,14 @@ def assemble(
     call_id = text_tokenizer.special("<|observation|>")
     stop_ids = frozenset({*end_ids, text_tokenizer.special("<|user|>"), call_id})
     texts = TokenMask([*range(text_tokenizer.n_ranks), *stop_ids], engine.vocab_size)
+    streaming = StreamingDecoder(decoder)
+    streaming.capture()
     return GlmChain(
         Parts(
             speech_tokenizer=speech_tokenizer,
             text_tokenizer=text_tokenizer,
             engine=engine,
-            decoding=Decoding(StreamingDecoder(decoder)),
+            decoding=Decoding(streaming),
             prompt=PromptBuilder(text_tokenizer),
             stop_ids=stop_ids,
             call_id=call_id,

@@ -14,7 +14,8 @@ from torch.nn import functional
 from pipelines.glm4voice.checkpoint import load_strict, read_torch
 from pipelines.glm4voice.speaking.config import DecoderConfig, FlowDims
 from pipelines.glm4voice.speaking.flow_encoder import BlockConformerEncoder
-from pipelines.glm4voice.speaking.flow_estimator import ConditionalDecoder, Shifts
+from pipelines.glm4voice.speaking.flow_estimator import ConditionalDecoder, Prepared, Shifts
+from pipelines.glm4voice.speaking.flow_graphs import FlowGraphs
 
 # called before each step with its number from 0 on, x [B, M, T] and the flow [2B, M, T] found there
 Watcher = Callable[[int, Tensor, Tensor], None]
@@ -56,6 +57,7 @@ class FlowMatching(nn.Module):
         super().__init__()
         self.guidance = dims.inference_cfg_rate
         self.official_rounding = official_rounding
+        self.graphs: FlowGraphs | None = None  # of weights that stay as they are
         self.estimator = ConditionalDecoder(dims.estimator)
         if official_rounding:
             self.estimator.round_as_official()
@@ -77,18 +79,35 @@ class FlowMatching(nn.Module):
         """
         speaker_frames = speaker[:, :, None].expand(-1, -1, mu.shape[2])
         conditions = torch.cat([mu, speaker_frames, given], dim=1)
-        estimate = self._estimator(torch.cat([conditions, torch.zeros_like(conditions)]))
-        moments, lengths = euler_schedule(n_steps)
-        shifts = self._shifts(moments.to(mu.device))
+        conditions = torch.cat([conditions, torch.zeros_like(conditions)])
+        if self.graphs is not None and watch is None:
+            solved = self.graphs.solve(noise, self.estimator.prepare(conditions), n_steps)
+            if solved is not None:
+                return solved
+        estimate = self._estimator(conditions)
+        lengths, shifts = self.schedule(n_steps)
 
         x = noise.float()
         for k, length in enumerate(lengths.tolist()):
             flow = estimate(x.to(mu.dtype), shifts[k]).float()
             if watch is not None:
                 watch(k, x, flow)
-            guided, free = flow.chunk(2)
-            x = x + length * ((1.0 + self.guidance) * guided - self.guidance * free)
+            x = x + length * self._combined(flow)
         return x
+
+    def guided(self, x: Tensor, prepared: Prepared, shifts: Shifts) -> Tensor:
+        """The flow [B, M, T] float32 at states [B, M, T], away from what no conditions give."""
+        dtype = self.estimator.final_proj.weight.dtype
+        return self._combined(self.estimator(x.to(dtype), prepared, shifts).float())
+
+    def schedule(self, n_steps: int) -> tuple[Tensor, list[Shifts]]:
+        """Lengths [K] of the steps, and what the estimator adds at the moment of each."""
+        moments, lengths = euler_schedule(n_steps)
+        return lengths, self._shifts(moments.to(self.estimator.final_proj.weight.device))
+
+    def _combined(self, flow: Tensor) -> Tensor:
+        guided, free = flow.chunk(2)
+        return (1.0 + self.guidance) * guided - self.guidance * free
 
     def _shifts(self, moments: Tensor) -> list[Shifts]:
         if self.official_rounding:

@@ -53,7 +53,8 @@ class Chance:
     """The numbers an excitation depends on besides the pitch.
 
     `phases` [H] in radians, one for the base and each harmonic, the base's being 0; `noise` [H, S],
-    standard normal, one for each of S samples. Both may have a leading batch axis.
+    standard normal, one for each of S samples, or [1, S]: what they all add up to is normal as
+    well, and one row of it costs a tenth. Both may have a leading batch axis.
     """
 
     phases: Tensor
@@ -120,6 +121,12 @@ class SourceModule(nn.Module):
 
         voiced = pitch > dims.nsf_voiced_threshold
         noise_level = torch.where(voiced, dims.nsf_sigma, dims.nsf_alpha / _UNVOICED)
-        rows = sines * voiced + noise_level * chance.noise.to(pitch.device)
-        mixed = functional.conv1d(rows, self.l_linear.weight[:, :, None], self.l_linear.bias)
-        return torch.tanh(mixed)
+        noise = noise_level * chance.noise.to(pitch.device)
+        if chance.noise.shape[-2] == self.n_rows:
+            return torch.tanh(self._sum(sines * voiced + noise))
+        # independent normal numbers: the weights' squares add up to the square of the sum's width
+        return torch.tanh(self._sum(sines * voiced) + self.l_linear.weight.norm() * noise)
+
+    def _sum(self, rows: Tensor) -> Tensor:
+        """[B, H, S] to [B, 1, S]."""
+        return functional.conv1d(rows, self.l_linear.weight[:, :, None], self.l_linear.bias)

@@ -6,7 +6,7 @@ that no rounding adds up, and noise belongs to its frame. The last frames of a w
 nothing of what follows, so they are kept back and faded into the same frames of the next window.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -16,6 +16,7 @@ from torch.nn import functional
 from pipelines.glm4voice.speaking.batching import alike
 from pipelines.glm4voice.speaking.config import DecoderConfig
 from pipelines.glm4voice.speaking.flow import FlowDecoder
+from pipelines.glm4voice.speaking.flow_graphs import FlowGraphs
 from pipelines.glm4voice.speaking.noise import NoiseField
 from pipelines.glm4voice.speaking.windows import Cutting, Window
 
@@ -80,6 +81,16 @@ class StreamingMel:
             )
         places = (torch.arange(n_overlap_frames) + 0.5) / max(1, n_overlap_frames)
         self._fade_in = torch.sin(places * (torch.pi / 2)).square()
+
+    def capture(self, block_sizes: Iterable[int]) -> None:
+        """Have a GPU's launches of blocks of so many tokens put together: see FlowGraphs."""
+        unit, ratio = self._grid, self.config.frames_per_token
+        starts = range(0, self.n_history_tokens + 1 + unit * ratio.denominator, unit)
+        windows = [self.cutting.window(n, n + size) for n in starts for size in block_sizes]
+        lengths = {window.last - window.first for window in windows}
+        self.flow.decoder.graphs = FlowGraphs(
+            self.flow.decoder, n_steps=self.n_steps, lengths=lengths
+        )
 
     def start(self, seed: int) -> MelState:
         """The state of a new reply."""

@@ -106,6 +106,14 @@ class StreamingDecoder:
             n_kept_back=self.n_kept_back_tokens,
         )
 
+    @torch.inference_mode()
+    def capture(self) -> None:
+        """On a GPU, make the usual blocks ready to be launched as one: takes some seconds, in
+        which no other thread may use it. Elsewhere nothing is gained, and nothing done."""
+        if self.device.type == "cuda":
+            sizes = self.block_sizes
+            self.mel.capture(range(sizes.unit, sizes.longest + 1, sizes.unit))
+
     def start(self, *, seed: int = SEED) -> StreamState:
         """The state of a new reply. The same seed and blocks of tokens give the same sound."""
         return StreamState(self.mel.start(seed), self.voice.start(seed))

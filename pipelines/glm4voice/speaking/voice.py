@@ -135,6 +135,6 @@ class StreamingVoice:
         state.n_voiced += job.n_out
 
     def _chance(self, states: list[VoiceState], n_frames: int) -> Chance:
-        n_rows, per_frame = self.hift.m_source.n_rows, self.hift.dims.samples_per_frame
-        noise = [s.noise.source(n_rows, per_frame, s.n_voiced, n_frames) for s in states]
+        per_frame = self.hift.dims.samples_per_frame
+        noise = [s.noise.source(1, per_frame, s.n_voiced, n_frames) for s in states]
         return Chance(torch.stack([s.phases for s in states]), torch.stack(noise))

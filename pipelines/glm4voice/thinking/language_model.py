@@ -97,19 +97,26 @@ def last_logits(model: GlmForCausalLM, ids: Tensor, cache: Any) -> Tensor:
 
 
 def last_logits_at(
-    model: GlmForCausalLM, ids: Tensor, cache: Any, *, positions: Tensor, visible: Tensor
+    model: GlmForCausalLM,
+    ids: Tensor,
+    cache: Any,
+    *,
+    positions: Tensor,
+    visible: Tensor,
+    last: Tensor | None = None,
 ) -> Tensor:
     """As `last_logits`, for ids anywhere: `cache` need be none of transformers' own.
 
     `positions` are [B, T]; `visible` [B, 1, T, L] bool says which of the cache's L ids each one
-    sees. The layers are called one by one: what transformers does around them would be a third of
-    a small model's step.
+    sees. `last` [1] is the place of the last id, if others only fill up. The layers are called one
+    by one: what transformers does around them would be a third of a small model's step.
     """
     hidden = model.model.embed_tokens(ids)
     angles = model.model.rotary_emb(hidden, position_ids=positions)
     for layer in model.model.layers:
         hidden = layer(hidden, visible, positions, cache, True, angles)
-    logits: Tensor = model.lm_head(model.model.norm(hidden[:, -1]))
+    hidden = hidden[:, -1] if last is None else hidden.index_select(1, last)[:, 0]
+    logits: Tensor = model.lm_head(model.model.norm(hidden))
     return logits
 
 

@@ -10,7 +10,9 @@ that take part.
 import math
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from heapq import heappop, heappush
+from itertools import product
 from typing import Any
 
 import torch
@@ -18,10 +20,11 @@ from torch import Tensor
 from transformers import GlmForCausalLM
 
 from pipelines.glm4voice.thinking.engine import EngineError
-from pipelines.glm4voice.thinking.language_model import last_logits_at
+from pipelines.glm4voice.thinking.fused_layers import Layers
 
 SMALLEST_LENGTH = 64  # positions; lengths double from here to the model's limit
 SMALLEST_GRAPH = 512  # the same where each length is captured: that takes time and memory
+PARTS = (16, 64, 128, 512)  # ids of a prompt that a graph reads at once
 
 
 class NoSlot(EngineError):
@@ -72,8 +75,12 @@ class Slots:
         self._free = list(range(n_slots))  # a heap
         captures = self._device.type == "cuda" and not gathers
         self._gathers = self._device.type != "cuda" if gathers is None else gathers
-        self._smallest = SMALLEST_GRAPH if captures else SMALLEST_LENGTH
+        smallest = SMALLEST_GRAPH if captures else SMALLEST_LENGTH
+        self._lengths = _doublings(smallest, self.max_positions)
+        self._batches = _doublings(1, n_slots)
+        self._compute = Layers(model)
         self._graphs: dict[tuple[int, int], _Graph] = {}
+        self._part_graphs: dict[tuple[int, int], _Graph] = {}
         if captures:
             self._capture()
 
@@ -85,21 +92,56 @@ class Slots:
         """See Compute."""
         slot, start = key_values.slot, key_values.n_tokens
         end = start + len(ids)
+        if not self._gathers and len(ids) <= PARTS[-1]:
+            key_values.n_tokens = end
+            return self._extend_part(slot, start, ids)
         view = _OneSlot(self.layers, slot, start, end)
         positions = torch.arange(start, end, device=self._device)
         visible = torch.arange(end, device=self._device) <= positions[:, None]
-        logits = self._forward(
-            torch.tensor([list(ids)], device=self._device), positions[None], visible[None], view
+        logits = self._compute(
+            torch.tensor([list(ids)], device=self._device),
+            view,
+            positions=positions[None],
+            visible=visible[None],
         )
         key_values.n_tokens = end
         return logits[0]
+
+    def _extend_part(self, slot: int, start: int, ids: Sequence[int]) -> Tensor:
+        """Ids of one slot, filled up to a size that has a graph; logits after the last, [V]."""
+        n_ids, end = _at_least(len(ids), PARTS), start + len(ids)
+        length = _at_least(end, self._lengths)
+        filled = torch.zeros(1, n_ids, dtype=torch.long)
+        positions, places = torch.zeros(n_ids).long(), torch.full((n_ids,), self.max_positions)
+        filled[0, : len(ids)] = torch.tensor(ids)
+        positions[: len(ids)] = places[: len(ids)] = torch.arange(start, end)
+        one, last = torch.tensor([slot]), torch.tensor([len(ids) - 1])
+        inputs = [part.to(self._device) for part in (filled, positions, places, one, last)]
+        graph = self._part_graphs.get((n_ids, length))
+        run = graph.replay if graph is not None else partial(self._part, length=length)
+        return run(*inputs)[0].clone()
+
+    def _part(
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        places: Tensor,
+        slot: Tensor,
+        last: Tensor,
+        *,
+        length: int,
+    ) -> Tensor:
+        """Ids [1, T] of a slot [1] at positions [T], written at places [T]: logits [1, V]."""
+        visible = torch.arange(length, device=self._device) <= positions[:, None]
+        view = _PartOfSlot(self.layers, slot, places, length)
+        return self._compute(ids, view, positions=positions[None], visible=visible[None], last=last)
 
     def extend_all(self, key_values: Sequence[SlotKeyValues], tokens: Sequence[int]) -> Tensor:
         """See Compute."""
         if not key_values:
             return torch.empty(0, self.vocab_size, device=self._device)
         length = max(one.n_tokens for one in key_values) + 1
-        length = _at_least(length, self._smallest, self.max_positions)
+        length = _at_least(length, self._lengths)
         extend = self._extend_rows if self._gathers else self._extend_first_rows
         logits = extend(key_values, tokens, length)
         for one in key_values:
@@ -121,15 +163,16 @@ class Slots:
     ) -> Tensor:
         """All rows up to the last that takes part, by a graph if it was captured."""
         slots = [one.slot for one in key_values]
-        n_rows = _at_least(max(slots) + 1, 1, self.max_batch)
+        n_rows = _at_least(max(slots) + 1, self._batches)
         ids, positions = torch.zeros(n_rows, 1, dtype=torch.long), torch.zeros(n_rows).long()
         places = torch.full((n_rows,), self.max_positions)
         for one, slot, token in zip(key_values, slots, tokens, strict=True):
             ids[slot, 0], positions[slot], places[slot] = token, one.n_tokens, one.n_tokens
         graph = self._graphs.get((n_rows, length))
-        run = graph.replay if graph is not None else self._step
-        inputs = (part.to(self._device) for part in (ids, positions, places))
-        logits = run(*inputs, length=length)
+        run = graph.replay if graph is not None else partial(self._step, length=length)
+        logits = run(*(part.to(self._device) for part in (ids, positions, places)))
+        if slots == list(range(n_rows)):
+            return logits
         return logits[torch.tensor(slots, device=self._device)]
 
     def _step(self, ids: Tensor, positions: Tensor, places: Tensor, *, length: int) -> Tensor:
@@ -145,11 +188,7 @@ class Slots:
     def _look_back(self, ids: Tensor, positions: Tensor, view: Any, length: int) -> Tensor:
         """Logits [B, V] after ids [B, 1] at `positions` [B] of the rows that `view` shows."""
         visible = torch.arange(length, device=self._device) <= positions[:, None]
-        return self._forward(ids, positions[:, None], visible[:, None], view)
-
-    def _forward(self, ids: Tensor, positions: Tensor, visible: Tensor, view: Any) -> Tensor:
-        """ids, positions [B, T]; visible [B, T, L]; logits after the last id, [B, V]."""
-        return last_logits_at(self.model, ids, view, positions=positions, visible=visible[:, None])
+        return self._compute(ids, view, positions=positions[:, None], visible=visible[:, None])
 
     def _take(self, owner: SlotKeyValues) -> int:
         """The lowest free slot, so that batches have few rows."""
@@ -161,13 +200,23 @@ class Slots:
 
     @torch.inference_mode()
     def _capture(self) -> None:
-        """Capture a graph of every shape a batch can have, largest first: they share memory."""
-        pool = None
-        for n_rows in reversed(_doublings(1, self.max_batch)):
-            for length in reversed(_doublings(self._smallest, self.max_positions)):
-                graph = _Graph(self._step, n_rows, length, self.max_positions, self._device, pool)
-                self._graphs[n_rows, length] = graph
-                pool = graph.pool
+        """Capture a graph of every shape a batch or a part of a prompt can have.
+
+        The largest of each come first: all share memory.
+        """
+        pool, device = None, self._device
+        lengths = self._lengths[::-1]
+        for n_ids, length in product(PARTS[::-1], lengths):
+            places = torch.full((n_ids,), self.max_positions, device=device)
+            ids, positions = torch.zeros(1, n_ids, dtype=torch.long), torch.zeros(n_ids).long()
+            inputs = [ids, positions, places, torch.zeros(1).long(), torch.zeros(1).long()]
+            graph = _Graph(partial(self._part, length=length), inputs, device, pool)
+            self._part_graphs[n_ids, length], pool = graph, graph.pool
+        for n_rows, length in product(self._batches[::-1], lengths):
+            places = torch.full((n_rows,), self.max_positions, device=device)
+            inputs = [torch.zeros(n_rows, 1).long(), torch.zeros(n_rows).long(), places]
+            graph = _Graph(partial(self._step, length=length), inputs, device, pool)
+            self._graphs[n_rows, length], pool = graph, graph.pool
 
 
 def slots_bytes(model: GlmForCausalLM, *, n_slots: int) -> int:
@@ -232,37 +281,53 @@ class _ManySlots:
         )
 
 
+class _PartOfSlot:
+    """What the layers see of one slot, named by a tensor [1], while ids are written to it."""
+
+    def __init__(
+        self, layers: Sequence[tuple[Tensor, Tensor]], slot: Tensor, places: Tensor, length: int
+    ) -> None:
+        self._layers, self._slot, self._places, self._length = layers, slot, places, length
+
+    def update(
+        self, keys: Tensor, values: Tensor, layer: int, *_args: Any, **_kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Write keys and values [1, H, T, D]; return as many as can matter, [1, H, L, D]."""
+        for stored, new in zip(self._layers[layer], (keys, values), strict=True):
+            stored[self._slot, :, self._places] = new[0].transpose(0, 1)
+        all_keys, all_values = self._layers[layer]
+        return (
+            all_keys[:, :, : self._length].index_select(0, self._slot),
+            all_values[:, :, : self._length].index_select(0, self._slot),
+        )
+
+
 class _Graph:
-    """One captured step. Its inputs and logits lie where they were captured."""
+    """One captured step. Its inputs and what it returns lie where they were captured."""
 
     def __init__(
         self,
         step: Callable[..., Tensor],
-        n_rows: int,
-        length: int,
-        nowhere: int,
+        inputs: Sequence[Tensor],
         device: torch.device,
         pool: Any,
     ) -> None:
-        self._ids = torch.zeros(n_rows, 1, dtype=torch.long, device=device)
-        self._positions = torch.zeros(n_rows, dtype=torch.long, device=device)
-        self._places = torch.full((n_rows,), nowhere, device=device)
-        inputs = (self._ids, self._positions, self._places)
+        """`inputs` are of the shapes to come, and harmless."""
+        self._inputs = [one.to(device, copy=True) for one in inputs]
         side = torch.cuda.Stream(device)
         side.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(side):  # libraries set themselves up in the first run
-            step(*inputs, length=length)
+            step(*self._inputs)
         torch.cuda.current_stream(device).wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph, pool=pool):
-            self._logits = step(*inputs, length=length)
+            self._logits = step(*self._inputs)
         self.pool = self._graph.pool()
 
-    def replay(self, ids: Tensor, positions: Tensor, places: Tensor, *, length: int) -> Tensor:
-        """`Slots._step`, of the shapes captured; the logits hold until the next replay."""
-        self._ids.copy_(ids)
-        self._positions.copy_(positions)
-        self._places.copy_(places)
+    def replay(self, *inputs: Tensor) -> Tensor:
+        """What the step returns of these; it holds until the next replay."""
+        for place, given in zip(self._inputs, inputs, strict=True):
+            place.copy_(given)
         self._graph.replay()
         return self._logits
 
@@ -276,6 +341,6 @@ def _doublings(first: int, last: int) -> list[int]:
     return [*sizes, last]
 
 
-def _at_least(size: int, first: int, last: int) -> int:
-    """The smallest of `_doublings` that is not below `size`."""
-    return next(one for one in _doublings(first, last) if one >= size)
+def _at_least(size: int, sizes: Sequence[int]) -> int:
+    """The smallest of rising `sizes` that is not below `size`."""
+    return next(one for one in sizes if one >= size)

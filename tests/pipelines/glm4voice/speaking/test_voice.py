@@ -77,12 +77,26 @@ def test_the_whole_is_what_the_original_says(hift: HiftVocoder) -> None:
     """In one block, the sound is that of the same phases and noise without streaming."""
     voice = StreamingVoice(hift)
     state = voice.start(seed=1)
-    chance = Chance(state.phases, state.noise.source(9, FRAME, 0, 20))
+    chance = Chance(state.phases, state.noise.source(1, FRAME, 0, 20))
     mel = MEL[:, :, :20]
 
     (pcm,) = voice.speak([(mel, state, True)])
 
     torch.testing.assert_close(pcm, hift(mel, hift.excitation(mel, chance))[0], atol=0.01, rtol=0)
+
+
+def test_one_row_of_noise_sounds_like_one_for_each_harmonic(hift: HiftVocoder) -> None:
+    """Where nothing is voiced, the excitation has the same spread either way."""
+    f0 = torch.zeros(1, 200)
+    generator = torch.Generator().manual_seed(0)
+    spreads = []
+    for n_rows in (1, 9):
+        noise = torch.randn(1, n_rows, 200 * FRAME, generator=generator)
+        source = hift.m_source(f0, Chance(torch.zeros(1, 9), noise))
+        spreads.append(float((source - source.mean()).std()))
+
+    assert spreads[0] == pytest.approx(spreads[1], rel=0.02)
+    assert spreads[0] > 0
 
 
 def test_phase_is_carried_from_block_to_block(hift: HiftVocoder) -> None:

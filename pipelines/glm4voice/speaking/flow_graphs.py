@@ -1,0 +1,131 @@
+"""Steps of the flow captured once as graphs: on a GPU, launching its small kernels takes the time.
+
+A step is over a thousand kernels of a few microseconds each, and a block of sound is ten steps. A
+graph is launched as one. Its shape is fixed, so there is one for each length that windows of whole
+blocks have, and for some numbers of replies; a batch is filled up to the next number. Whatever has
+no graph (the end of a reply may be of any length) is computed without.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from pipelines.glm4voice.speaking.flow_estimator import Prepared, Shifts
+
+if TYPE_CHECKING:
+    from pipelines.glm4voice.speaking.flow import FlowMatching
+
+BATCHES = (1, 2, 4, 8, 16)  # replies
+
+
+class FlowGraphs:
+    """Captured steps of one flow on its device, for one number of steps. Of one thread at a time.
+
+    On a CPU there are no graphs: the same shapes are then computed kernel by kernel.
+    """
+
+    def __init__(self, matching: "FlowMatching", *, n_steps: int, lengths: Iterable[int]) -> None:
+        """Capture steps over windows of so many frames each. Takes some seconds on a GPU, during
+        which no other thread may use it."""
+        self.n_steps = n_steps
+        self._pool: Any = None
+        self._steps: dict[tuple[int, int], _CapturedStep] = {}
+        moments = _Moments(matching, n_steps)
+        for n_rows in reversed(BATCHES):
+            for n_frames in sorted(lengths, reverse=True):  # the largest first: they share memory
+                step = _CapturedStep(matching, moments, n_rows, n_frames, self._pool)
+                self._steps[n_rows, n_frames] = step
+                self._pool = step.pool
+
+    def solve(self, noise: Tensor, prepared: Prepared, n_steps: int) -> Tensor | None:
+        """The mel [B, M, T] float32 of noise [B, M, T] under conditions; None without a graph."""
+        n_rows, _, n_frames = noise.shape
+        fitting = next((n for n in BATCHES if n >= n_rows), 0)
+        step = self._steps.get((fitting, n_frames))
+        return None if step is None or n_steps != self.n_steps else step.solve(noise, prepared)
+
+
+class _Moments:
+    """What differs from step to step: [K, 1 + C], the step's length and all shifts side by side."""
+
+    def __init__(self, matching: "FlowMatching", n_steps: int) -> None:
+        lengths, by_moment = matching.schedule(n_steps)
+        self._widths = [shift.shape[1] for shift in by_moment[0]]
+        shifts = torch.stack([torch.cat([s.flatten() for s in one]) for one in by_moment])
+        self.rows = torch.cat([lengths.to(shifts)[:, None], shifts], dim=1).unbind()
+
+    def of(self, row: Tensor) -> tuple[Tensor, Shifts]:
+        """A row [1 + C] taken apart again."""
+        shifts = row[1:].split(self._widths)
+        return row[0], tuple(shift[None, :, None] for shift in shifts)
+
+
+class _CapturedStep:
+    """A step of one shape. What it reads and writes lies where it was captured."""
+
+    def __init__(
+        self,
+        matching: "FlowMatching",
+        moments: _Moments,
+        n_rows: int,
+        n_frames: int,
+        pool: Any,
+    ) -> None:
+        weight = matching.estimator.final_proj.weight
+        self._matching, self._moments, self._n_rows = matching, moments, n_rows
+        self._x = torch.zeros(n_rows, weight.shape[0], n_frames, device=weight.device)
+        n_given = matching.estimator.in_channels - weight.shape[0]
+        conditions = weight.new_zeros(2 * n_rows, n_given, n_frames)
+        self._prepared = matching.estimator.prepare(conditions)
+        self._row = moments.rows[0].clone()
+        self._graph: Any = None
+        self.pool: Any = None
+        if weight.is_cuda:
+            self._capture(pool)
+
+    def solve(self, noise: Tensor, prepared: Prepared) -> Tensor:
+        """See FlowGraphs. Rows that nobody asked for compute something nobody reads."""
+        n_asked = len(noise)
+        self._x[:n_asked] = noise
+        for place, given in zip(self._prepared, prepared, strict=True):
+            # guided rows, then free ones
+            place.unflatten(0, (2, -1))[:, :n_asked] = given.unflatten(0, (2, -1))
+        for row in self._moments.rows:
+            self._row.copy_(row)
+            self._advance() if self._graph is None else self._graph.replay()
+        return self._x[:n_asked].clone()
+
+    def _advance(self) -> None:
+        length, shifts = self._moments.of(self._row)
+        self._x.add_(length * self._matching.guided(self._x, self._prepared, shifts))
+
+    def _capture(self, pool: Any) -> None:
+        device = self._x.device
+        side = torch.cuda.Stream(device)
+        side.wait_stream(torch.cuda.current_stream(device))
+        with _tensor_cores():
+            with torch.cuda.stream(side):  # libraries set themselves up in the first run
+                self._advance()
+            torch.cuda.current_stream(device).wait_stream(side)
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph, pool=pool):
+                self._advance()
+        self.pool = self._graph.pool()
+
+
+@contextmanager
+def _tensor_cores() -> Iterator[None]:
+    """Products of float32 round their factors to ten bits (TF32), as convolutions do by default.
+
+    That is 3e-4 of the mel: far below what a step of the solver leaves out.
+    """
+    settings = torch.backends.cuda.matmul
+    before = settings.fp32_precision
+    settings.fp32_precision = "tf32"
+    try:
+        yield
+    finally:
+        settings.fp32_precision = before
