@@ -208,6 +208,10 @@ class Manifest:
             tolerance = replace(tolerance, largest=max(tolerance.largest, 3 * noise))
         return _judge(name, text, tolerance, expected, found, unsure, runners_up)
 
+    def largest(self, name: str) -> float:
+        """The largest error that the row of that name may have. Raises CheckpointError."""
+        return parse_tolerance(self._entries[name].get("tolerance")).largest
+
     def hash_rows(self) -> list[Row]:
         """One row for each file whose sha256 the manifest gives."""
         hashes = self._content.get("sha256", {})

@@ -28,19 +28,20 @@ _LOG_STEP = math.log(6.4) / 27
 
 
 class LogMel:
-    """Window and filters of one feature size. Read-only; always float32, and on the CPU.
+    """Window and filters of one feature size. Read-only, and always on the CPU.
 
-    A product's last bits depend on its shape and on the device, and they can decide which code is
-    nearest: features are the same bits everywhere.
+    A sum's last bits depend on the shape of the product, on the device and on the processor, and
+    they can decide which code is nearest. So frames are computed in float64 and rounded to float32
+    at the end: they are the same everywhere, and within 2e-5 of what the original makes.
     """
 
     def __init__(self, *, sample_rate: int, n_fft: int, hop: int, n_mels: int) -> None:
         self.n_fft = n_fft
         self.hop = hop
         self.n_mels = n_mels
-        self._window = torch.hann_window(n_fft)
+        self._window = torch.hann_window(n_fft).double()
         filters = slaney_filters(sample_rate=sample_rate, n_fft=n_fft, n_mels=n_mels)
-        self._filters = filters.to(torch.float32)
+        self._filters = filters.float().double()  # as the original has them
 
     @property
     def tile_samples(self) -> int:
@@ -61,10 +62,11 @@ class LogMel:
         return floor(raw, raw.max())
 
     def tile(self, extended: Tensor) -> Tensor:
-        """log10 of mel power, [tile_samples] to [n_mels, TILE]."""
-        windows = extended.unfold(0, self.n_fft, self.hop) * self._window
-        power = torch.fft.rfft(windows).abs() ** 2
-        return (self._filters @ power.T).clamp(min=SMALLEST_POWER).log10()
+        """log10 of mel power, [tile_samples] to float32 [n_mels, TILE]."""
+        windows = extended.double().unfold(0, self.n_fft, self.hop) * self._window
+        spectrum = torch.fft.rfft(windows)
+        power = spectrum.real.square() + spectrum.imag.square()
+        return (self._filters @ power.T).clamp(min=SMALLEST_POWER).log10().float()
 
 
 class RawMel:
