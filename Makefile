@@ -9,15 +9,18 @@ VLLM_STAMP := $(VLLM_VENV)/.installed
 # Those that a change must pass; the others measure and take longer.
 SCENARIOS := $(filter-out %/load.yaml %/long-call.yaml,$(wildcard prompts/scenarios/*.yaml))
 
-.PHONY: call test lint types unit scenarios test-vllm clean
+.PHONY: call test lint types checks unit scenarios test-vllm clean
 .DELETE_ON_ERROR:
 
 call: $(STAMP)
 	$(BIN)/python -m bot.simulate prompts/scenarios/question-and-answer.yaml
 
-# Many tests wait for something: types are checked meanwhile. Calls come last, by themselves.
+# Many tests and all calls wait for something: types are checked in what time that leaves.
 test: lint
-	+$(MAKE) --no-print-directory --jobs=2 types unit
+	+$(MAKE) --no-print-directory --jobs=2 types checks
+
+# One after the other: calls are in real time, and a worker for each core leaves them none.
+checks: unit
 	+$(MAKE) --no-print-directory scenarios
 
 lint: $(STAMP)

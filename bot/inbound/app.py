@@ -100,6 +100,7 @@ def _call_settings(
         host_token=settings.gpu_token.get_secret_value() if settings.gpu_token else None,
         apologies=apologies,
         recording_dir=settings.recording_dir,
+        transcribe_callers=settings.transcribe_callers,
         start_timeout_ms=start_timeout_ms,
     )
 

@@ -52,6 +52,7 @@ class CallSettings:
     host_token: str | None
     apologies: Mapping[str, bytes]  # mu-law, by persona name
     recording_dir: Path | None = None
+    transcribe_callers: bool = False
     start_timeout_ms: int = START_TIMEOUT_MS
 
 
@@ -210,6 +211,7 @@ class MediaSocket:
             apology_mulaw=apology,
             drain_apology_mulaw=apology,
             recording_path=folder / name if folder else None,
+            transcription=self._settings.transcribe_callers,
         )
 
     @staticmethod

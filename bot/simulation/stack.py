@@ -97,6 +97,7 @@ class Stack:
             "MAX_CALLS": str(self._max_calls),
             "MAX_PENDING_SOCKETS": str(self._max_calls + 2),
             "LOG_PII": "true",
+            "TRANSCRIBE_CALLERS": "true",
         }
         # The host is at home on another machine: here it must not hold up the line or the caller.
         self._gpu = await _Child.start(

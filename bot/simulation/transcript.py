@@ -55,13 +55,16 @@ class Transcript:
         return CallView(self, name, shown=shown)
 
     def on_log(self, line: dict[str, Any]) -> None:
-        """Take a line of the bot's log: a turn that is done has the bot's words."""
-        if line.get("event") == "turn_done":
-            view = self._names.get(str(line.get("call_id")))
-            if view is not None:
+        """Take a line of the bot's log: a turn that is done, with the bot's words, or what it
+        understood."""
+        view = self._names.get(str(line.get("call_id")))
+        match line.get("event"):
+            case "turn_done" if view is not None:
                 if (times := HostTimes.of(view.name, line)) is not None:
                     self.host_times.append(times)
                 view.on_bot_words(str(line.get("pii_bot_text") or ""), line.get("heard_ms"))
+            case "caller_transcribed" if view is not None:
+                view.on_transcript(str(line.get("pii_caller_text") or ""))
 
     @property
     def has_words(self) -> bool:
@@ -130,6 +133,10 @@ class CallView:
         heard_s = heard_ms / 1000 if isinstance(heard_ms, int | float) else 0.0
         said = words.strip() or f"(speaks {heard_s:.1f} s)"
         self._print("bot", "green", said, at_ms=self._bot_began_ms)
+
+    def on_transcript(self, words: str) -> None:
+        """The bot's log says what it understood of a turn of the caller's."""
+        self._print("line", "dim", f"the bot understood: {words or '(no words)'}")
 
     def _on_bot_sound(self, event: CallEvent) -> None:
         start_ms, end_ms = event.facts["start_ms"], event.facts["end_ms"]

@@ -114,6 +114,7 @@ class _Call:
                 language_lock=plan.language if plan.language_lock else None,
                 max_tokens=plan.max_reply_tokens,
                 voice=plan.voice or None,
+                transcription=plan.transcription,
             ),
             heard_ms=self._output.heard_ms,
             forward_user_audio=False,
@@ -152,6 +153,7 @@ class _Call:
         on("on_reply_started", lambda _, reply: self._reply_started(reply))
         on("on_reply_done", lambda _, reply: log_.reply_done(reply))
         on("on_reply_cut", lambda _, reply, heard_ms: log_.reply_cut(reply, heard_ms))
+        on("on_user_transcript", lambda _, _item, text: log_.caller_transcribed(text))
         on("on_host_lost", lambda _, word: self._end(EndReason.HOST_LOST, word))
         on = self._transport.add_event_handler
         on("on_utterance_started", lambda _, item: log_.utterance_started(item))

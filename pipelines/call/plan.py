@@ -33,6 +33,7 @@ class CallPlan:
     apology_mulaw: bytes  # the model is gone
     drain_apology_mulaw: bytes  # we are going
     recording_path: Path | None = None
+    transcription: bool = False  # what the caller says is written down, where the model can
     log_turns: bool = True  # a `turn_done` line each; the observer is told in any case
 
 
@@ -63,7 +64,7 @@ class TurnRecord:
     heard_ms: int  # of the reply, by the caller
     reply_ms: int  # of the reply, as far as it had been made
     interrupted: bool
-    caller_text: str  # what is known of it in writing: keys pressed, or a transcript
+    caller_text: str  # keys pressed, or what else the caller put in writing
     bot_text: str
     host_ms: Mapping[str, float] = field(default_factory=dict)
 

@@ -112,6 +112,9 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
     - on_reply_started(service, reply): asked for; nothing of it has come yet
     - on_reply_done(service, reply): made or cancelled, not necessarily heard
     - on_reply_cut(service, reply, heard_ms): interrupted before it was heard to its end
+    - on_user_transcript(service, item_id, text): what the user said in a turn, written down by the
+      model when it had nothing else to do; only with the setting `transcription`. It is no
+      TranscriptionFrame: the host knows the turn, which an aggregator would tell it again
     - on_host_lost(service, word): the service is of no use any more; `word` is static
     """
 
@@ -177,6 +180,7 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
         self._register_event_handler("on_reply_started", sync=True)
         self._register_event_handler("on_reply_done", sync=True)
         self._register_event_handler("on_reply_cut", sync=True)
+        self._register_event_handler("on_user_transcript", sync=True)
 
     def service_metadata_frame(self) -> LLMServiceMetadataFrame:
         """A realtime service whose turns are detected locally."""
@@ -385,6 +389,9 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
                 self._replies.created(event.response)
             case "response.done":
                 await self._on_response_done(event.response)
+            case "conversation.item.input_audio_transcription.completed":
+                text = event.transcript.strip()
+                await self._call_event_handler("on_user_transcript", event.item_id, text)
             case "conversation.item.added" if event.item.id is not None:
                 self._items.append(event.item.id)
             case "error" if event.error.code not in _HARMLESS_ERRORS:

@@ -7,6 +7,7 @@ from pipecat.services.settings import LLMSettings
 from pipecat.utils.types import NOT_GIVEN, NotGiven
 
 from pipelines.audio import MODEL_INPUT_RATE, MODEL_OUTPUT_RATE
+from pipelines.realtime.session_config import MODEL_NAME
 
 # settings of the base that the host knows, by their name on the wire
 _SESSION_FIELDS: Final = {
@@ -17,7 +18,7 @@ _SESSION_FIELDS: Final = {
     "max_tokens": "max_output_tokens",
     "language_lock": "language_lock",
 }
-UPDATABLE: Final = frozenset({*_SESSION_FIELDS, "voice"})
+UPDATABLE: Final = frozenset({*_SESSION_FIELDS, "voice", "transcription"})
 
 
 @dataclass
@@ -29,10 +30,12 @@ class GLMVoiceLLMSettings(LLMSettings):
     Parameters:
         voice: Name of a voice the host knows, or None for its default.
         language_lock: "en" or "zh": letters of other scripts are not spoken. None for no lock.
+        transcription: Whether what the user says is to be written down, where the model can.
     """
 
     voice: str | NotGiven | None = field(default_factory=lambda: NOT_GIVEN)
     language_lock: str | NotGiven | None = field(default_factory=lambda: NOT_GIVEN)
+    transcription: bool | NotGiven | None = field(default_factory=lambda: NOT_GIVEN)
 
 
 def complete(settings: GLMVoiceLLMSettings | None) -> GLMVoiceLLMSettings:
@@ -52,6 +55,7 @@ def complete(settings: GLMVoiceLLMSettings | None) -> GLMVoiceLLMSettings:
         use_provider_thinking_default=False,
         voice=None,
         language_lock=None,
+        transcription=None,
     )
     if settings is not None:
         store.apply_update(settings)
@@ -65,16 +69,13 @@ def session_update(
     output: dict[str, Any] = {"format": {"type": "audio/pcm", "rate": MODEL_OUTPUT_RATE}}
     if settings.voice is not None:
         output["voice"] = settings.voice
-    session: dict[str, Any] = {
-        "type": "realtime",
-        "audio": {
-            "input": {
-                "format": {"type": "audio/pcm", "rate": MODEL_INPUT_RATE},
-                "turn_detection": None,
-            },
-            "output": output,
-        },
+    given: dict[str, Any] = {
+        "format": {"type": "audio/pcm", "rate": MODEL_INPUT_RATE},
+        "turn_detection": None,
     }
+    if settings.transcription is not None:
+        given["transcription"] = {"model": MODEL_NAME} if settings.transcription else None
+    session: dict[str, Any] = {"type": "realtime", "audio": {"input": given, "output": output}}
     for name, wire_name in _SESSION_FIELDS.items():
         value = getattr(settings, name)
         if value is not None:

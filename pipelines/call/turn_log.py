@@ -67,6 +67,11 @@ class TurnLog:
         if turn is not None:
             self._close(turn.reply.number, heard_ms=heard_ms, interrupted=interrupted)
 
+    def caller_transcribed(self, text: str) -> None:
+        """The model wrote down what the caller said, some time after it was answered."""
+        if self._log_turns:
+            log.info("caller_transcribed", pii_caller_text=text)
+
     def close(self, heard_ms: Callable[[str], int]) -> None:
         """The call is over: so are its turns."""
         for turn in list(self._open.values()):

@@ -19,6 +19,7 @@ from pipecat.frames.frames import (
     LLMRunFrame,
     LLMUpdateSettingsFrame,
     MetricsFrame,
+    TranscriptionFrame,
     TTSAudioRawFrame,
     TTSSpeakFrame,
     TTSStartedFrame,
@@ -388,3 +389,17 @@ async def test_given_words_reach_the_host_as_such() -> None:
     assert model.sessions[0].sampling is not None
     assert model.sessions[0].sampling.language_lock == "zh"
     assert of(down, TTSAudioRawFrame)
+
+
+@pytest.mark.parametrize("wanted", [True, False, None])
+async def test_what_the_user_said_is_told_where_it_is_wanted(wanted: bool | None) -> None:
+    """As an event, after the reply; and not as a frame, which would be taken for news."""
+    settings = Service.Settings(system_instruction="Be kind.", transcription=wanted)
+    told: list[str] = []
+    async with serving(ToneModel(n_words=2)) as host:
+        llm = service(host, settings=settings)
+        llm.add_event_handler("on_user_transcript", lambda _, _item, text: told.append(text))
+        down, up = await send(llm, turn(), wait_ms=600)
+
+    assert told == (["one two three"] if wanted else [])
+    assert of([*down, *up], TranscriptionFrame) == []
