@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bot.simulation.scenarios import After, Ends, Expect, Heard, Quiet, Span, Spoken
-from bot.simulation.spoken import Listener
+from bot.simulation.spoken import Listener, sound_ms
 from bot.simulation.turns import turns_of
 from telephony.emulator import CallRecord
 from telephony.emulator.hearing import loud_frames
@@ -118,15 +118,18 @@ def _spoken(
         return _no_label(name, item)
     heard = listener.hear(item, record, since_ms)
     found = "nothing that the bot may say" if heard is None else f"“{heard}”"
-    passed = heard == item.sentence
-    wanted = "as expected" if passed else f"expected “{item.sentence}”"
-    return Check(name, passed, f"after {item.after} the judge heard {found}; {wanted}")
+    is_right = heard == item.sentence
+    wanted = "as expected" if is_right else f"expected “{item.sentence}”"
+    sentence = f"after {item.after} the judge heard {found}; {wanted}"
+    if item.lasts_ms is None:
+        return Check(name, is_right, sentence)
+    lasted_ms, span = sound_ms(item, record, since_ms), item.lasts_ms
+    sentence += f"; it lasted {lasted_ms} ms, {span.bounds}"
+    return Check(name, is_right and span.holds(lasted_ms), sentence)
 
 
 def _count(name: str, span: Span, n: int) -> Check:
-    passed = n >= span.min and (span.max is None or n <= span.max)
-    most = "" if span.max is None else f", at most {span.max}"
-    return Check(name, passed, f"{n} {name}; at least {span.min}{most}")
+    return Check(name, span.holds(n), f"{n} {name}; {span.bounds}")
 
 
 def _ends(ends: Ends, record: CallRecord, labels: Mapping[str, int]) -> Iterator[Check]:

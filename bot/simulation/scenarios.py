@@ -183,25 +183,36 @@ class Quiet(After):
     for_ms: Ms = 300
 
 
-class Spoken(After):
-    """A sentence of the bot's, one of the scenario's `sentences`, as an independent ear hears it.
-
-    It listens from the end of what the caller says at the label on, until he speaks again, or
-    `within_ms` after the label.
-    """
-
-    sentence: Text
-
-
-class Sentences(RootModel[Annotated[list[Text], Field(min_length=2, max_length=1000)]]):
-    """A file of all that the bot may say, in English, so that an ear can tell what it was."""
-
-
 class Span(_Strict):
     """A number between two bounds."""
 
     min: Annotated[int, Field(ge=0)] = 0
     max: Annotated[int, Field(ge=0)] | None = None
+
+    def holds(self, n: int) -> bool:
+        """Whether `n` lies between them."""
+        return n >= self.min and (self.max is None or n <= self.max)
+
+    @property
+    def bounds(self) -> str:
+        """Both, in words."""
+        return f"at least {self.min}" + ("" if self.max is None else f", at most {self.max}")
+
+
+class Spoken(After):
+    """A sentence of the bot's, one of the scenario's `sentences`, as an independent ear hears it.
+
+    It listens from the end of what the caller says at the label on, until he speaks again, or
+    `within_ms` after the label. `lasts_ms` bounds its sound, from the first to the last: a line
+    that is to speak fast says the same sentence sooner.
+    """
+
+    sentence: Text
+    lasts_ms: Span | None = None
+
+
+class Sentences(RootModel[Annotated[list[Text], Field(min_length=2, max_length=1000)]]):
+    """A file of all that the bot may say, in English, so that an ear can tell what it was."""
 
 
 class Ends(_Strict):

@@ -6,6 +6,7 @@ from bot.simulation.scenarios import Spoken
 from pipelines.audio import pcm16_to_float
 from pipelines.judge import Judge
 from telephony.emulator import CallRecord
+from telephony.emulator.hearing import loud_frames
 from telephony.g711 import FRAME_BYTES, FRAME_MS, SAMPLE_RATE, mulaw_to_pcm16
 
 
@@ -37,6 +38,14 @@ def reply_span(item: Spoken, record: CallRecord, since_ms: int) -> tuple[int, in
         return since_ms, latest_ms
     again_ms = speech[1].start_ms if len(speech) > 1 else latest_ms
     return speech[0].end_ms, min(again_ms, latest_ms)
+
+
+def sound_ms(item: Spoken, record: CallRecord, since_ms: int) -> int:
+    """How long the reply sounds, from its first loud frame to its last; 0 for silence."""
+    start_ms, end_ms = reply_span(item, record, since_ms)
+    loud = loud_frames(record.recording.heard_mulaw[_at(start_ms) : _at(end_ms)])
+    frames = loud.nonzero()[0]
+    return int(frames[-1] - frames[0] + 1) * FRAME_MS if len(frames) else 0
 
 
 def _at(ms: int) -> int:

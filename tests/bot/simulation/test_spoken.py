@@ -1,9 +1,11 @@
 """What the bot said is told by ear, from the part of the call where it said it."""
 
+import re
+
 import pytest
 
 from bot.simulation.checks import check_call
-from bot.simulation.scenarios import Ends, Expect, Spoken
+from bot.simulation.scenarios import Ends, Expect, Span, Spoken
 from bot.simulation.spoken import reply_span
 from pipelines.judge import Judge
 from telephony.emulator import CallEnd, CallRecord, EndedBy
@@ -57,10 +59,9 @@ QUESTION = (LOUD * 60 + SECOND, SECOND)
 ASKED_MS = (len(GREETING[1]) // FRAME_BYTES) * 20
 
 
-def expected(sentence: str, *, after: str = "asked") -> Expect:
-    return Expect(
-        spoken=[Spoken(after=after, within_ms=20_000, sentence=sentence)], ends=Ends(by="caller")
-    )
+def expected(sentence: str, *, after: str = "asked", lasts_ms: Span | None = None) -> Expect:
+    item = Spoken(after=after, within_ms=20_000, sentence=sentence, lasts_ms=lasts_ms)
+    return Expect(spoken=[item], ends=Ends(by="caller"))
 
 
 def failures(expect: Expect, record: CallRecord, asked_ms: int = ASKED_MS) -> list[str]:
@@ -88,6 +89,17 @@ def test_another_sentence_fails_and_is_named() -> None:
         "after asked the judge heard “Every invoice is stored in your online account.”;"
         " expected “You find our shop in Garden Street, opposite the station.”"
     ]
+
+
+def test_a_sentence_may_be_too_slow() -> None:
+    """The same words in more time than was asked for are a failure, with the time."""
+    record = call(GREETING, QUESTION, (SECOND, said(SHOP) + SECOND))
+    shop_ms = len(said(SHOP)) // FRAME_BYTES * 20
+    right, wrong = Span(min=shop_ms - 400, max=shop_ms), Span(max=shop_ms - 1000)
+
+    assert failures(expected(SHOP, lasts_ms=right), record) == []
+    (sentence,) = failures(expected(SHOP, lasts_ms=wrong), record)
+    assert re.search(r"as expected; it lasted \d+ ms, at least 0, at most", sentence)
 
 
 def test_noise_is_no_sentence() -> None:
