@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 
 def load(settings: GpuSettings) -> SpeechModel:
-    """The chain of the three folders, or the embedded one.
+    """The chain of the three folders, or the small one that the repository brings.
 
     Raises NoSuchDevice, CheckpointError, CannotQuantize, ContextTooLong, and EngineLost where a
     vLLM server is missing.
@@ -40,13 +40,22 @@ def load(settings: GpuSettings) -> SpeechModel:
     # several seconds of imports: a wrong setting is told before them
     from pipelines.glm4voice.chain import load_chain
     from pipelines.glm4voice.embedded import load_embedded_chain
+    from pipelines.glm4voice.twin import load_twin
 
     check_device(settings.device)
     folders = (settings.tokenizer_dir, settings.language_model_dir, settings.decoder_dir)
     tokenizer_dir, language_model_dir, decoder_dir = folders
     if tokenizer_dir is None or language_model_dir is None or decoder_dir is None:
-        log.warning("embedded_checkpoint", note="replies are noise; set the model folders")
-        return load_embedded_chain(
+        if settings.embedded == "random":
+            log.warning("random_checkpoint", note="replies are noise; set the model folders")
+            return load_embedded_chain(
+                n_threads=settings.threads,
+                max_sessions=settings.max_sessions,
+                max_context_tokens=settings.max_context_tokens,
+            )
+        log.info("twin", note="a small model of one support line; for more set the model folders")
+        return load_twin(
+            device=settings.device,
             n_threads=settings.threads,
             max_sessions=settings.max_sessions,
             max_context_tokens=settings.max_context_tokens,

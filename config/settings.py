@@ -137,6 +137,9 @@ class GpuSettings(ProcessSettings):
     gpu_port: Port = Field(8765, examples=["8765"])
     gpu_token: SecretStr | None = Field(None, examples=["a long random string"])
 
+    # the small model that serves where no folders are set: the one that was trained, or one of the
+    # same form with random weights, which costs next to nothing and says nothing
+    embedded: Literal["twin", "random"] = Field("twin", examples=["random"])
     tokenizer_dir: Path | None = Field(None, examples=["models/glm-4-voice-tokenizer"])
     language_model_dir: Path | None = Field(None, examples=["models/glm-4-voice-9b"])
     decoder_dir: Path | None = Field(None, examples=["models/glm-4-voice-decoder"])

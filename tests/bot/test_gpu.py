@@ -67,8 +67,8 @@ async def until(host: RealtimeConnection, kind: str) -> None:
                 return
 
 
-async def test_it_serves_the_embedded_chain_until_told_to_stop() -> None:
-    """Without folders the tiny chain answers; SIGTERM lets the call under way end, then exits 0."""
+async def test_it_serves_the_twin_until_told_to_stop() -> None:
+    """Without folders the small one answers; SIGTERM lets the call under way end, then exits 0."""
     async with gpu(gpu_port="0", gpu_token="s3cret", max_sessions="1") as process:
         sample = await logged(process, "warmed_up")
         port = (await logged(process, "gpu_ready"))["port"]
@@ -135,7 +135,7 @@ def test_it_says_that_the_model_cannot_read_so_much(
 
     assert main([]) == UNUSABLE
     assert capsys.readouterr().err.startswith(
-        "VOICEBOT_MAX_CONTEXT_TOKENS: the model can read 8192 tokens, not 9000; example: "
+        "VOICEBOT_MAX_CONTEXT_TOKENS: the model can read 4096 tokens, not 9000; example: "
     )
 
 

@@ -1,7 +1,10 @@
 """Stage `evaluate`: what the trained chain can do, in calls over the telephone line.
 
-    python -m pipelines.glm4voice.training.evaluate [--config FILE] [--work DIR] [--json FILE]
+    python -m pipelines.glm4voice.training.evaluate [--config FILE] [--work DIR] [--model DIR]
+        [--json FILE]
 
+The model is that of the work folder, or, where none was trained there, the one that the repository
+brings. Callers come from the corpus of the work folder; it is spoken first if it is not there.
 Held-out voices and phrasings are put through the real sessions, streamed, on one core. An
 independent recogniser judges the sound of English answers, beside the synthesizer they were learned
 from; Mandarin answers are judged by their words. With `--json -` the last line printed is one JSON
@@ -13,7 +16,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,9 +24,12 @@ from rich.console import Console
 from rich.table import Table
 
 from config.strict_yaml import PromptFileError
+from pipelines.espeak import SpeechSynthesisError
+from pipelines.glm4voice import twin
 from pipelines.glm4voice.chain import GlmChain, load_chain
 from pipelines.glm4voice.checkpoint import CheckpointError
 from pipelines.glm4voice.training.corpus import Corpus
+from pipelines.glm4voice.training.corpus import make as make_corpus
 from pipelines.glm4voice.training.dialogues import read_tools
 from pipelines.glm4voice.training.evaluation.cases import Cases
 from pipelines.glm4voice.training.evaluation.trials import Figures, Trials, answers_to_judge
@@ -68,32 +74,34 @@ BARS: Mapping[str, Bar] = {
 }
 
 
-def run_stage(run: Run, console: Console | None = None) -> Figures:
+def run_stage(run: Run, console: Console | None = None, *, model: Path | None = None) -> Figures:
     """Hold all calls; return the figures and keep them in WORK/runs/evaluate/figures.json.
 
-    Raises TrainingError, CheckpointError and PromptFileError if an earlier stage is not done.
+    `model` holds the three released folders; left out, it is the work folder. Raises TrainingError,
+    CheckpointError and PromptFileError if an earlier stage is not done.
     """
     torch.set_num_threads(1)
+    model = model or run.work
     corpus = Corpus.load(run.work / "corpus")
     dialogues = dialogues_of(run.config.corpus)
     answers = answers_to_judge(dialogues.values())
     trials = Trials(
         run=run,
-        chain=load(run),
+        chain=load(run, model),
         cases=Cases(run, corpus, dialogues),
         tools=read_tools(),
         judge=Judge(answers) if answers else None,
         console=console or Console(),
     )
-    figures = trials.figures() | {"size_mb": size_mb(run.work)}
+    figures = trials.figures() | {"size_mb": size_mb(model)}
     run.folder.mkdir(parents=True, exist_ok=True)
     (run.folder / "figures.json").write_text(json.dumps(numbers(figures), indent=2) + "\n")
     return figures
 
 
-def load(run: Run) -> GlmChain:
-    """The chain of the work folder. Raises CheckpointError."""
-    tokenizer, language_model, decoder = (run.work / name for name in FOLDERS)
+def load(run: Run, model: Path) -> GlmChain:
+    """The chain of the three folders in `model`. Raises CheckpointError."""
+    tokenizer, language_model, decoder = (model / name for name in FOLDERS)
     return load_chain(
         tokenizer_dir=tokenizer,
         language_model_dir=language_model,
@@ -103,9 +111,14 @@ def load(run: Run) -> GlmChain:
     )
 
 
-def size_mb(work: Path) -> float:
+def model_of(run: Run) -> Path:
+    """The work folder, if something was trained there, else what the repository brings."""
+    return run.work if any((run.work / name).exists() for name in FOLDERS) else twin.FOLDER
+
+
+def size_mb(model: Path) -> float:
     """All files of the three folders, in millions of bytes."""
-    paths = (path for name in FOLDERS for path in (work / name).rglob("*") if path.is_file())
+    paths = (path for name in FOLDERS for path in (model / name).rglob("*") if path.is_file())
     return sum(path.stat().st_size for path in paths) / 1e6
 
 
@@ -151,14 +164,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; the result is the exit status."""
     parser = argparse.ArgumentParser(prog=STAGE, description=__doc__)
     add_arguments(parser)
+    parser.add_argument("--model", type=Path, metavar="DIR", help="with tokenizer, lm and decoder")
     parser.add_argument("--json", metavar="FILE", help="write the figures there; - for the output")
     chosen = parser.parse_args(argv)
     # what a program reads must not be wrapped, nor mixed with what people read
     console = Console(stderr=chosen.json == "-")
     try:
         run = run_of(STAGE, chosen)
-        figures = run_stage(run, console)
-    except (TrainingError, CheckpointError, PromptFileError) as exc:
+        if not (run.work / "corpus" / "meta.json").exists():
+            console.print("speaking the corpus, which takes a minute or two")
+            make_corpus(replace(run, stage="corpus"), console)
+        figures = run_stage(run, console, model=chosen.model or model_of(run))
+    except (TrainingError, CheckpointError, PromptFileError, SpeechSynthesisError) as exc:
         console.print(str(exc), style="red")
         return 2
     console.print(table_of(figures, bars_of(run.config.evaluate)))

@@ -37,26 +37,30 @@ class Cases:
         self.corpus = corpus
         self.dialogues = dialogues
         self._run = run
-        self._intents = {i.name: i for one in dialogues.values() for i in one.intents}
+        # languages have intents of the same names
+        self._intents: dict[tuple[str, str], Intent] = {
+            (language, i.name): i for language, one in dialogues.items() for i in one.intents
+        }
 
     def questions(self, n: int, *, new_voice: bool, new_phrasing: bool) -> list[Case]:
         """Questions about intents, by whether voice and phrasing are new."""
 
         def is_wanted(utterance: Utterance) -> bool:
             kind = (utterance.is_held_voice, utterance.is_held_phrasing)
-            return kind == (new_voice, new_phrasing) and utterance.intent in self._intents
+            return kind == (new_voice, new_phrasing) and _meaning(utterance) in self._intents
 
         chosen = self._drawn(is_wanted, n)
-        return [Case(one, self._intents[one.intent]) for one in chosen]
+        return [Case(one, self._intents[_meaning(one)]) for one in chosen]
 
     def follow_ups(self, n: int) -> list[FollowUpCase]:
         """Held follow-up questions, each after a held question about its intent."""
-        follow_ups = {f.name: (i, f) for i in self._intents.values() for f in i.follow_ups}
-        chosen = self._drawn(lambda one: one.is_held_voice and one.intent in follow_ups, n)
+        intents = self._intents.items()
+        follow_ups = {(lang, f.name): (i, f) for (lang, _), i in intents for f in i.follow_ups}
+        chosen = self._drawn(lambda one: one.is_held_voice and _meaning(one) in follow_ups, n)
         cases = []
         for one in chosen:
-            intent, follow_up = follow_ups[one.intent]
-            openings = self._drawn(_both_new_about(intent.name), 1, one.id)
+            intent, follow_up = follow_ups[_meaning(one)]
+            openings = self._drawn(_both_new_about(one.language, intent.name), 1, one.id)
             cases += [FollowUpCase(Case(o, intent), one, follow_up) for o in openings]
         return cases
 
@@ -88,8 +92,13 @@ class Cases:
         return [found[place] for place in np.sort(order)]
 
 
-def _both_new_about(name: str) -> Callable[[Utterance], bool]:
+def _meaning(utterance: Utterance) -> tuple[str, str]:
+    """The language and the name of what an utterance is about."""
+    return utterance.language, utterance.intent
+
+
+def _both_new_about(language: str, name: str) -> Callable[[Utterance], bool]:
     def is_wanted(one: Utterance) -> bool:
-        return one.intent == name and one.is_held_voice and one.is_held_phrasing
+        return _meaning(one) == (language, name) and one.is_held_voice and one.is_held_phrasing
 
     return is_wanted

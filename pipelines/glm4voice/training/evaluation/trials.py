@@ -197,7 +197,8 @@ class Trials:
         """The ceiling: how the judge hears the synthesizer that the voice was learned from."""
         if self.judge is None:
             return float("nan")
-        names = {i.name: i for one in self.cases.dialogues.values() for i in one.intents}
+        english = [one for name, one in self.cases.dialogues.items() if name == JUDGED]
+        names = {i.name: i for one in english for i in one.intents}
         answers = [
             one
             for one in self.cases.corpus.answers

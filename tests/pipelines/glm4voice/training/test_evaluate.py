@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.glm4voice import twin
 from pipelines.glm4voice.embedded import write_embedded_checkpoint
 from pipelines.glm4voice.training import evaluate
 from pipelines.glm4voice.training.evaluate import (
@@ -14,6 +15,7 @@ from pipelines.glm4voice.training.evaluate import (
     bars_of,
     main,
     missed,
+    model_of,
     numbers,
     size_mb,
 )
@@ -75,14 +77,23 @@ def test_numbers_are_json() -> None:
     assert json.loads(json.dumps(found)) == {"one": 0.3333, "none": None}
 
 
-def test_without_a_corpus_it_says_what_to_do(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The command ends with status 2 and names the stage that is missing."""
-    status = main(["--work", str(tmp_path)])
+def test_a_broken_model_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command ends with status 2 and names the file."""
+    write_small_corpus(tmp_path / "corpus")
+
+    status = main(["--work", str(tmp_path), "--model", str(tmp_path / "nothing")])
 
     assert status == 2
-    assert "run the stage corpus first" in " ".join(capsys.readouterr().out.split())
+    assert "nothing/tokenizer" in "".join(capsys.readouterr().out.split())
+
+
+def test_without_a_model_of_its_own_a_run_judges_the_shipped_one(tmp_path: Path) -> None:
+    """As soon as a stage has left something, it is that which is judged."""
+    run = Run("evaluate", SMALL, tmp_path)
+
+    assert model_of(run) == twin.FOLDER
+    (tmp_path / "tokenizer").mkdir()
+    assert model_of(run) == tmp_path
 
 
 def test_size_counts_what_is_shipped(tmp_path: Path) -> None:

@@ -1,0 +1,76 @@
+"""The small model that the repository brings hears a question and answers it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import signal
+
+from pipelines.audio import MODEL_INPUT_RATE, Pcm
+from pipelines.espeak import speak
+from pipelines.glm4voice import twin
+from pipelines.glm4voice.chain import GlmChain
+from pipelines.glm4voice.training.channel import held_channel
+from pipelines.glm4voice.training.config import FULL, read_config
+from pipelines.glm4voice.training.dialogues import read_dialogues, read_tools
+from pipelines.glm4voice.training.evaluation.caller import Caller, over_the_phone, with_quiet
+from pipelines.glm4voice.training.evaluation.trials import answers_to_judge
+from pipelines.judge import Judge
+
+MOST_MB = 40
+
+
+@pytest.fixture(scope="module")
+def chain() -> GlmChain:
+    return twin.load_twin(max_sessions=2)
+
+
+def over_a_line(text: str, voice: str) -> Pcm:
+    """A caller's sentence as the bot receives it."""
+    pcm, rate = speak(text, voice, 150, 50)
+    wide = signal.resample_poly(pcm, MODEL_INPUT_RATE, rate).astype(np.float32)
+    return held_channel(with_quiet(wide), 7)
+
+
+def test_a_question_is_answered_in_words_and_in_sound(chain: GlmChain) -> None:
+    """By a voice of no training set, over the telephone; an independent ear hears the answer."""
+    answer = "I am sorry, please unplug the router for one minute."
+    call = Caller(chain, instructions="", tools=read_tools())
+
+    call.speak(over_a_line("My internet is not working.", "en-us+m4"))
+    said = call.hear()
+    call.close()
+
+    assert said.text.strip() == answer
+    judge = Judge(answers_to_judge([read_dialogues("en")]))
+    heard = over_the_phone(said.pcm, chain.output_sample_rate)
+    assert judge.pick(heard, 8000) == answer
+
+
+def test_what_was_said_can_be_written_down(chain: GlmChain) -> None:
+    """Roughly: the words of a known question are among those it was trained on."""
+    call = Caller(chain, instructions="")
+    call.speak(over_a_line("What are your opening hours?", "en-us+m3"))
+
+    text = call.transcript()
+    call.close()
+
+    assert chain.can_transcribe
+    assert "open" in text.lower()
+
+
+def test_it_is_small_and_as_its_training_file_says() -> None:
+    """All files together, and the steps of the flow that it was judged with."""
+    files = [path for path in twin.FOLDER.rglob("*") if path.is_file()]
+
+    assert sum(path.stat().st_size for path in files) < MOST_MB * 1e6
+    assert read_config(FULL).evaluate.n_flow_steps == twin.N_FLOW_STEPS
+
+
+def test_its_card_stands_beside_it() -> None:
+    """With what it was made of, how good it is and what it must not be used for."""
+    card = (twin.FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8")
+
+    for heading in ("## Data", "## Sizes", "## Figures", "## Limits", "## Licences"):
+        assert heading in card
+    assert isinstance(twin.FOLDER, Path)
