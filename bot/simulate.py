@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,12 +31,13 @@ from config.settings import SettingsError, WebSettings, read_settings
 from config.strict_yaml import PromptFileError
 from pipelines.espeak import SpeechSynthesisError
 from pipelines.judge import Judge, JudgeError
-from telephony.emulator import PhoneNetwork
+from telephony.emulator import CallRecord, PhoneNetwork
 from telephony.emulator.sound import SoundFileError
 
 PASSED, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 VOICE_PATH = "/twilio/voice"
-STAGGER_MS = 100  # between the first moments of many calls
+STAGGER_MS = 100  # between the first moments of calls of one scenario
+SCENARIO_STAGGER_MS = 1000  # of different ones: together they test the bot, not its load
 _LOG_WIDTH = 130  # of what is printed into a file
 _MOST_SHOWN = 10  # calls whose words are printed
 
@@ -214,18 +216,35 @@ async def _play(bot: Bot, jobs: Sequence[Job], transcript: Transcript) -> Played
     async with PhoneNetwork(auth_token=bot.auth_token) as network:
         async with asyncio.TaskGroup() as calls:
             tasks = [
-                calls.create_task(_call(network, bot, job, transcript, index))
-                for index, job in enumerate(jobs)
+                calls.create_task(_call(network, bot, job, transcript, index, begins_ms))
+                for index, (job, begins_ms) in enumerate(zip(jobs, _beginnings(jobs), strict=True))
             ]
         late_ms = network.worst_late_ms
     cpu_s = {"phone": time.process_time() - before_s}
-    return Played([task.result() for task in tasks], late_ms, cpu_s)
+    # not while others are on the line: the judge would hold up their clocks
+    transcript.status("judging the calls")
+    outcomes = [await asyncio.to_thread(_judged, *task.result()) for task in tasks]
+    return Played(outcomes, late_ms, cpu_s)
+
+
+def _beginnings(jobs: Sequence[Job]) -> list[int]:
+    """When each call is placed, in milliseconds."""
+    steps = [
+        STAGGER_MS if job.scenario is before.scenario else SCENARIO_STAGGER_MS
+        for before, job in pairwise(jobs)
+    ]
+    return list(accumulate(steps, initial=0))
 
 
 async def _call(
-    network: PhoneNetwork, bot: Bot, job: Job, transcript: Transcript, index: int
-) -> Outcome:
-    await asyncio.sleep(index * STAGGER_MS / 1000)
+    network: PhoneNetwork,
+    bot: Bot,
+    job: Job,
+    transcript: Transcript,
+    index: int,
+    begins_ms: int,
+) -> tuple[Job, CallRecord, ScriptedCaller]:
+    await asyncio.sleep(begins_ms / 1000)
     scenario = job.scenario
     view = transcript.call(job.name, shown=index < _MOST_SHOWN)
     caller = ScriptedCaller(scenario, job.sounds, lose_host=bot.lose_host, on_speech=view.on_speech)
@@ -238,15 +257,14 @@ async def _call(
         record_limit_ms=scenario.time_limit_ms,
         on_event=view.on_event,
     )
-    checks = await asyncio.to_thread(
-        check_call,
-        scenario.expect,
-        record,
-        caller.labels,
-        caller.failure,
-        sentences=job.sentences,
-    )
-    return Outcome(name=job.name, scenario=scenario, checks=checks, record=record)
+    return job, record, caller
+
+
+def _judged(job: Job, record: CallRecord, caller: ScriptedCaller) -> Outcome:
+    """Hold a call that has ended against what was expected of it."""
+    expect, labels = job.scenario.expect, caller.labels
+    checks = check_call(expect, record, labels, caller.failure, sentences=job.sentences)
+    return Outcome(name=job.name, scenario=job.scenario, checks=checks, record=record)
 
 
 def _report(
