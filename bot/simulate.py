@@ -38,6 +38,7 @@ PASSED, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 VOICE_PATH = "/twilio/voice"
 STAGGER_MS = 100  # between the first moments of calls of one scenario
 SCENARIO_STAGGER_MS = 1000  # of different ones: together they test the bot, not its load
+MOST_CALLS = 500
 _LOG_WIDTH = 130  # of what is printed into a file
 _MOST_SHOWN = 10  # calls whose words are printed
 
@@ -96,10 +97,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console() if sys.stdout.isatty() else Console(width=_LOG_WIDTH)
     try:
         jobs = _jobs(options.files, options.calls)
+        if not 1 <= options.at_once <= MOST_CALLS:
+            raise UsageError(f"--at-once must be 1 to {MOST_CALLS}, not {options.at_once}")
         target = _target(options.target, jobs)
         options.out.mkdir(parents=True, exist_ok=True)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            played, turns = runner.run(_simulate(jobs, target, options.out, console))
+            played, turns = runner.run(
+                _simulate(jobs, target, options.out, console, options.at_once)
+            )
     except (PromptFileError, SettingsError, SoundFileError, SpeechSynthesisError) as exc:
         print(exc, file=sys.stderr)
         return USAGE
@@ -129,15 +134,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, default=Path("calls"), metavar="DIR")
     parser.add_argument(
-        "-n", dest="calls", type=int, default=1, metavar="CALLS", help="calls at once, per scenario"
+        "-n", dest="calls", type=int, default=1, metavar="CALLS", help="calls of each scenario"
+    )
+    parser.add_argument(
+        "--at-once",
+        type=int,
+        default=MOST_CALLS,
+        metavar="CALLS",
+        help="most calls on the line together; others wait their turn (default: all go)",
     )
     return parser
 
 
 def _jobs(files: Sequence[Path], n_calls: int) -> list[Job]:
     """All calls to be placed. Raises PromptFileError and the errors of sounds."""
-    if not 1 <= n_calls <= 500:
-        raise UsageError(f"-n must be 1 to 500, not {n_calls}")
+    if not 1 <= n_calls <= MOST_CALLS:
+        raise UsageError(f"-n must be 1 to {MOST_CALLS}, not {n_calls}")
     jobs = []
     for path in files:
         scenario = read_scenario(path)
@@ -182,12 +194,12 @@ def _target(url: str | None, jobs: Sequence[Job]) -> Bot | None:
 
 
 async def _simulate(
-    jobs: Sequence[Job], target: Bot | None, out: Path, console: Console
+    jobs: Sequence[Job], target: Bot | None, out: Path, console: Console, at_once: int
 ) -> tuple[list[Played], list[HostTimes]]:
     """Place all calls. Cancelling hangs up and ends what was started."""
     with Transcript(console, n_calls=len(jobs), has_words=target is None) as transcript:
         if target is not None:
-            return [await _play(target, jobs, transcript)], []
+            return [await _play(target, jobs, transcript, at_once)], []
         played = []
         for kind, unkind in _batches(jobs):
             transcript.status("starting the bot")
@@ -195,10 +207,10 @@ async def _simulate(
             async with own as stack:
                 bot = Bot(stack.url + VOICE_PATH, stack.auth_token, stack.lose_host)
                 before_s = stack.cpu_s()
-                shared = await _play(bot, kind, transcript)
+                shared = await _play(bot, kind, transcript, at_once)
                 used_s = {name: s - before_s.get(name, 0.0) for name, s in stack.cpu_s().items()}
                 played.append(replace(shared, cpu_s=shared.cpu_s | used_s))
-                played.append(await _play(bot, unkind, transcript))
+                played.append(await _play(bot, unkind, transcript, at_once))
         return played, transcript.host_times
 
 
@@ -209,14 +221,15 @@ def _batches(jobs: Sequence[Job]) -> list[tuple[list[Job], list[Job]]]:
     return [(kind, unkind[:1])] + [([], [job]) for job in unkind[1:]]
 
 
-async def _play(bot: Bot, jobs: Sequence[Job], transcript: Transcript) -> Played:
+async def _play(bot: Bot, jobs: Sequence[Job], transcript: Transcript, at_once: int) -> Played:
     if not jobs:
         return Played([], 0.0, {})
     before_s = time.process_time()
+    line = asyncio.Semaphore(at_once)
     async with PhoneNetwork(auth_token=bot.auth_token) as network:
         async with asyncio.TaskGroup() as calls:
             tasks = [
-                calls.create_task(_call(network, bot, job, transcript, index, begins_ms))
+                calls.create_task(_call(network, bot, job, transcript, index, begins_ms, line))
                 for index, (job, begins_ms) in enumerate(zip(jobs, _beginnings(jobs), strict=True))
             ]
         late_ms = network.worst_late_ms
@@ -243,8 +256,16 @@ async def _call(
     transcript: Transcript,
     index: int,
     begins_ms: int,
+    line: asyncio.Semaphore,
 ) -> tuple[Job, CallRecord, ScriptedCaller]:
     await asyncio.sleep(begins_ms / 1000)
+    async with line:
+        return await _place(network, bot, job, transcript, index)
+
+
+async def _place(
+    network: PhoneNetwork, bot: Bot, job: Job, transcript: Transcript, index: int
+) -> tuple[Job, CallRecord, ScriptedCaller]:
     scenario = job.scenario
     view = transcript.call(job.name, shown=index < _MOST_SHOWN)
     caller = ScriptedCaller(scenario, job.sounds, lose_host=bot.lose_host, on_speech=view.on_speech)
