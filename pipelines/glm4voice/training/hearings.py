@@ -27,7 +27,8 @@ Codes = NDArray[np.int16]
 
 _PART = 128  # sounds that are encoded together and kept in one file
 _STRENGTH = 0.7  # of what lines do: worse ones teach to guess
-_LONGEST_LEAD_S, _LEAST_TAIL_S, _LONGEST_TAIL_S = 0.6, 0.1, 0.9
+_LONGEST_LEAD_S, _LEAST_TAIL_S = 0.6, 0.1
+_LONGEST_TAIL_S = 2.2  # a turn that might go on is waited for that long
 _CALLERS, _NOISES = 0, 1  # of the seeds
 
 

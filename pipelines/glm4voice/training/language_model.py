@@ -1,13 +1,18 @@
 """Stage `language_model`: pre-training on interleaved passages, then tuning on calls.
 
-    python -m pipelines.glm4voice.training.language_model [--config FILE] [--work DIR]
+    python -m pipelines.glm4voice.training.language_model [--config FILE] [--work DIR] [--start DIR]
+
+With `--start` it goes on from the model of a released folder, whose text tokenizer and sizes it
+keeps; the speech codes must be those that the model knows.
 
 Tuning learns words and sound in separate copies of the calls, each with the other masked
 (2412.02612, 3.2), so that each kind gets the share of the work it needs. Writes a released folder
 to WORK/lm, also when it is stopped.
 """
 
+import argparse
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import torch
 from transformers import GlmForCausalLM
@@ -23,11 +28,12 @@ from pipelines.glm4voice.training.hearings import hear_corpus
 from pipelines.glm4voice.training.language_model_folder import (
     begin_folder,
     fresh_model,
+    known_model,
     save_weights,
 )
 from pipelines.glm4voice.training.loop import Stateful, train
 from pipelines.glm4voice.training.material import dialogues_of, material_of
-from pipelines.glm4voice.training.run import Run, begin
+from pipelines.glm4voice.training.run import Run, add_arguments, run_of
 from pipelines.glm4voice.training.scenes import personas
 from pipelines.glm4voice.training.settings.corpus import CorpusSettings
 from pipelines.glm4voice.training.settings.language_model import LanguageModelSettings
@@ -38,13 +44,13 @@ STAGE = "language_model"
 _PROMPT_COUNT = 50  # as often as prompts count where pieces of text are learned
 
 
-def run_stage(run: Run) -> None:
-    """Train, or go on training, and write WORK/lm.
+def run_stage(run: Run, *, start: Path | None = None) -> None:
+    """Train, or go on training, and write WORK/lm; `start` is the folder of a model to begin with.
 
     Raises TrainingError if an earlier stage has not finished, CheckpointError for a broken folder,
     and SystemExit when it is asked to stop.
     """
-    model, teacher = prepare(run)
+    model, teacher = prepare(run, start=start)
     parts: dict[str, Stateful] = {"model": model, "optimizer": teacher.optimizer}
     try:
         train(run, teacher.n_steps, teacher, parts)
@@ -54,7 +60,7 @@ def run_stage(run: Run) -> None:
     save_weights(run.work / "lm", model)
 
 
-def prepare(run: Run) -> tuple[GlmForCausalLM, Teacher]:
+def prepare(run: Run, *, start: Path | None = None) -> tuple[GlmForCausalLM, Teacher]:
     """Write what WORK/lm holds besides weights; return the model as it begins, and its teacher.
 
     Raises TrainingError and CheckpointError as `run_stage` does.
@@ -64,8 +70,11 @@ def prepare(run: Run) -> tuple[GlmForCausalLM, Teacher]:
     hearings = hear_corpus(run, corpus, run.work / "tokenizer")
     codebook = SpeechTokenizer.load(run.work / "tokenizer").encoder.codebook.weight
     folder = run.work / "lm"
-    begin_folder(folder, _sizes(settings), _vocabulary(run, n_audio=len(codebook)))
-    model = fresh_model(folder, seed=run.config.seed, codebook=codebook)
+    if start is None:
+        begin_folder(folder, _sizes(settings), _vocabulary(run, n_audio=len(codebook)))
+        model = fresh_model(folder, seed=run.config.seed, codebook=codebook)
+    else:
+        model = known_model(folder, start, n_audio=len(codebook))
     model.to(torch.device(run.device))  # type: ignore[arg-type]  # its decorator hides the types
     material = material_of(run, corpus, hearings)
     tokenizer = TextTokenizer.load(folder)
@@ -122,7 +131,11 @@ def texts_of(settings: CorpusSettings) -> Iterable[str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
-    run_stage(begin(STAGE, __doc__, argv))
+    parser = argparse.ArgumentParser(prog=STAGE, description=__doc__)
+    add_arguments(parser)
+    parser.add_argument("--start", type=Path, metavar="DIR", help="a released folder to go on from")
+    chosen = parser.parse_args(argv)
+    run_stage(run_of(STAGE, chosen), start=chosen.start)
 
 
 if __name__ == "__main__":

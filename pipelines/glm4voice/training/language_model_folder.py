@@ -16,10 +16,12 @@ from pipelines.glm4voice.language_model_files import (
 )
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
 from pipelines.glm4voice.thinking.language_model import (
+    load_language_model,
     new_language_model,
     read_config,
     released_tensors,
 )
+from pipelines.glm4voice.training.run import TrainingError
 
 
 def begin_folder(folder: Path, sizes: LanguageModelSizes, vocabulary: Vocabulary) -> None:
@@ -40,6 +42,26 @@ def fresh_model(folder: Path, *, seed: int, codebook: Tensor | None = None) -> G
     if codebook is not None:
         _embed_codes(model, codebook, TextTokenizer.load(folder).audio_offset, generator)
     return model
+
+
+def known_model(folder: Path, start: Path, *, n_audio: int) -> GlmForCausalLM:
+    """The model in the released folder `start`, float32 on the CPU; `folder` gets all but weights.
+
+    Raises CheckpointError for a broken folder, and TrainingError where the model knows another
+    number of speech codes than `n_audio`.
+    """
+    n_known = TextTokenizer.load(start).n_audio
+    if n_known != n_audio:
+        raise TrainingError(
+            f"{start} knows {n_known} speech codes, the speech tokenizer has {n_audio};"
+            " start from a model of that tokenizer"
+        )
+    model = load_language_model(start, device="cpu", dtype=torch.float32)
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in start.iterdir():
+        if path.suffix != ".safetensors" and not path.name.endswith(".index.json"):
+            shutil.copy2(path, folder / path.name)
+    return model.requires_grad_(True).train()
 
 
 def save_weights(folder: Path, model: GlmForCausalLM) -> None:

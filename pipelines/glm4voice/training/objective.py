@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import DynamicCache, GlmForCausalLM
 
+from pipelines.glm4voice.rhythm import AUDIO_RUN
 from pipelines.glm4voice.training.turns import Learn, Row
 
 
@@ -73,10 +74,14 @@ def hidden_states(model: GlmForCausalLM, batch: Batch) -> Tensor:
     return output.last_hidden_state
 
 
-def losses(model: GlmForCausalLM, batch: Batch) -> dict[str, Tensor]:
+def losses(
+    model: GlmForCausalLM, batch: Batch, *, opening_weight: float = 1.0
+) -> dict[str, Tensor]:
     """Mean cross-entropy in nats of the ids marked as text, and of those marked as sound.
 
-    A kind of which the batch has none is left out.
+    The first run of sounds that is learned in a row counts `opening_weight` times: how an answer
+    is spoken is decided there, what follows goes on from what was heard so far. A kind of which
+    the batch has none is left out.
     """
     hidden = hidden_states(model, batch)
     found: dict[str, Tensor] = {}
@@ -85,5 +90,10 @@ def losses(model: GlmForCausalLM, batch: Batch) -> dict[str, Tensor]:
         if bool(chosen.any()):
             logits = model.lm_head(hidden[chosen]).float()
             wanted = batch.wanted.to(hidden.device)[chosen]
-            found[name] = functional.cross_entropy(logits, wanted)
+            each = functional.cross_entropy(logits, wanted, reduction="none")
+            weights = torch.ones_like(each)
+            if kind == Learn.SOUND:
+                is_opening = chosen.cumsum(dim=1)[chosen] <= AUDIO_RUN
+                weights[is_opening] = opening_weight
+            found[name] = (each * weights).sum() / weights.sum()
     return found

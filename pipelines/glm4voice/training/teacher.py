@@ -119,7 +119,7 @@ class Teacher:
         summed: dict[str, Tensor] = {}
         for batch, share_of in lesson:
             with autocast(self._run):
-                found = losses(self._model, batch)
+                found = losses(self._model, batch, opening_weight=self._settings.opening_weight)
             shares = {name: loss * share_of[name] for name, loss in found.items()}
             if shares:
                 torch.stack(list(shares.values())).sum().backward()

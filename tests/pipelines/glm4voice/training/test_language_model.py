@@ -12,16 +12,23 @@ import torch
 
 from pipelines.glm4voice.chain import load_chain
 from pipelines.glm4voice.embedded import write_embedded_checkpoint
+from pipelines.glm4voice.embedded_vocabulary import Vocabulary
+from pipelines.glm4voice.language_model_files import LanguageModelSizes
 from pipelines.glm4voice.prompt import TRANSCRIPTION_REQUEST, system_text
 from pipelines.glm4voice.session import GlmSession
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
 from pipelines.glm4voice.training.language_model import prepare, run_stage
-from pipelines.glm4voice.training.language_model_folder import fresh_model, save_weights
+from pipelines.glm4voice.training.language_model_folder import (
+    begin_folder,
+    fresh_model,
+    save_weights,
+)
 from pipelines.glm4voice.training.loop import train
 from pipelines.glm4voice.training.losses import Losses
 from pipelines.glm4voice.training.objective import batch_of, losses
 from pipelines.glm4voice.training.run import Run, TrainingError
 from pipelines.glm4voice.training.teacher import Lesson
+from pipelines.glm4voice.training.text_pieces import learn_pieces
 from pipelines.glm4voice.training.turns import Row, TurnWriter
 from pipelines.realtime.model import Role, Sampling, StopReason, Tool, ToolCall
 from tests.pipelines.glm4voice.training.small_corpus import SMALL, write_small_corpus
@@ -175,3 +182,30 @@ def test_a_call_learned_by_heart_is_answered_so(
     call = ToolCall(name="transfer", arguments='{"to": "sales"}')
     assert called[:3] == ("", StopReason.TOOL_CALL, call)
     assert put_through == ("Monday.", StopReason.END, None, {})
+
+
+def test_it_goes_on_from_a_released_folder(run: Run, tmp_path: Path) -> None:
+    """A model to start from keeps its tokenizer, and its weights are where training begins."""
+    start = tmp_path / "start"
+    write_embedded_checkpoint(start)
+
+    model, _ = prepare(run, start=start / "lm")
+    save_weights(run.work / "lm", model)
+
+    assert list(weights(run.work)) == list(weights(start))
+    known = (start / "lm/tokenizer.model").read_bytes()
+    assert (run.work / "lm/tokenizer.model").read_bytes() == known
+    assert all(one.requires_grad for one in model.parameters())
+
+
+def test_a_start_of_other_speech_codes_is_refused(run: Run, tmp_path: Path) -> None:
+    """A model that knows another number of codes than the tokenizer has cannot go on with it."""
+    start = tmp_path / "start"
+    sizes = LanguageModelSizes(
+        width=32, n_layers=1, n_heads=1, n_groups=1, head_dim=32, ffn_width=32, n_positions=64
+    )
+    begin_folder(start, sizes, Vocabulary(learn_pieces(["a"], n_pieces=256), n_audio=7))
+    save_weights(start, fresh_model(start, seed=1))
+
+    with pytest.raises(TrainingError, match="knows 7 speech codes"):
+        prepare(run, start=start)

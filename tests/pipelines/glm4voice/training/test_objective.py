@@ -65,3 +65,20 @@ def test_damaged_ids_are_read_but_not_learned(tiny_folder: Path, rows: list[Row]
 
     assert not batch.read.any()
     assert batch.wanted[0, : len(rows[0]) - 1].tolist() == rows[0].ids[1:].tolist()
+
+
+def test_the_first_sounds_of_an_answer_count_more(tiny_folder: Path, rows: list[Row]) -> None:
+    """A weight of the opening draws the mean of a row's sounds to that of its first 26."""
+    model = fresh_model(tiny_folder, seed=1)
+    writer = TurnWriter(TextTokenizer.load(tiny_folder))
+    row = writer.row([writer.heard([1, 2]), writer.spoken("Yes.", [3] * 26 + [4, 5, 6] * 10)])
+    row = row.only(Learn.SOUND)
+    opening = Row(row.ids, np.where(np.cumsum(row.marks == Learn.SOUND) <= 26, row.marks, 0))
+    rest = Row(row.ids, np.where(np.cumsum(row.marks == Learn.SOUND) <= 26, 0, row.marks))
+    n_rest = int((rest.marks == Learn.SOUND).sum())
+
+    first = losses(model, batch_of([], [opening]))["sound"]
+    later = losses(model, batch_of([], [Row(rest.ids, rest.marks)]))["sound"]
+    weighted = losses(model, batch_of([], [row]), opening_weight=4.0)["sound"]
+
+    torch.testing.assert_close(weighted, (4 * 26 * first + n_rest * later) / (4 * 26 + n_rest))
