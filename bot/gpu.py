@@ -66,6 +66,7 @@ def load(settings: GpuSettings) -> SpeechModel:
         decoder_dir=decoder_dir,
         device=settings.device,
         dtype=settings.dtype,
+        n_flow_steps=settings.flow_steps,
         n_threads=settings.threads,
         quantize=settings.quantize,
         max_sessions=settings.max_sessions,

@@ -150,6 +150,8 @@ class GpuSettings(ProcessSettings):
     vllm_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
         None, examples=["http://127.0.0.1:8000"]
     )
+    # of the decoder: as released, it takes ten; fewer cost less and change the sound a little
+    flow_steps: int = Field(10, ge=1, le=100, examples=["5"])
     threads: int = Field(1, ge=1, le=256, examples=["1"])  # of torch, on the CPU
     max_sessions: int = Field(32, ge=1, le=1_000, examples=["32"])
     # whether there are as many seats as set, or as many of them as the load leaves free
@@ -172,6 +174,13 @@ class GpuSettings(ProcessSettings):
                 f"{PREFIX}{unset[0]}: is required when another model folder is set;"
                 f" example: {PREFIX}{unset[0]}=models/glm-4-voice-9b"
             )
+        if unset:
+            for name in ("TRANSCRIPTION", "FLOW_STEPS"):
+                if name.lower() in self.model_fields_set:
+                    raise ValueError(
+                        f"{PREFIX}{name}: is about the model folders, of which none is set;"
+                        f" leave it out, or set {PREFIX}LANGUAGE_MODEL_DIR and the other two"
+                    )
         if self.vllm_url is not None and self.language_model_dir is None:
             raise ValueError(
                 f"{PREFIX}LANGUAGE_MODEL_DIR: is required with {PREFIX}VLLM_URL, since the server"

@@ -2,10 +2,12 @@
 
 from telephony.emulator.call import CallRecord
 from telephony.emulator.callbacks import CallbackFaults
+from telephony.emulator.callee import Callee, Fate
 from telephony.emulator.events import CallEnd, CallEvent, EndedBy
 from telephony.emulator.hearing import Stretch
 from telephony.emulator.line import CallEnded, Caller, Line
 from telephony.emulator.network import PhoneNetwork
+from telephony.emulator.rest import CreateFault, serve_rest
 
 __all__ = [
     "CallEnd",
@@ -13,9 +15,13 @@ __all__ = [
     "CallEvent",
     "CallRecord",
     "CallbackFaults",
+    "Callee",
     "Caller",
+    "CreateFault",
     "EndedBy",
+    "Fate",
     "Line",
     "PhoneNetwork",
     "Stretch",
+    "serve_rest",
 ]

@@ -1,4 +1,4 @@
-"""One inbound call: the webhook, the TwiML it answers with, and whoever hangs up first."""
+"""One call: the webhook, the TwiML it answers with, and whoever hangs up first."""
 
 import asyncio
 import time
@@ -54,6 +54,16 @@ class Call:
         self._interpreter = interpreter
         self._ticker = ticker
         self._webhook_ms = 0.0
+        self._ordered = asyncio.Event()
+        self._order: CallEnd | Document | None = None
+
+    def obey(self, order: CallEnd | Document) -> None:
+        """End the running call, or go on with another document: what an account's owner may ask.
+
+        The newest order counts. A media stream that is open is stopped.
+        """
+        self._order = order
+        self._ordered.set()
 
     async def run(self, caller: Caller, *, time_limit_ms: int) -> CallRecord:
         """Place the call and stay until it is over. Cancelling is the caller hanging up.
@@ -85,31 +95,45 @@ class Call:
         return await self._converse(document, caller, time_limit_ms)
 
     async def _converse(self, document: Document, caller: Caller, time_limit_ms: int) -> CallEnd:
-        bot = asyncio.create_task(self._interpreter.follow(document))
         human = asyncio.create_task(self._listen_to(caller))
         try:
-            done, _ = await asyncio.wait(
-                {bot, human}, timeout=time_limit_ms / 1000, return_when=asyncio.FIRST_COMPLETED
-            )
+            async with asyncio.timeout(time_limit_ms / 1000):
+                return await self._follow_orders(document, human)
+        except TimeoutError:
+            return CallEnd(EndedBy.NETWORK, "time_limit")
         finally:
-            await self._end(bot, human)
-        if human.done() and not human.cancelled():
-            human.result()  # a caller that failed is an error of the test, not of the call
-        if bot in done:
-            return bot.result()
-        if human in done:
-            return CallEnd(EndedBy.CALLER, "hung_up")
-        return CallEnd(EndedBy.NETWORK, "time_limit")
+            self._line.end()
+            await self._let_go(human)
+            if human.done() and not human.cancelled():
+                human.result()  # a caller that failed is an error of the test, not of the call
 
-    async def _end(self, bot: asyncio.Task[CallEnd], human: asyncio.Task[None]) -> None:
-        """Hang up: the bot is told by `stop`, the caller by CallEnded."""
-        bot.cancel()
-        self._line.end()
-        await asyncio.wait({bot})
+    async def _follow_orders(self, document: Document, human: asyncio.Task[None]) -> CallEnd:
+        """Carry out documents until one ends the call, the human hangs up, or an order ends it."""
+        while True:
+            bot = asyncio.create_task(self._interpreter.follow(document))
+            ordered = asyncio.create_task(self._ordered.wait())
+            try:
+                await asyncio.wait({bot, human, ordered}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                await _stopped(ordered)
+                await _stopped(bot)  # the bot is told by `stop`
+            if bot.done() and not bot.cancelled():
+                return bot.result()
+            if human.done():
+                return CallEnd(EndedBy.CALLER, "hung_up")
+            order, self._order = self._order, None
+            self._ordered.clear()
+            assert order is not None
+            if isinstance(order, CallEnd):
+                return order
+            self._interpreter.announcements.clear()
+            document = order
+
+    async def _let_go(self, human: asyncio.Task[None]) -> None:
+        """The human is told by CallEnded, and has a moment to notice."""
         _, still_there = await asyncio.wait({human}, timeout=_FAREWELL_S)
         for task in still_there:
-            task.cancel()
-            await asyncio.wait({task})
+            await _stopped(task)
 
     async def _listen_to(self, caller: Caller) -> None:
         with suppress(CallEnded):
@@ -142,3 +166,9 @@ class Call:
             underrun_ms=sum(stream.underruns.total_ms for stream in streams),
             streams=tuple(stream.stats for stream in streams),
         )
+
+
+async def _stopped(task: asyncio.Task[object]) -> None:
+    """Cancel a task and wait until it is over, however it ends."""
+    task.cancel()
+    await asyncio.wait({task})

@@ -17,11 +17,18 @@ _XML_TYPES = ("text/xml", "application/xml", "text/html")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numbers:
-    """Who calls whom, and what the called number is configured to do."""
+    """Who calls whom, and what is done once they are connected.
+
+    For a call that came in, the called number is configured to do it; for one that the account
+    placed, the request said so: by a URL, or by the document itself.
+    """
 
     caller: str
     called: str
     voice_url: str
+    voice_method: str = "POST"
+    twiml: str | None = None  # in place of what `voice_url` would answer
+    direction: str = "inbound"
     fallback_url: str | None = None
     status_callback_url: str | None = None
 
@@ -55,10 +62,22 @@ class CallWebhooks:
         self._callbacks = callbacks
         self._base_url = numbers.voice_url
         self.status = "ringing"
+        self.first_facts: Mapping[str, str] = {}  # that the first request says besides
 
     async def first(self) -> Document:
-        """The document of the number that is called. Raises CallFailed."""
-        return await self._fetch(self._numbers.voice_url, {}, "POST")
+        """The document the call begins with. Raises CallFailed."""
+        if self._numbers.twiml is not None:
+            return self.given(self._numbers.twiml)
+        url, method = self._numbers.voice_url, self._numbers.voice_method
+        return await self._fetch(url, self.first_facts, method)
+
+    def given(self, twiml: str) -> Document:
+        """A document that came with a request. Raises CallFailed."""
+        try:
+            return parse_twiml(twiml)
+        except TwimlError as exc:
+            self._line.log("twilio_error", code=exc.code, why=str(exc))
+            raise CallFailed(CallEnd(EndedBy.NETWORK, "twiml_error")) from exc
 
     async def go_on(
         self, url: str, method: str = "POST", extra: Mapping[str, str] | None = None
@@ -112,6 +131,7 @@ class CallWebhooks:
         return document
 
     def _parameters(self, extra: Mapping[str, str]) -> dict[str, str]:
+        is_inbound = self._numbers.direction == "inbound"
         return {
             "AccountSid": self._account_sid,
             "ApiVersion": "2010-04-01",
@@ -119,10 +139,10 @@ class CallWebhooks:
             "CallStatus": self.status,
             "Called": self._numbers.called,
             "Caller": self._numbers.caller,
-            "Direction": "inbound",
+            "Direction": self._numbers.direction,
             "From": self._numbers.caller,
-            "StirVerstat": "TN-Validation-Passed-A",
             "To": self._numbers.called,
+            **({"StirVerstat": "TN-Validation-Passed-A"} if is_inbound else {}),
             **extra,
         }
 

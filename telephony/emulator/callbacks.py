@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from telephony.emulator.webhooks import WebhookFailed, Webhooks
 
@@ -11,10 +11,16 @@ _MOST_PENDING = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallbackFaults:
-    """What goes wrong with every status callback."""
+    """What goes wrong with status callbacks.
+
+    `late_ms` and `extra_copies` hold for every one; `late_by_status_ms` makes those of a
+    CallStatus later still, so that they come out of order; those of `lost` never come.
+    """
 
     late_ms: int = 0
     extra_copies: int = 0
+    late_by_status_ms: Mapping[str, int] = field(default_factory=dict)
+    lost: frozenset[str] = frozenset()
 
 
 class Callbacks:
@@ -31,6 +37,8 @@ class Callbacks:
 
     def send(self, url: str, parameters: Mapping[str, str]) -> None:
         """Send one callback in the background; dropped when a thousand are under way."""
+        if parameters.get("CallStatus") in self._faults.lost:
+            return
         for _ in range(1 + self._faults.extra_copies):
             if self._n_pending >= _MOST_PENDING:
                 self.failed += 1
@@ -40,7 +48,8 @@ class Callbacks:
 
     async def _send(self, url: str, parameters: Mapping[str, str]) -> None:
         try:
-            await asyncio.sleep(self._faults.late_ms / 1000)
+            later_ms = self._faults.late_by_status_ms.get(parameters.get("CallStatus", ""), 0)
+            await asyncio.sleep((self._faults.late_ms + later_ms) / 1000)
             await self._webhooks.ask(url, parameters)
         except WebhookFailed:
             self.failed += 1

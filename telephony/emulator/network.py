@@ -1,9 +1,10 @@
-"""The phone network: an account with a token, and calls placed into a bot over real sockets."""
+"""The phone network: an account with a token, and calls to a bot and from it, over real sockets."""
 
 import asyncio
 import secrets
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from hmac import compare_digest
 from types import TracebackType
 from typing import Self
 
@@ -12,9 +13,12 @@ import httpx
 from telephony.emulator.call import Call, CallRecord
 from telephony.emulator.call_webhooks import CallWebhooks, Numbers
 from telephony.emulator.callbacks import CallbackFaults, Callbacks
+from telephony.emulator.callee import Directory, nobody
+from telephony.emulator.dial_request import DialRequest
 from telephony.emulator.events import OnEvent
 from telephony.emulator.interpreter import Account, Interpreter
 from telephony.emulator.line import Caller, Line
+from telephony.emulator.outbound import OVER, OutboundCall
 from telephony.emulator.recording import DEFAULT_LIMIT_MS, Recording
 from telephony.emulator.ticker import Ticker
 from telephony.emulator.webhooks import Webhooks
@@ -29,6 +33,7 @@ class _Exchange:
     """What lives as long as the network is up."""
 
     http: httpx.AsyncClient
+    tasks: asyncio.TaskGroup
     webhooks: Webhooks
     callbacks: Callbacks
 
@@ -36,8 +41,8 @@ class _Exchange:
 class PhoneNetwork:
     """Behaves as Twilio does towards the bot whose webhook is called.
 
-    An async context manager; any number of calls may run at once. Leaving it waits for status
-    callbacks that are still under way.
+    An async context manager; any number of calls may run at once. Leaving it hangs up calls that
+    the account placed, and waits for status callbacks that are still under way.
     """
 
     def __init__(
@@ -48,7 +53,10 @@ class PhoneNetwork:
         algorithm: Algorithm = Algorithm.HMAC_SHA1,
         callback_faults: CallbackFaults = NO_FAULTS,
         continue_after_broken_pipe: bool = True,
+        directory: Directory = nobody,
+        calls_per_second: float = 1.0,
     ) -> None:
+        """`directory` says who can be called; a second brings `calls_per_second` out at most."""
         self._account = Account(
             sid=account_sid,
             auth_token=auth_token,
@@ -56,7 +64,11 @@ class PhoneNetwork:
         )
         self._algorithm = algorithm
         self._callback_faults = callback_faults
+        self._directory = directory
+        self._departures = _Departures(calls_per_second)
+        self.outbound: dict[str, OutboundCall] = {}  # all that was placed, by SID, oldest first
         self._ticker = Ticker()
+        self._dialling: set[asyncio.Task[None]] = set()
         self._ticking: asyncio.Task[None] | None = None
         self._exchange: _Exchange | None = None
         self._stack = AsyncExitStack()
@@ -68,7 +80,7 @@ class PhoneNetwork:
         self._ticking = tasks.create_task(self._ticker.run())
         webhooks = Webhooks(http, self._account.auth_token, self._algorithm)
         callbacks = Callbacks(tasks, webhooks, self._callback_faults)
-        self._exchange = _Exchange(http, webhooks, callbacks)
+        self._exchange = _Exchange(http, tasks, webhooks, callbacks)
         return self
 
     async def __aexit__(
@@ -77,9 +89,25 @@ class PhoneNetwork:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
+        for call in self.outbound.values():
+            if call.status not in OVER:
+                call.complete()
+        if self._dialling:
+            await asyncio.wait(self._dialling)
         if self._ticking is not None:
             self._ticking.cancel()
         return await self._stack.__aexit__(exc_type, exc, traceback)
+
+    @property
+    def account_sid(self) -> str:
+        """Of the one account there is."""
+        return self._account.sid
+
+    def knows(self, account_sid: str, auth_token: str) -> bool:
+        """Whether these are the account's; takes as long for wrong ones."""
+        is_account = compare_digest(account_sid.encode(), self._account.sid.encode())
+        is_token = compare_digest(auth_token.encode(), self._account.auth_token.encode())
+        return is_account and is_token
 
     @property
     def worst_late_ms(self) -> float:
@@ -105,8 +133,6 @@ class PhoneNetwork:
         `on_event` is told of every event as it happens and must not raise. Cancelling hangs up.
         Raises what `caller` raises; failures of the bot are in the record.
         """
-        assert self._exchange is not None, "use `async with PhoneNetwork(...)`"
-        call_sid = "CA" + secrets.token_hex(16)
         line = Line(recording=Recording(record_limit_ms), on_event=on_event)
         numbers = Numbers(
             caller=from_number,
@@ -115,22 +141,70 @@ class PhoneNetwork:
             fallback_url=fallback_url,
             status_callback_url=status_callback_url,
         )
+        call, _ = self._new_call(_new_sid(), numbers, line)
+        return await call.run(caller, time_limit_ms=time_limit_ms)
+
+    def dial(self, request: DialRequest) -> OutboundCall:
+        """Place a call for the account: at once, or after those that were asked for before it.
+
+        It goes on beside the network and is kept in `outbound`.
+        """
+        assert self._exchange is not None, "use `async with PhoneNetwork(...)`"
+        sid = _new_sid()
+        numbers = Numbers(
+            caller=request.from_number,
+            called=request.to_number,
+            voice_url=request.url or "",
+            voice_method=request.method,
+            twiml=request.twiml,
+            fallback_url=request.fallback_url,
+            direction="outbound-api",
+        )
+        call, webhooks = self._new_call(sid, numbers, Line(recording=Recording(DEFAULT_LIMIT_MS)))
+        outbound = OutboundCall(
+            sid,
+            request,
+            self._directory(request.to_number),
+            call=call,
+            webhooks=webhooks,
+            queue_ms=self._departures.next_ms(asyncio.get_running_loop().time()),
+        )
+        self.outbound[sid] = outbound
+        task = self._exchange.tasks.create_task(outbound.run())
+        self._dialling.add(task)
+        task.add_done_callback(self._dialling.discard)
+        return outbound
+
+    def _new_call(self, sid: str, numbers: Numbers, line: Line) -> tuple[Call, CallWebhooks]:
+        assert self._exchange is not None, "use `async with PhoneNetwork(...)`"
         webhooks = CallWebhooks(
             numbers,
             account_sid=self._account.sid,
-            call_sid=call_sid,
+            call_sid=sid,
             line=line,
             webhooks=self._exchange.webhooks,
             callbacks=self._exchange.callbacks,
         )
         interpreter = Interpreter(
-            self._account, call_sid, line=line, webhooks=webhooks, http=self._exchange.http
+            self._account, sid, line=line, webhooks=webhooks, http=self._exchange.http
         )
-        call = Call(
-            call_sid,
-            line=line,
-            webhooks=webhooks,
-            interpreter=interpreter,
-            ticker=self._ticker,
-        )
-        return await call.run(caller, time_limit_ms=time_limit_ms)
+        call = Call(sid, line=line, webhooks=webhooks, interpreter=interpreter, ticker=self._ticker)
+        return call, webhooks
+
+
+def _new_sid() -> str:
+    return "CA" + secrets.token_hex(16)
+
+
+class _Departures:
+    """When calls leave: at most so many a second, the others wait their turn."""
+
+    def __init__(self, calls_per_second: float) -> None:
+        self._every_s = 1 / calls_per_second
+        self._next_s = 0.0
+
+    def next_ms(self, now_s: float) -> int:
+        """How long a call that is asked for now waits; its place is taken."""
+        at_s = max(now_s, self._next_s)
+        self._next_s = at_s + self._every_s
+        return round(1000 * (at_s - now_s))

@@ -97,6 +97,17 @@ def test_model_folders_come_together(monkeypatch: pytest.MonkeyPatch) -> None:
         read_settings(GpuSettings, NONE)
 
 
+@pytest.mark.parametrize(("name", "value"), [("TRANSCRIPTION", "true"), ("FLOW_STEPS", "5")])
+def test_what_is_said_of_model_folders_needs_them(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """A setting that would have no effect on the small model is refused."""
+    env(monkeypatch, **{name: value})
+
+    with pytest.raises(SettingsError, match=f"VOICEBOT_{name}: is about the model folders"):
+        read_settings(GpuSettings, NONE)
+
+
 def test_a_gpu_host_on_the_network_needs_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody but us may use the model of a host that others can reach."""
     env(monkeypatch, GPU_HOST="0.0.0.0")

@@ -1,9 +1,10 @@
-"""Runs the engine's contract, and a whole telephone call, against a real vLLM server on a CPU.
+"""Runs the engine's contract, and a whole telephone call, against real vLLM servers on a CPU.
 
     python tests/vllm/run.py PYTHON_WITH_VLLM
 
-Writes a small random checkpoint, starts the server on a free loopback port, tests, stops it. `make
-test-vllm` makes the environment first.
+The contract is held with a small random checkpoint that is written here, the call with the trained
+one that the repository brings, so that answers can be judged. Each server listens on a free port
+of the loopback and is stopped after its test. `make test-vllm` makes the environment first.
 """
 
 import os
@@ -21,7 +22,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CONTRACT = "tests/pipelines/glm4voice/thinking/test_vllm_engine.py"
 SCENARIO = "prompts/scenarios/question-and-answer.yaml"
+FLOW_STEPS = 3  # what the trained checkpoint is served with
 READY_TIMEOUT_S = 300  # on two busy cores; 30 s on idle ones
+TWIN = ROOT / "pipelines/glm4voice/twin"
 HEAD_DIM = "32"  # the smallest that vLLM's attention on a CPU takes
 
 SERVER_ENVIRONMENT = {
@@ -38,7 +41,7 @@ def server_command(python: str, model: Path, port: int) -> list[str]:
     return [
         *(python, "-m", "vllm.entrypoints.openai.api_server"),
         *("--model", str(model), "--host", "127.0.0.1", "--port", str(port)),
-        *("--tokens-only", "--max-model-len", "8192"),
+        *("--tokens-only", "--max-model-len", "4096"),
         *("--dtype", "float32", "--enforce-eager"),
         *("--block-size", "32", "--max-num-batched-tokens", "4096"),
     ]
@@ -79,23 +82,24 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> N
 
 def main(vllm_python: str) -> int:
     """Exit status: 0 if all passed."""
+    python = sys.executable
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        python = sys.executable
         write = [python, "-m", "pipelines.glm4voice.embedded", name, "--head-dim", HEAD_DIM]
         subprocess.run(write, cwd=ROOT, check=True)
-        with vllm(vllm_python, folder / "lm", folder / "vllm.log") as url:
+        with vllm(vllm_python, folder / "lm", folder / "contract.log") as url:
             contract = {"VLLM_TEST_URL": url, "VLLM_TEST_CHECKPOINT": str(folder / "lm")}
+            statuses = [run([python, "-m", "pytest", CONTRACT], contract)]
+        with vllm(vllm_python, TWIN / "lm", folder / "call.log") as url:
             call = {
                 "VOICEBOT_VLLM_URL": url,
-                "VOICEBOT_TOKENIZER_DIR": str(folder / "tokenizer"),
-                "VOICEBOT_LANGUAGE_MODEL_DIR": str(folder / "lm"),
-                "VOICEBOT_DECODER_DIR": str(folder / "decoder"),
+                "VOICEBOT_TOKENIZER_DIR": str(TWIN / "tokenizer"),
+                "VOICEBOT_LANGUAGE_MODEL_DIR": str(TWIN / "lm"),
+                "VOICEBOT_DECODER_DIR": str(TWIN / "decoder"),
+                "VOICEBOT_FLOW_STEPS": str(FLOW_STEPS),
             }
-            statuses = [
-                run([python, "-m", "pytest", CONTRACT], contract),
-                run([python, "-m", "bot.simulate", SCENARIO, "--out", str(folder / "calls")], call),
-            ]
+            simulate = [python, "-m", "bot.simulate", SCENARIO, "--out", str(folder / "calls")]
+            statuses.append(run(simulate, call))
     return max(statuses)
 
 

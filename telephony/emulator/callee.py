@@ -1,0 +1,45 @@
+"""Who can be called, and what a number does when it rings."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from telephony.emulator.line import Caller, Line
+
+
+class Fate(Enum):
+    """What becomes of a call to a number."""
+
+    ANSWERS = "answers"
+    BUSY = "busy"
+    RINGS = "no-answer"  # until whoever calls gives up
+    UNREACHABLE = "failed"
+
+
+async def silent(line: Line) -> None:
+    """Somebody who answers, says nothing, and stays until the other side hangs up."""
+    await line.wait_until(lambda: False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Callee:
+    """One number. `answer` speaks and listens once it is answered; returning is hanging up.
+
+    `rings_ms` is how long it rings before it is answered, or how long it takes to be refused.
+    `answered_by` is what answering-machine detection finds, after `detection_ms` of the call.
+    """
+
+    fate: Fate = Fate.ANSWERS
+    answer: Caller = silent
+    rings_ms: int = 2000
+    answered_by: str = "human"
+    detection_ms: int = 2500
+
+
+Directory = Callable[[str], Callee]
+
+
+def nobody(number: str) -> Callee:
+    """A directory in which no number is known."""
+    del number
+    return Callee(fate=Fate.UNREACHABLE, rings_ms=0)

@@ -1,0 +1,121 @@
+"""What a request to place a call asks for, read as Twilio reads it.
+
+RequestRefused    the request is not processed; `code` and `status` are Twilio's
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+E164 = re.compile(r"\+[1-9]\d{6,14}")
+MAX_TWIML_CHARS = 4000
+PROGRESS = ("initiated", "ringing", "answered", "completed")
+_DETECTIONS = ("Enable", "DetectMessageEnd")
+_METHODS = ("GET", "POST")
+
+
+class RequestRefused(Exception):
+    """A request is not processed.
+
+    Exception
+    └── RequestRefused
+    """
+
+    def __init__(self, status: int, code: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DialRequest:
+    """A call to be placed. Exactly one of `url` and `twiml` is set."""
+
+    to_number: str
+    from_number: str
+    url: str | None
+    method: str
+    twiml: str | None
+    fallback_url: str | None
+    status_callback_url: str | None
+    status_events: frozenset[str]
+    ring_timeout_s: int
+    time_limit_s: int
+    detects_machines: bool
+    detection_callback_url: str | None  # set: the call goes on while it is found out
+
+    @classmethod
+    def parse(cls, form: Mapping[str, str], events: tuple[str, ...] = ()) -> "DialRequest":
+        """Read a form; `events` are the values of StatusCallbackEvent. Raises RequestRefused."""
+        url, twiml = form.get("Url") or None, form.get("Twiml") or None
+        if url is not None:
+            _check_url("Url", url)
+        elif twiml is None:
+            raise RequestRefused(400, 21205, "Url parameter is required.")
+        elif len(twiml) > MAX_TWIML_CHARS:
+            raise RequestRefused(400, 20001, f"Twiml has more than {MAX_TWIML_CHARS} characters")
+        detection = form.get("MachineDetection")
+        if detection is not None and detection not in _DETECTIONS:
+            raise RequestRefused(400, 20001, f"MachineDetection is one of {', '.join(_DETECTIONS)}")
+        return cls(
+            to_number=_number(form, "To", missing=21201, wrong=21211),
+            from_number=_number(form, "From", missing=21213, wrong=21212),
+            url=url,
+            method=_method(form.get("Method", "POST")),
+            twiml=None if url is not None else twiml,
+            fallback_url=form.get("FallbackUrl") or None,
+            status_callback_url=form.get("StatusCallback") or None,
+            status_events=_events(events),
+            ring_timeout_s=_seconds(form, "Timeout", 60, most=600),
+            time_limit_s=_seconds(form, "TimeLimit", 14_400, most=86_400),
+            detects_machines=detection is not None and not form.get("SendDigits"),
+            detection_callback_url=_detection_callback(form),
+        )
+
+
+def _number(form: Mapping[str, str], name: str, *, missing: int, wrong: int) -> str:
+    number = form.get(name, "")
+    if not number:
+        raise RequestRefused(400, missing, f"No '{name}' number is specified")
+    if not E164.fullmatch(number):
+        raise RequestRefused(400, wrong, f"The '{name}' number is not valid: E.164 is expected")
+    return number
+
+
+def _check_url(name: str, url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise RequestRefused(400, 21205, f"{name} is not a valid URL")
+
+
+def _method(method: str) -> str:
+    if method not in _METHODS:
+        raise RequestRefused(400, 20001, f"Method is GET or POST, not {method!r}")
+    return method
+
+
+def _events(given: tuple[str, ...]) -> frozenset[str]:
+    """What the owner wants to be told; several may stand in one value, and the end is the least."""
+    names = frozenset(name for value in given for name in value.split())
+    unknown = names - set(PROGRESS)
+    if unknown:
+        raise RequestRefused(400, 21626, f"StatusCallbackEvent has no {min(unknown)!r}")
+    return names or frozenset({"completed"})
+
+
+def _seconds(form: Mapping[str, str], name: str, default: int, *, most: int) -> int:
+    text = form.get(name, str(default))
+    if not text.isascii() or not text.isdigit() or int(text[:9]) > most:
+        raise RequestRefused(400, 20001, f"{name} is a number of seconds up to {most}")
+    return int(text)
+
+
+def _detection_callback(form: Mapping[str, str]) -> str | None:
+    if form.get("AsyncAmd", "false").lower() != "true":
+        return None
+    url = form.get("AsyncAmdStatusCallback")
+    if not url:
+        raise RequestRefused(400, 21262, "AsyncAmdStatusCallback is required with AsyncAmd")
+    _check_url("AsyncAmdStatusCallback", url)
+    return url

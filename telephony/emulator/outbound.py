@@ -1,0 +1,189 @@
+"""A call that the account placed: queued, ringing, perhaps answered, over; told by callbacks."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from telephony.emulator.call import Call, CallRecord
+from telephony.emulator.call_webhooks import CallFailed, CallWebhooks
+from telephony.emulator.callee import Callee, Fate
+from telephony.emulator.dial_request import DialRequest, RequestRefused
+from telephony.emulator.events import CallEnd, EndedBy
+
+SETUP_S = 0.1  # from the queue to the first ring
+RING_SLACK_S = 5  # that Twilio lets it ring beyond the timeout
+OVER = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
+_EVENT_OF = {"initiated": "initiated", "ringing": "ringing", "in-progress": "answered"}
+_NO_LONGER = "Call is not in-progress. Cannot redirect."
+
+
+@dataclass(slots=True)
+class Times:
+    """When things happened, by the wall clock."""
+
+    created: datetime
+    started: datetime | None = None
+    ended: datetime | None = None
+
+
+class OutboundCall:
+    """One call. `status` is Twilio's word; `record` is there once the talk, if any, is over."""
+
+    def __init__(
+        self,
+        sid: str,
+        request: DialRequest,
+        callee: Callee,
+        *,
+        call: Call,
+        webhooks: CallWebhooks,
+        queue_ms: int,
+    ) -> None:
+        self.sid = sid
+        self.request = request
+        self.queue_ms = queue_ms
+        self.status = "queued"
+        self.answered_by: str | None = None
+        self.times = Times(datetime.now(UTC))
+        self.record: CallRecord | None = None
+        self.n_rings = 0  # how often the callee's telephone began to ring: once, or never
+        self._callee = callee
+        self._call = call
+        self._webhooks = webhooks
+        self._cancelled = asyncio.Event()
+        self._sequence = 0
+
+    async def run(self) -> None:
+        """Ring and talk until it is over. Cancelling ends the call without a word."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.queue_ms / 1000):
+                await self._cancelled.wait()
+        if self._cancelled.is_set():
+            self._end("canceled")
+            return
+        self._move_to("initiated")
+        refused = await self._ring()
+        if refused is None:
+            await self._talk()
+        self._end(refused or "completed")
+
+    def cancel(self) -> None:
+        """End a call that is not answered yet. Raises RequestRefused if it is."""
+        if self.status == "in-progress" or self.status in OVER:
+            raise RequestRefused(400, 21220, "Call is no longer queued or ringing. Cannot cancel.")
+        self._cancelled.set()
+
+    def complete(self) -> None:
+        """End the call, whether it is answered or not. Raises RequestRefused if it is over."""
+        if self.status in OVER:
+            raise RequestRefused(400, 21220, _NO_LONGER)
+        if self.status == "in-progress":
+            self._call.obey(CallEnd(EndedBy.BOT, "completed_by_request"))
+        else:
+            self._cancelled.set()
+
+    async def redirect(self, *, url: str | None, method: str, twiml: str | None) -> None:
+        """Go on with another document. Raises RequestRefused if nobody talks."""
+        if self.status != "in-progress":
+            raise RequestRefused(400, 21220, _NO_LONGER)
+        try:
+            if url is not None:
+                document = await self._webhooks.go_on(url, method)
+            else:
+                document = self._webhooks.given(twiml or "")
+        except CallFailed as exc:
+            self._call.obey(exc.end)
+            return
+        self._call.obey(document)
+
+    async def _ring(self) -> str | None:
+        """Ring; the status it ends with, or None if it is answered."""
+        if not await self._passes(SETUP_S):
+            return "canceled"
+        if self._callee.fate is Fate.UNREACHABLE:
+            return Fate.UNREACHABLE.value
+        if self._callee.fate is not Fate.BUSY:
+            self.n_rings += 1
+            self._move_to("ringing")
+        patience_s = self.request.ring_timeout_s + RING_SLACK_S
+        rings_s = self._callee.rings_ms / 1000
+        answers_late = self._callee.fate is Fate.RINGS or rings_s > patience_s
+        if not await self._passes(patience_s if answers_late else rings_s):
+            return "canceled"
+        if answers_late:
+            return Fate.RINGS.value
+        return Fate.BUSY.value if self._callee.fate is Fate.BUSY else None
+
+    async def _talk(self) -> None:
+        self.times.started = datetime.now(UTC)
+        self._move_to("in-progress")
+        request = self.request
+        if not request.detects_machines:
+            await self._converse()
+        elif request.detection_callback_url is None:
+            await asyncio.sleep(self._callee.detection_ms / 1000)  # the callee hears nothing
+            self._detected()
+            self._webhooks.first_facts = {"AnsweredBy": self._callee.answered_by}
+            await self._converse()
+        else:
+            await self._beside(self._converse, self._detect(request.detection_callback_url))
+
+    async def _converse(self) -> None:
+        limit_ms = 1000 * self.request.time_limit_s
+        self.record = await self._call.run(self._callee.answer, time_limit_ms=limit_ms)
+
+    async def _beside(self, talk: Callable[[], Awaitable[None]], other: Awaitable[None]) -> None:
+        """Talk, and do something else meanwhile that ends with the talk."""
+        task = asyncio.ensure_future(other)
+        try:
+            await talk()
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+
+    async def _detect(self, callback_url: str) -> None:
+        await asyncio.sleep(self._callee.detection_ms / 1000)
+        self._detected()
+        facts = {
+            "AnsweredBy": self._callee.answered_by,
+            "MachineDetectionDuration": str(self._callee.detection_ms),
+        }
+        self._webhooks.tell(callback_url, facts)
+
+    def _detected(self) -> None:
+        self.answered_by = self._callee.answered_by
+
+    async def _passes(self, duration_s: float) -> bool:
+        """Let time pass; False as soon as the call is cancelled."""
+        try:
+            async with asyncio.timeout(duration_s):
+                await self._cancelled.wait()
+        except TimeoutError:
+            return True
+        return False
+
+    def _end(self, status: str) -> None:
+        self.times.ended = datetime.now(UTC)
+        self._move_to(status)
+
+    def _move_to(self, status: str) -> None:
+        self.status = self._webhooks.status = status
+        request = self.request
+        number, self._sequence = self._sequence, self._sequence + 1
+        event = _EVENT_OF.get(status, "completed")
+        if request.status_callback_url is None or event not in request.status_events:
+            return
+        facts = {"CallbackSource": "call-progress-events", "SequenceNumber": str(number)}
+        if status in OVER:
+            duration_s = self.duration_s
+            facts |= {"CallDuration": str(duration_s), "Duration": str(-(-duration_s // 60))}
+        if self.answered_by is not None:
+            facts["AnsweredBy"] = self.answered_by
+        self._webhooks.tell(request.status_callback_url, facts)
+
+    @property
+    def duration_s(self) -> int:
+        """Whole seconds of talk, begun ones counted; 0 while it lasts and if there was none."""
+        return 0 if self.record is None else -(-self.record.duration_ms // 1000)

@@ -1,0 +1,375 @@
+"""Calls that an account places, through Twilio's own SDK and real HTTP."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, TypeVar
+
+import aiohttp
+import pytest
+from twilio.base.exceptions import TwilioRestException
+from twilio.http.async_http_client import AsyncTwilioHttpClient
+from twilio.rest import Client
+
+from telephony.emulator import CallbackFaults, Line, PhoneNetwork
+from telephony.emulator.callee import Callee, Fate
+from telephony.emulator.rest import CreateFault, Faults, Rest, no_faults, serve_rest
+from tests.telephony.emulator.tiny_bot import LOUD, TOKEN, TinyBot, Webhook
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+T = TypeVar("T")
+OURS, ANN, BUSY, RINGS, GONE = "+15550100", "+15550201", "+15550202", "+15550203", "+15550204"
+ACCOUNT = "AC" + 32 * "0"
+HANG_UP = "<Response><Hangup/></Response>"
+TALK = "<Response><Pause length='30'/></Response>"
+ALL_EVENTS = ["initiated", "ringing", "answered", "completed"]
+
+
+async def two_words(line: Line) -> None:
+    await line.say(LOUD * 20)
+    await line.wait_until(lambda: False)
+
+
+def directory(number: str) -> Callee:
+    return {
+        ANN: Callee(answer=two_words, rings_ms=100, detection_ms=100),
+        BUSY: Callee(fate=Fate.BUSY, rings_ms=50),
+        RINGS: Callee(fate=Fate.RINGS),
+    }.get(number, Callee(fate=Fate.UNREACHABLE, rings_ms=0))
+
+
+async def eventually(found: Callable[[], Awaitable[T]]) -> T:
+    """Ask again and again until there is something."""
+    async with asyncio.timeout(10):
+        while not (something := await found()):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    return something
+
+
+class Account:
+    """Everything a test needs: the network, its REST interface, and the SDK pointed at it."""
+
+    def __init__(self, network: PhoneNetwork, rest: Rest, client: Client) -> None:
+        self.network = network
+        self.rest = rest
+        self.client = client
+
+    async def dial(self, bot: TinyBot, to: str = ANN, **options: Any) -> Any:
+        options.setdefault("url", bot.url + "/voice")
+        return await self.client.calls.create_async(to=to, from_=OURS, **options)
+
+    async def becomes(self, sid: str, status: str) -> Any:
+        async def has_become() -> Any:
+            call = await self.client.calls(sid).fetch_async()
+            return call if call.status == status else None
+
+        return await eventually(has_become)
+
+
+@asynccontextmanager
+async def account(
+    *,
+    faults: Faults = no_faults,
+    callback_faults: CallbackFaults | None = None,
+    calls_per_second: float = 100,
+    answer_delay_ms: int = 0,
+) -> AsyncIterator[Account]:
+    network = PhoneNetwork(
+        auth_token=TOKEN,
+        directory=directory,
+        calls_per_second=calls_per_second,
+        callback_faults=callback_faults or CallbackFaults(),
+    )
+    async with (
+        network,
+        serve_rest(network, faults=faults, answer_delay_ms=answer_delay_ms) as rest,
+        AsyncTwilioHttpClient() as http,
+    ):
+        client = Client(ACCOUNT, TOKEN, http_client=http)
+        client.api.base_url = rest.url
+        yield Account(network, rest, client)
+
+
+def always(fault: CreateFault) -> Faults:
+    return lambda request: fault
+
+
+async def told(bot: TinyBot, n: int, path: str = "/status") -> list[Webhook]:
+    async def were_told() -> list[Webhook]:
+        return bot.requests(path) if len(bot.requests(path)) >= n else []
+
+    return await eventually(were_told)
+
+
+async def connected(bot: TinyBot) -> bool:
+    return bool(bot.sockets)
+
+
+async def test_a_call_goes_from_the_queue_to_its_end(bot: TinyBot) -> None:
+    """The SDK places a call; each step is told, and the document is asked for at the answer."""
+    bot.twiml = HANG_UP
+    async with account() as ours:
+        call = await ours.dial(
+            bot, status_callback=bot.url + "/status", status_callback_event=ALL_EVENTS
+        )
+        over = await ours.becomes(call.sid, "completed")
+        callbacks = await told(bot, 4)
+
+    assert (call.status, call.direction, call.queue_time) == ("queued", "outbound-api", "0")
+    assert (over.to, over._from, over.duration) == (ANN, OURS, "0")
+    assert over.start_time <= over.end_time
+    steps = sorted(callbacks, key=lambda one: int(one.field("SequenceNumber")))
+    statuses = [one.field("CallStatus") for one in steps]
+    assert statuses == ["initiated", "ringing", "in-progress", "completed"]
+    assert {one.field("CallSid") for one in callbacks} == {call.sid}
+    assert (steps[-1].field("CallDuration"), steps[-1].field("Duration")) == ("0", "0")
+    (asked,) = bot.requests("/voice")
+    assert (asked.field("CallStatus"), asked.field("Direction")) == ("in-progress", "outbound-api")
+
+
+async def test_only_the_end_is_told_unless_more_is_asked_for(bot: TinyBot) -> None:
+    """Without StatusCallbackEvent one callback comes."""
+    bot.twiml = HANG_UP
+    async with account() as ours:
+        call = await ours.dial(bot, status_callback=bot.url + "/status")
+        await ours.becomes(call.sid, "completed")
+        await asyncio.sleep(0.05)
+
+    assert [one.field("CallStatus") for one in bot.requests("/status")] == ["completed"]
+
+
+@pytest.mark.parametrize(
+    ("to", "status", "n_rings"), [(BUSY, "busy", 0), (RINGS, "no-answer", 1), (GONE, "failed", 0)]
+)
+async def test_a_call_that_nobody_takes(
+    bot: TinyBot, monkeypatch: pytest.MonkeyPatch, to: str, status: str, n_rings: int
+) -> None:
+    """Busy, ringing out and unreachable end the call without a document."""
+    monkeypatch.setattr("telephony.emulator.outbound.RING_SLACK_S", 0.2)
+    async with account() as ours:
+        call = await ours.dial(bot, to, timeout=0)
+        over = await ours.becomes(call.sid, status)
+
+        assert ours.network.outbound[call.sid].n_rings == n_rings
+    assert over.start_time is None
+    assert bot.requests("/voice") == []
+
+
+async def test_calls_beyond_the_rate_wait_and_say_how_long(bot: TinyBot) -> None:
+    """At five a second the third call waits 400 ms, and may be taken back meanwhile."""
+    async with account(calls_per_second=5) as ours:
+        calls = [await ours.dial(bot, GONE) for _ in range(3)]
+        await ours.client.calls(calls[2].sid).update_async(status="canceled")
+        taken_back = await ours.becomes(calls[2].sid, "canceled")
+
+        assert ours.network.outbound[calls[2].sid].n_rings == 0
+    waits = [int(call.queue_time) for call in calls]
+    assert waits[0] == 0
+    assert 100 < waits[1] <= 200 < waits[2] <= 400
+    assert taken_back.duration == "0"
+
+
+async def test_a_live_call_is_ended_or_led_elsewhere(bot: TinyBot) -> None:
+    """Update with a document goes on with it; with `completed` it hangs up; then it is too late."""
+    bot.twiml = TALK
+    async with account() as ours:
+        call = await ours.dial(bot)
+        await ours.becomes(call.sid, "in-progress")
+        await ours.client.calls(call.sid).update_async(twiml="<Response><Pause/></Response>")
+        await ours.becomes(call.sid, "completed")
+        elsewhere = ours.network.outbound[call.sid].record
+
+        ended = await ours.dial(bot)
+        await ours.becomes(ended.sid, "in-progress")
+        await ours.client.calls(ended.sid).update_async(status="completed")
+        await ours.becomes(ended.sid, "completed")
+        with pytest.raises(TwilioRestException) as too_late:
+            await ours.client.calls(ended.sid).update_async(status="completed")
+
+        record = ours.network.outbound[ended.sid].record
+    assert elsewhere is not None
+    assert elsewhere.twiml_path == ("Pause", "Pause")
+    assert record is not None
+    assert record.end.reason == "completed_by_request"
+    assert too_late.value.code == 21220
+
+
+async def test_a_media_stream_is_stopped_by_an_update(bot: TinyBot) -> None:
+    """A call that is ended by request sends `stop` to the bot's socket."""
+    bot.twiml = bot.connect()
+
+    async def listen(socket: Any) -> None:
+        await socket.receive_all()
+
+    bot.on_stream = listen
+    async with account() as ours:
+        call = await ours.dial(bot)
+        await eventually(partial(connected, bot))
+        await ours.client.calls(call.sid).update_async(status="completed")
+        await ours.becomes(call.sid, "completed")
+
+    assert bot.sockets[0].received[-1]["event"] == "stop"
+    assert bot.sockets[0].start["callSid"] == call.sid
+
+
+async def test_a_machine_is_found_out_beside_the_call(bot: TinyBot) -> None:
+    """With AsyncAmd the bot speaks at once and is told later who answered."""
+    bot.twiml = TALK
+    async with account() as ours:
+        call = await ours.dial(
+            bot,
+            machine_detection="DetectMessageEnd",
+            async_amd="true",
+            async_amd_status_callback=bot.url + "/amd",
+        )
+        (found,) = await told(bot, 1, "/amd")
+        shown = await ours.client.calls(call.sid).fetch_async()
+
+    assert found.field("AnsweredBy") == shown.answered_by == "human"
+    assert "AnsweredBy" not in bot.requests("/voice")[0].form
+
+
+async def test_a_machine_is_found_out_before_the_document(bot: TinyBot) -> None:
+    """Without AsyncAmd the document is asked for once it is known who answered."""
+    bot.twiml = HANG_UP
+    async with account() as ours:
+        call = await ours.dial(bot, machine_detection="Enable")
+        await ours.becomes(call.sid, "completed")
+
+    assert bot.requests("/voice")[0].field("AnsweredBy") == "human"
+
+
+async def test_calls_are_listed_newest_first_by_what_is_asked(bot: TinyBot) -> None:
+    """By number, status and time, page by page; recordings are listed, too."""
+    async with account() as ours:
+        first, second = await ours.dial(bot, BUSY), await ours.dial(bot, GONE)
+        third = await ours.dial(bot, GONE)
+        for call, status in ((first, "busy"), (second, "failed"), (third, "failed")):
+            await ours.becomes(call.sid, status)
+        calls = ours.client.calls
+        now = datetime.now(UTC)
+
+        async def sids(**asked: Any) -> list[str]:
+            return [one.sid for one in await calls.list_async(**asked)]
+
+        assert await sids(page_size=1) == [third.sid, second.sid, first.sid]
+        assert await sids(to=GONE) == [third.sid, second.sid]
+        assert await sids(status="busy", from_=OURS) == [first.sid]
+        assert await sids(start_time_after=now - timedelta(minutes=1)) == await sids()
+        assert await sids(start_time_before=now - timedelta(minutes=1)) == []
+        assert await calls(first.sid).recordings.list_async() == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "n_placed"),
+    [
+        (CreateFault.TOO_MANY, 429, 0),
+        (CreateFault.ERROR, 500, 0),
+        (CreateFault.ERROR_BUT_PLACED, 500, 1),
+    ],
+)
+async def test_a_create_request_that_fails(
+    bot: TinyBot, fault: CreateFault, status: int, n_placed: int
+) -> None:
+    """Some failures mean that nobody is called, one does not; the SDK asks once in every case."""
+    async with account(faults=always(fault)) as ours:
+        with pytest.raises(TwilioRestException) as failed:
+            await ours.dial(bot, GONE)
+
+        assert ours.rest.n_requests == 1
+        assert len(ours.network.outbound) == n_placed
+    assert failed.value.status == status
+
+
+@pytest.mark.parametrize(
+    ("fault", "n_placed"), [(CreateFault.LOST_REQUEST, 0), (CreateFault.LOST_ANSWER, 1)]
+)
+async def test_a_create_request_whose_connection_breaks(
+    bot: TinyBot, fault: CreateFault, n_placed: int
+) -> None:
+    """Whoever asked sees a broken connection, whether the call rings or not."""
+    async with account(faults=always(fault)) as ours:
+        with pytest.raises(aiohttp.ClientError):
+            await ours.dial(bot, GONE)
+
+        assert len(ours.network.outbound) == n_placed
+
+
+async def test_an_answer_may_take_longer_than_one_waits(bot: TinyBot) -> None:
+    """A slow answer is a time-out, and the call rings."""
+    async with account(answer_delay_ms=5000) as ours:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):  # the SDK's own has no effect
+                await ours.dial(bot, GONE)
+
+        assert len(ours.network.outbound) == 1
+
+
+async def test_callbacks_come_late_twice_or_never(bot: TinyBot) -> None:
+    """`ringing` comes after the end, everything twice, `initiated` not at all."""
+    faults = CallbackFaults(
+        extra_copies=1, lost=frozenset({"initiated"}), late_by_status_ms={"ringing": 400}
+    )
+    bot.twiml = HANG_UP
+    async with account(callback_faults=faults) as ours:
+        await ours.dial(bot, status_callback=bot.url + "/status", status_callback_event=ALL_EVENTS)
+        callbacks = await told(bot, 6)
+
+    statuses = [one.field("CallStatus") for one in callbacks]
+    assert sorted(statuses[:4]) == ["completed", "completed", "in-progress", "in-progress"]
+    assert statuses[4:] == ["ringing", "ringing"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"to": "5550100"}, 21211),
+        ({"url": None}, 21205),
+        ({"url": "ftp://example.com/"}, 21205),
+        ({"url": None, "twiml": "x" * 4001}, 20001),
+        ({"timeout": 601}, 20001),
+        ({"status_callback_event": ["picked-up"]}, 21626),
+        ({"machine_detection": "Enable", "async_amd": "true"}, 21262),
+    ],
+)
+async def test_a_wrong_request_is_refused_with_twilios_code(
+    bot: TinyBot, options: dict[str, Any], code: int
+) -> None:
+    """Nothing is placed, and the SDK raises the error that Twilio's documentation names."""
+    async with account() as ours:
+        with pytest.raises(TwilioRestException) as refused:
+            await ours.dial(bot, **options)
+
+        assert not ours.network.outbound
+    assert (refused.value.status, refused.value.code) == (400, code)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda calls: calls("CA" + 32 * "f").fetch_async(),
+        lambda calls: calls("CA" + 32 * "f").update_async(status="completed"),
+    ],
+)
+async def test_an_unknown_call_is_not_found(ask: Callable[[Any], Any]) -> None:
+    """20404, for looking and for changing."""
+    async with account() as ours:
+        with pytest.raises(TwilioRestException) as missing:
+            await ask(ours.client.calls)
+
+    assert missing.value.code == 20404
+
+
+async def test_a_wrong_token_is_refused(bot: TinyBot) -> None:
+    """20003, and nobody is called."""
+    async with account() as ours, AsyncTwilioHttpClient() as http:
+        stranger = Client(ACCOUNT, "wrong", http_client=http)
+        stranger.api.base_url = ours.rest.url
+        with pytest.raises(TwilioRestException) as refused:
+            await stranger.calls.create_async(to=ANN, from_=OURS, twiml=HANG_UP)
+
+        assert not ours.network.outbound
+    assert refused.value.code == 20003
