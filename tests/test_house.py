@@ -69,6 +69,7 @@ HEAVY = {
     "pipecat": {"pipelines.call"},
     "onnxruntime": {"pipelines.call"},
     "twilio": {"telephony"},
+    "aiohttp": {"telephony.rest"},
     "fastapi": {"bot", "telephony.emulator"},
     "uvicorn": {"bot", "telephony.emulator"},
     "httpx": {"bot", "telephony.emulator"},

@@ -1,0 +1,256 @@
+"""Placing calls through Twilio's REST interface, one request for one call.
+
+Placing a call is not idempotent: a request whose answer never came may ring a telephone all the
+same. So a call is asked for once, by no client that asks again, and what is not known is told as
+`Unknown`, never as a failure. Whoever placed it then looks for it (`find`) or waits for its first
+status callback.
+
+RestError            the interface did not do what was asked; the text says what it said
+└── Unreachable      no answer, or none that can be used: ask again later
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+from twilio.base.exceptions import TwilioException, TwilioRestException
+from twilio.http.async_http_client import AsyncTwilioHttpClient
+from twilio.rest import Client
+
+ANSWER_TIMEOUT_MS = 15_000
+OVER = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
+_TOO_MANY = 429
+_ALREADY_OVER = frozenset({20404, 21220})
+_PAGE = 100
+_MOST_FOUND = 1000
+
+
+class RestError(Exception):
+    """The interface refused what was asked.
+
+    Exception
+    └── RestError
+        └── Unreachable
+    """
+
+
+class Unreachable(RestError):
+    """No answer that can be used; asking again is safe for everything but placing a call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallOrder:
+    """A call to be placed. Numbers are E.164; URLs are whole and carry whatever names the call."""
+
+    to_number: str
+    from_number: str
+    answer_url: str
+    status_url: str
+    ring_timeout_s: int = 30
+    time_limit_s: int = 3600
+    detection_url: str | None = None  # set: it is found out beside the call who answered
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Twilio has taken the call; it rings after `queue_ms` at the earliest."""
+
+    call_sid: str
+    queue_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """Nobody is called, now or later; it may be asked for again. `reason` is a word for logs."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Nobody is called, and asking again would not help. `code` is Twilio's error."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A telephone may ring or not. `reason` is a word for logs."""
+
+    reason: str
+
+
+Outcome = Placed | NotSent | Refused | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCall:
+    """A call as the interface shows it; `began` is when it was answered, or None."""
+
+    call_sid: str
+    status: str
+    created: datetime | None
+    began: datetime | None
+    answered_by: str | None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its status is the last it will have."""
+        return self.status in OVER
+
+
+class TwilioCalls:
+    """The calls of one account; an async context manager, to be entered in the loop it serves."""
+
+    def __init__(
+        self,
+        account_sid: str,
+        auth_token: str,
+        *,
+        base_url: str | None = None,
+        answer_timeout_ms: int = ANSWER_TIMEOUT_MS,
+    ) -> None:
+        """`base_url` stands for https://api.twilio.com, as that of the phone network's emulator."""
+        self._account_sid = account_sid
+        self._auth_token = auth_token
+        self._base_url = base_url
+        # The SDK's client takes a time-out and does not use it.
+        self._timeout_s = answer_timeout_ms / 1000
+        self._http: AsyncTwilioHttpClient | None = None
+        self._client: Client | None = None
+
+    async def __aenter__(self) -> Self:
+        self._http = AsyncTwilioHttpClient()  # without retries: each would dial again
+        self._client = Client(self._account_sid, self._auth_token, http_client=self._http)
+        if self._base_url is not None:
+            self._client.api.base_url = self._base_url.rstrip("/")
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._http is not None:
+            await self._http.close()
+
+    async def place(self, order: CallOrder) -> Outcome:
+        """Ask for a call, once. Cancelling leaves it unknown whether a telephone rings."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                call = await self._calls().create_async(**_fields(order))
+        except TwilioRestException as exc:
+            return _refusal(exc)
+        except aiohttp.ClientConnectorError:
+            return NotSent("cannot_connect")
+        except TimeoutError:
+            return Unknown("no_answer")
+        except (aiohttp.ClientError, OSError):
+            return Unknown("connection_lost")
+        except (TwilioException, ValueError):
+            return Unknown("unreadable_answer")
+        if not call.sid:
+            return Unknown("unreadable_answer")
+        return Placed(call.sid, _milliseconds(call.queue_time))
+
+    async def find(
+        self, *, to_number: str, from_number: str, since: datetime
+    ) -> Sequence[FoundCall]:
+        """Calls between two numbers that were asked for at `since` or later, newest first.
+
+        Twilio filters by the time of answering only, which calls that are queued do not have: all
+        calls of the numbers are looked at, a thousand at most. Raises RestError.
+        """
+        limits = {"limit": _MOST_FOUND, "page_size": _PAGE}
+        found = [
+            _found(call)
+            for call in await self._ask(
+                self._calls().list_async(to=to_number, from_=from_number, **limits)
+            )
+        ]
+        # times are told in whole seconds
+        earliest = since - timedelta(seconds=1)
+        return [call for call in found if call.created is None or call.created >= earliest]
+
+    async def fetch(self, call_sid: str) -> FoundCall | None:
+        """One call; None if there is none. Raises RestError."""
+        try:
+            return _found(await self._ask(self._calls()(call_sid).fetch_async()))
+        except _Missing:
+            return None
+
+    async def end(self, call_sid: str) -> bool:
+        """End a call, ringing or answered, or take it out of the queue.
+
+        False if it was over before. Raises RestError.
+        """
+        for status in ("canceled", "completed"):  # the first has no effect on one that is answered
+            try:
+                await self._ask(self._calls()(call_sid).update_async(status=status))
+            except _Missing:
+                continue
+            return True
+        return False
+
+    def _calls(self) -> Any:
+        assert self._client is not None, "use `async with TwilioCalls(...)`"
+        return self._client.calls
+
+    async def _ask(self, request: Any) -> Any:
+        """Await a request of the SDK. Raises RestError, and _Missing for what is over or gone."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await request
+        except TwilioRestException as exc:
+            if exc.code in _ALREADY_OVER:
+                raise _Missing from exc
+            kind = Unreachable if exc.status >= 500 or exc.status == _TOO_MANY else RestError
+            raise kind(f"Twilio answered {exc.status}, error {exc.code}") from None
+        except (aiohttp.ClientError, TimeoutError, OSError, TwilioException, ValueError) as exc:
+            raise Unreachable(f"no answer of Twilio: {type(exc).__name__}") from None
+
+
+class _Missing(RestError):
+    """What was asked for is over, or was never there."""
+
+
+def _fields(order: CallOrder) -> dict[str, Any]:
+    """The order as the SDK's arguments."""
+    fields: dict[str, Any] = {
+        "to": order.to_number,
+        "from_": order.from_number,
+        "url": order.answer_url,
+        "status_callback": order.status_url,
+        "status_callback_event": ["initiated", "ringing", "answered", "completed"],
+        "timeout": order.ring_timeout_s,
+        "time_limit": order.time_limit_s,
+    }
+    if order.detection_url is not None:
+        fields |= {
+            "machine_detection": "DetectMessageEnd",
+            "async_amd": "true",
+            "async_amd_status_callback": order.detection_url,
+        }
+    return fields
+
+
+def _refusal(exc: TwilioRestException) -> NotSent | Refused | Unknown:
+    if exc.status == _TOO_MANY:
+        return NotSent("too_many_requests")
+    if 400 <= exc.status < 500:
+        return Refused(exc.code or 0)
+    return Unknown(f"status_{exc.status}")
+
+
+def _found(call: Any) -> FoundCall:
+    return FoundCall(call.sid, call.status, call.date_created, call.start_time, call.answered_by)
+
+
+def _milliseconds(text: str | None) -> int:
+    """Twilio's queue_time; 0 where it is not a number."""
+    return int(text) if text is not None and text.isascii() and text.isdigit() else 0

@@ -1,0 +1,183 @@
+"""Placing calls: what is known after each way it can go, against the emulator's REST interface."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from telephony.emulator import CallbackFaults, Callee, CreateFault, Fate, PhoneNetwork, serve_rest
+from telephony.emulator.rest import Faults, no_faults
+from telephony.rest import (
+    CallOrder,
+    NotSent,
+    Outcome,
+    Placed,
+    Refused,
+    RestError,
+    TwilioCalls,
+    Unknown,
+    Unreachable,
+)
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+TOKEN = "a token of the tests"
+OURS, ANN, BUSY = "+15550100", "+15550201", "+15550202"
+NOBODY = "http://127.0.0.1:9"  # callbacks of these tests go nowhere
+
+
+def order(to: str = ANN, **changes: object) -> CallOrder:
+    fields: dict[str, object] = {
+        "to_number": to,
+        "from_number": OURS,
+        "answer_url": NOBODY + "/answer",
+        "status_url": NOBODY + "/status",
+    }
+    return CallOrder(**(fields | changes))  # type: ignore[arg-type]
+
+
+def directory(number: str) -> Callee:
+    if number == BUSY:
+        return Callee(fate=Fate.BUSY, rings_ms=0)
+    return Callee(fate=Fate.RINGS)
+
+
+def always(fault: CreateFault) -> Faults:
+    return lambda request: fault
+
+
+@asynccontextmanager
+async def account(
+    *, faults: Faults = no_faults, rate: float = 100, answer_delay_ms: int = 0, token: str = TOKEN
+) -> AsyncIterator[tuple[PhoneNetwork, TwilioCalls]]:
+    network = PhoneNetwork(
+        auth_token=TOKEN,
+        directory=directory,
+        calls_per_second=rate,
+        callback_faults=CallbackFaults(lost=frozenset({"initiated", "ringing"})),
+    )
+    async with (
+        network,
+        serve_rest(network, faults=faults, answer_delay_ms=answer_delay_ms) as rest,
+        TwilioCalls(network.account_sid, token, base_url=rest.url, answer_timeout_ms=1000) as calls,
+    ):
+        yield network, calls
+
+
+async def test_a_call_is_placed_with_its_time_in_the_queue() -> None:
+    """At two calls a second the second one waits half a second."""
+    async with account(rate=2) as (network, calls):
+        first, second = await calls.place(order()), await calls.place(order())
+
+        assert isinstance(first, Placed)
+        assert isinstance(second, Placed)
+        assert list(network.outbound) == [first.call_sid, second.call_sid]
+    assert first.queue_ms == 0
+    assert 300 < second.queue_ms <= 500
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome", "n_placed"),
+    [
+        (CreateFault.TOO_MANY, NotSent("too_many_requests"), 0),
+        (CreateFault.ERROR, Unknown("status_500"), 0),
+        (CreateFault.ERROR_BUT_PLACED, Unknown("status_500"), 1),
+        (CreateFault.LOST_REQUEST, Unknown("connection_lost"), 0),
+        (CreateFault.LOST_ANSWER, Unknown("connection_lost"), 1),
+    ],
+)
+async def test_what_is_known_of_a_call_after_a_fault(
+    fault: CreateFault, outcome: Outcome, n_placed: int
+) -> None:
+    """An error or a lost answer is unknown, whether it rings or not; at most one call is placed."""
+    async with account(faults=always(fault)) as (network, calls):
+        found = await calls.place(order())
+
+        assert len(network.outbound) == n_placed
+    assert found == outcome
+
+
+async def test_an_answer_that_comes_too_late_is_unknown() -> None:
+    """The telephone rings while nobody waits for the answer any more."""
+    async with account(answer_delay_ms=3000) as (network, calls):
+        assert await calls.place(order()) == Unknown("no_answer")
+        assert len(network.outbound) == 1
+
+
+async def test_nobody_is_called_where_nobody_listens() -> None:
+    """A connection that is refused sent nothing: the call may be asked for again."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    async with TwilioCalls("AC0", TOKEN, base_url=url) as calls:
+        assert await calls.place(order()) == NotSent("cannot_connect")
+        with pytest.raises(Unreachable):
+            await calls.fetch("CA0")
+
+
+async def test_an_answer_that_is_no_json_is_unknown() -> None:
+    """Something else than Twilio took the request: it is not known what it did with it."""
+
+    async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 201 Created\r\nContent-Length: 5\r\n\r\nhello")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(babble, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with TwilioCalls("AC0", TOKEN, base_url=url) as calls:
+            assert await calls.place(order()) == Unknown("unreadable_answer")
+
+
+async def test_a_wrong_order_and_a_wrong_token_are_refused() -> None:
+    """Twilio's code is told; asking again would not help."""
+    async with account() as (network, calls):
+        assert await calls.place(order("5550100")) == Refused(21211)
+        assert not network.outbound
+    async with account(token="wrong") as (_, calls):
+        assert await calls.place(order()) == Refused(20003)
+        with pytest.raises(RestError, match="answered 401, error 20003"):
+            await calls.fetch("CA0")
+
+
+async def test_a_call_whose_answer_was_lost_is_found() -> None:
+    """By its numbers and the time it was asked for; older ones and other people's are not it."""
+    async with account(faults=always(CreateFault.LOST_ANSWER)) as (network, calls):
+        since = datetime.now(UTC)
+        await calls.place(order(BUSY))
+        await calls.place(order())
+        (found,) = await calls.find(to_number=ANN, from_number=OURS, since=since)
+        later = since + timedelta(minutes=5)
+        older = await calls.find(to_number=ANN, from_number=OURS, since=later)
+
+        assert found.call_sid == list(network.outbound)[1]
+    assert not found.is_over
+    assert older == []
+
+
+async def test_a_call_is_ended_wherever_it_is() -> None:
+    """In the queue or ringing it is taken back; what is over stays what it was."""
+    async with account(rate=2) as (network, calls):
+        ringing, queued = await calls.place(order()), await calls.place(order())
+        assert isinstance(ringing, Placed)
+        assert isinstance(queued, Placed)
+
+        assert await calls.end(ringing.call_sid)
+        assert await calls.end(queued.call_sid)
+        for sid in (ringing.call_sid, queued.call_sid):
+            async with asyncio.timeout(5):
+                while not (found := await calls.fetch(sid)) or not found.is_over:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            assert found.status == "canceled"
+            assert not await calls.end(sid)
+        assert network.outbound[queued.call_sid].n_rings == 0
+
+
+async def test_an_unknown_call_is_none() -> None:
+    """It is no error to ask for a call that never was."""
+    async with account() as (_, calls):
+        assert await calls.fetch("CA" + 32 * "f") is None
+        assert not await calls.end("CA" + 32 * "f")
