@@ -37,6 +37,17 @@ class Silence(_Strict):
     prompts: list[Sentence] = Field(min_length=1, max_length=5)
 
 
+Department = Annotated[str, Field(pattern=r"^[a-z0-9]+([_-][a-z0-9]+)*$", max_length=40)]
+
+
+class Transfer(_Strict):
+    """Where the caller is put through to when he asks for a person, by department."""
+
+    numbers: dict[Department, E164] = Field(min_length=1, max_length=20)
+    ring_ms: int = Field(default=20_000, ge=5_000, le=600_000)
+    unavailable: Sentence  # said by Twilio's voice when nobody answers
+
+
 class Persona(_Strict):
     """One voice of the line."""
 
@@ -53,6 +64,7 @@ class Persona(_Strict):
     speaking_rate: Literal["slow", "normal", "fast"] = "normal"
     temperature: float = Field(default=0.2, ge=0.0, le=2.0)
     silence: Silence
+    transfer: Transfer | None = None
     limits: Limits = Limits()
 
 

@@ -9,6 +9,7 @@ __all__ = [
     "apologise_and_hang_up",
     "apologise_and_redirect",
     "connect_stream",
+    "dial",
     "hang_up",
     "redirect",
     "reject_busy",
@@ -57,6 +58,16 @@ def redirect(then_url: str) -> str:
     """Ask `then_url` what next."""
     response = VoiceResponse()
     response.redirect(then_url, method="POST")
+    return str(response)
+
+
+def dial(number: str, *, ring_timeout_s: int, then_url: str) -> str:
+    """Put the caller through to a number; `then_url` is asked when they have talked, or could not.
+
+    It is told the outcome as `DialCallStatus`.
+    """
+    response = VoiceResponse()
+    response.dial(number, timeout=ring_timeout_s, action=then_url, method="POST")
     return str(response)
 
 

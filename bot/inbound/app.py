@@ -20,7 +20,14 @@ from bot.inbound.metrics import CONTENT_TYPE, Metrics, watch_loop_lag
 from bot.inbound.requests import TwilioRequests
 from bot.inbound.serving import drain
 from bot.inbound.stream_tokens import StreamTokens
-from bot.inbound.webhooks import MEDIA_PATH, STREAM_ENDED_PATH, VOICE_PATH, Announced, Webhooks
+from bot.inbound.webhooks import (
+    MEDIA_PATH,
+    STREAM_ENDED_PATH,
+    TRANSFER_ENDED_PATH,
+    VOICE_PATH,
+    Announced,
+    Webhooks,
+)
 from config.personas import Routes
 from config.settings import WebSettings
 
@@ -128,6 +135,7 @@ def _add_routes(web: Web, webhooks: Webhooks, media: MediaSocket) -> None:
     app = web.app
     app.add_api_route(VOICE_PATH, webhooks.voice, methods=["POST"])
     app.add_api_route(STREAM_ENDED_PATH, webhooks.stream_ended, methods=["POST"])
+    app.add_api_route(TRANSFER_ENDED_PATH, webhooks.transfer_ended, methods=["POST"])
     for path in (MEDIA_PATH, MEDIA_PATH + "/"):
         app.router.routes.append(WebSocketRoute(path, media))
 

@@ -13,10 +13,11 @@ MAX_REMEMBERED = 2_000  # ends of calls, for the webhook that follows each
 
 
 class Running:
-    """One call under way; whoever runs it writes its `reason`."""
+    """One call under way; whoever runs it writes its `reason` and `detail`."""
 
     def __init__(self) -> None:
         self.reason = EndReason.FAILED
+        self.detail = ""
         self.over = asyncio.Event()
 
 
@@ -34,7 +35,7 @@ class LiveCalls:
         self.drain = asyncio.Event()
         self.n_pending_sockets = 0
         self._running: dict[str, list[Running]] = {}
-        self._ends: OrderedDict[str, EndReason] = OrderedDict()
+        self._ends: OrderedDict[str, Running] = OrderedDict()
         self._unasked: set[str] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -71,7 +72,7 @@ class LiveCalls:
             yield call
         finally:
             self._remove(call_sid, call)
-            self._remember(call_sid, call.reason)
+            self._remember(call_sid, call)
             call.over.set()
             self._settle()
 
@@ -89,7 +90,13 @@ class LiveCalls:
                 return None
         self._unasked.discard(call_sid)
         self._settle()
-        return self._ends.get(call_sid)
+        end = self._ends.get(call_sid)
+        return end.reason if end else None
+
+    def detail_of(self, call_sid: str) -> str:
+        """The static word that goes with the reason of `end_of`, "" for none."""
+        end = self._ends.get(call_sid)
+        return end.detail if end else ""
 
     async def wait_idle(self) -> None:
         """Return once no call runs and no socket is pending."""
@@ -104,10 +111,10 @@ class LiveCalls:
         if not self._running[call_sid]:
             del self._running[call_sid]
 
-    def _remember(self, call_sid: str, reason: EndReason) -> None:
-        self._ends[call_sid] = reason
+    def _remember(self, call_sid: str, call: Running) -> None:
+        self._ends[call_sid] = call
         self._ends.move_to_end(call_sid)
-        if reason is not EndReason.CALLER_HUNG_UP:
+        if call.reason is not EndReason.CALLER_HUNG_UP:
             self._unasked.add(call_sid)
         while len(self._ends) > MAX_REMEMBERED:
             oldest, _ = self._ends.popitem(last=False)

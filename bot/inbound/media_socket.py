@@ -179,7 +179,7 @@ class MediaSocket:
             finally:
                 duration_ms = round(1000 * (time.perf_counter() - started_s))
                 result = self._with_layer_fault(result, close_codes)
-                call.reason = result.reason
+                call.reason, call.detail = result.reason, result.detail
                 self._report(replace(result, duration_ms=duration_ms), announced)
 
     async def _run(self, websocket: WebSocket, plan: CallPlan) -> CallResult:
@@ -208,6 +208,7 @@ class MediaSocket:
             silence_prompts=tuple(persona.silence.prompts),
             goodbye=persona.goodbye,
             max_call_ms=persona.limits.max_call_ms,
+            departments=tuple(persona.transfer.numbers) if persona.transfer else (),
             apology_mulaw=apology,
             drain_apology_mulaw=apology,
             recording_path=folder / name if folder else None,

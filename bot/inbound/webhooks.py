@@ -26,6 +26,7 @@ __all__ = [
     "MEDIA_PATH",
     "STREAM_ENDED_PATH",
     "TOKEN_PARAMETER",
+    "TRANSFER_ENDED_PATH",
     "VOICE_PATH",
     "Announced",
     "Step",
@@ -37,6 +38,7 @@ log = structlog.get_logger()
 
 VOICE_PATH = "/twilio/voice"
 STREAM_ENDED_PATH = "/twilio/stream-ended"
+TRANSFER_ENDED_PATH = "/twilio/transfer-ended"
 MEDIA_PATH = "/twilio/media"
 TOKEN_PARAMETER = "token"
 MAX_RETRIES = 1
@@ -59,6 +61,7 @@ class Step(Enum):
     """What follows a stream."""
 
     HANG_UP = "hang_up"
+    TRANSFER = "transfer"
     RETRY = "retry"
     APOLOGISE_AND_RETRY = "apologise_and_retry"
     APOLOGISE_AND_HANG_UP = "apologise_and_hang_up"
@@ -72,6 +75,8 @@ def next_step(reason: EndReason | None, *, may_retry: bool, host_is_there: bool)
     only if it is back. A stream that made no sense would make none again.
     """
     match reason:
+        case EndReason.TRANSFERRED:
+            return Step.TRANSFER
         case EndReason.HOST_LOST:
             return Step.RETRY if may_retry and host_is_there else Step.HANG_UP
         case None | EndReason.FAILED | EndReason.CALLER_HUNG_UP:
@@ -82,7 +87,7 @@ def next_step(reason: EndReason | None, *, may_retry: bool, host_is_there: bool)
 
 
 class Webhooks:
-    """The two webhooks of the line. Answers at once; nothing here outlives a request."""
+    """The webhooks of the line. Answers at once; nothing here outlives a request."""
 
     def __init__(
         self,
@@ -144,7 +149,32 @@ class Webhooks:
             step=step.value,
         )
         persona = self._routes.persona_for(fields.get("To", ""))
-        return _answer(self._document(step, persona, attempt))
+        department = self._calls.detail_of(call_sid)
+        return _answer(self._document(step, persona, attempt, department))
+
+    async def transfer_ended(self, request: Request) -> Response:
+        """POST /twilio/transfer-ended: the caller has talked to a person, or nobody answered."""
+        try:
+            fields = await self._fields(request)
+        except RequestRefused as refusal:
+            return self._refuse(request, refusal)
+        status = fields.get("DialCallStatus", "")
+        has_talked = status in ("answered", "completed")
+        log.info("transfer_ended", call_id=fields["CallSid"], has_talked=has_talked)
+        persona = self._routes.persona_for(fields.get("To", ""))
+        if has_talked or persona.transfer is None:
+            return _answer(twiml.hang_up())
+        sentence = persona.transfer.unavailable
+        return _answer(twiml.apologise_and_hang_up(sentence, persona.language))
+
+    def _put_through(self, persona: Persona, department: str) -> str:
+        transfer = persona.transfer
+        assert transfer is not None, "the model is only offered departments of its persona"
+        return twiml.dial(
+            transfer.numbers[department],
+            ring_timeout_s=round(transfer.ring_ms / 1000),
+            then_url=self._requests.public_url + TRANSFER_ENDED_PATH,
+        )
 
     async def _fields(self, request: Request) -> Mapping[str, str]:
         fields = await self._requests.read_fields(request)
@@ -186,11 +216,13 @@ class Webhooks:
         host_is_there = host_lost and may_retry and await self._probe.ask()
         return next_step(reason, may_retry=may_retry, host_is_there=host_is_there)
 
-    def _document(self, step: Step, persona: Persona, attempt: int) -> str:
+    def _document(self, step: Step, persona: Persona, attempt: int, department: str) -> str:
         again = self._url(VOICE_PATH, attempt + 1)
         match step:
             case Step.HANG_UP:
                 return twiml.hang_up()
+            case Step.TRANSFER:
+                return self._put_through(persona, department)
             case Step.RETRY:
                 return twiml.redirect(again)
             case Step.APOLOGISE_AND_RETRY:

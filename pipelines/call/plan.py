@@ -30,6 +30,7 @@ class CallPlan:
     silence_prompts: tuple[str, ...]
     goodbye: str
     max_call_ms: int
+    departments: tuple[str, ...] = ()  # to which the model may put the caller through
     apology_mulaw: bytes  # the model is gone
     drain_apology_mulaw: bytes  # we are going
     recording_path: Path | None = None
@@ -43,6 +44,7 @@ class EndReason(Enum):
     CALLER_HUNG_UP = "caller_hung_up"
     GOODBYE = "goodbye"  # the conversation was over: a tool ended it
     CALLER_SILENT = "caller_silent"
+    TRANSFERRED = "transferred"  # to a person; the detail names the department
     HOST_LOST = "host_lost"
     PROTOCOL_ERROR = "protocol_error"
     DRAINED = "drained"

@@ -224,9 +224,10 @@ class Interpreter:
         return await self._webhooks.act(verb, extra)
 
     async def _dial(self, verb: Verb) -> Document | None:
-        """Nobody else lives in this network: a <Dial> is logged and not answered."""
+        """Nobody else lives in this network: it rings there as long as it may, unanswered."""
         number = next((child.text for child in verb.children), verb.text)
         self._line.log("dialled", pii_number=number)
+        await self._line.wait_until(lambda: False, int(1000 * verb.number("timeout", 30)))
         return await self._webhooks.act(verb, {"DialCallStatus": "no-answer"})
 
 

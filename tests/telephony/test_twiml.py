@@ -8,6 +8,7 @@ from telephony.twiml import (
     apologise_and_hang_up,
     apologise_and_redirect,
     connect_stream,
+    dial,
     hang_up,
     redirect,
     reject_busy,
@@ -55,3 +56,12 @@ def test_short_documents() -> None:
     assert verbs(hang_up()) == [("Hangup", {}, "")]
     assert verbs(redirect(URL)) == [("Redirect", {"method": "POST"}, URL)]
     assert verbs(reject_busy()) == [("Reject", {"reason": "busy"}, "")]
+
+
+def test_dial() -> None:
+    """A number, how long it may ring, and who is asked afterwards."""
+    attributes = {"timeout": "20", "action": URL, "method": "POST"}
+
+    assert verbs(dial("+15550191", ring_timeout_s=20, then_url=URL)) == [
+        ("Dial", attributes, "+15550191")
+    ]

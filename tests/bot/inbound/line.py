@@ -42,6 +42,7 @@ class StandInCall:
 
     plans: list[CallPlan] = field(default_factory=list)
     reason: EndReason = EndReason.CALLER_HUNG_UP
+    detail: str = ""
     error: Exception | None = None
 
     async def __call__(
@@ -53,7 +54,7 @@ class StandInCall:
             raise self.error
         if self.reason is not EndReason.CALLER_HUNG_UP:
             await websocket.close()
-            return CallResult(reason=self.reason, n_turns=0, duration_ms=0)
+            return CallResult(reason=self.reason, detail=self.detail, n_turns=0, duration_ms=0)
         reading = asyncio.ensure_future(self._read(websocket))
         draining = asyncio.ensure_future(drain.wait())
         await asyncio.wait({reading, draining}, return_when=asyncio.FIRST_COMPLETED)

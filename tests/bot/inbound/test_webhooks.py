@@ -19,7 +19,9 @@ from tests.bot.inbound.line import (
 )
 
 
-@pytest.mark.parametrize("reason", [None, *EndReason])
+@pytest.mark.parametrize(
+    "reason", [None, *(one for one in EndReason if one is not EndReason.TRANSFERRED)]
+)
 def test_the_last_attempt_is_the_last(reason: EndReason | None) -> None:
     """Without a retry left every call ends, with an apology unless there has been a farewell."""
     step = next_step(reason, may_retry=False, host_is_there=True)
@@ -83,6 +85,25 @@ async def test_stream_ended(line: TestLine) -> None:
     for reason, (first, second) in FOLLOWS.items():
         assert verbs(await end_a_call(line, reason)) == first
         assert verbs(await end_a_call(line, reason, attempt=1)) == second
+
+
+async def test_a_transfer_is_dialled(line: TestLine) -> None:
+    """The department's number is rung; who is not answered there is told, who was is let go."""
+    line.call.detail = "billing"
+    document = await end_a_call(line, EndReason.TRANSFERRED, attempt=1)
+    dial = ElementTree.fromstring(document).find("Dial")
+    assert dial is not None
+    fields = {**FIELDS, "CallStatus": "in-progress"}
+    path = dial.attrib["action"].removeprefix(line.url)
+    unanswered = await line.post(path, fields | {"DialCallStatus": "no-answer"})
+    talked = await line.post(path, fields | {"DialCallStatus": "completed"})
+    elsewhere = await line.post(path, fields | {"To": "+15550101", "DialCallStatus": "busy"})
+
+    assert (verbs(document), dial.text) == (["Dial"], "+15550191")
+    assert dial.attrib["timeout"] == "10"
+    assert verbs(unanswered.text) == ["Say", "Hangup"]
+    assert "busy" in unanswered.text
+    assert verbs(talked.text) == verbs(elsewhere.text) == ["Hangup"]
 
 
 async def test_host_lost_and_found() -> None:

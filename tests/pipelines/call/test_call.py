@@ -317,3 +317,64 @@ async def test_nothing_is_left_of_a_call() -> None:
 
     assert len(set(counts)) == 1, (counts, names)
     assert counts[0][1] == 0
+
+
+DEPARTMENTS = ("support", "billing")
+
+
+async def test_caller_is_put_through_once_the_announcement_was_heard() -> None:
+    """The model calls the tool, says so, and the call ends for the department it named."""
+    model = ToneModel(n_words=3, arguments='{"department": "billing"}')
+    async with serving(model) as host, calling(plan(host, departments=DEPARTMENTS)) as call:
+        call.phone.say(spoken("I have a question about my bill."))
+        result = await call.result()
+
+    assert (result.reason, result.detail) == (EndReason.TRANSFERRED, "billing")
+    assert ("configure", "You answer the telephone.", ["transfer_to_person"]) in journal(model)
+    assert ("tool_output", '{"status": "ok"}') in journal(model)
+    assert call.witness.turns[-1].heard_ms == call.witness.turns[-1].reply_ms == 240
+
+
+async def test_a_department_that_is_not_there_is_told_to_the_model() -> None:
+    """The model hears which ones there are, and the call goes on."""
+    model = ToneModel(n_words=3, arguments='{"department": "space"}')
+    async with serving(model) as host, calling(plan(host, departments=DEPARTMENTS)) as call:
+        call.phone.say(spoken("I have a question about my bill."))
+        await call.phone.until(lambda: call.phone.heard_ms >= 240)
+        await call.phone.until(lambda: len(call.witness.turns) > 0)
+        await call.phone.hang_up()
+        result = await call.result()
+
+    error = '{"error": "department is one of support, billing"}'
+    assert ("tool_output", error) in journal(model)
+    assert result.reason is EndReason.CALLER_HUNG_UP
+
+
+async def test_a_caller_who_speaks_into_the_announcement_stays() -> None:
+    """He has more to say: he is not put through."""
+    model = ToneModel(n_words=100, arguments='{"department": "billing"}')
+    async with serving(model) as host, calling(plan(host, departments=DEPARTMENTS)) as call:
+        call.phone.say(spoken("I have a question about my bill."))
+        await call.phone.until(lambda: call.phone.heard_ms >= 500)
+        model.n_words = 3
+        call.phone.say(spoken("No, wait, please tell me something else."))
+        await call.phone.said()
+        await call.phone.until(lambda: not call.witness.turns[-1].interrupted)
+        await call.phone.hang_up()
+        result = await call.result()
+
+    assert result.reason is EndReason.CALLER_HUNG_UP
+    assert result.n_interruptions == 1
+
+
+async def test_a_model_that_announces_nothing_does_not_keep_the_caller(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After a while the caller is put through all the same."""
+    monkeypatch.setattr("pipelines.call.call.TRANSFER_LIMIT_MS", 300)
+    model = ToneModel(n_words=400, arguments='{"department": "billing"}')
+    async with serving(model) as host, calling(plan(host, departments=DEPARTMENTS)) as call:
+        call.phone.say(spoken("I have a question about my bill."))
+        result = await call.result()
+
+    assert (result.reason, result.detail) == (EndReason.TRANSFERRED, "billing")

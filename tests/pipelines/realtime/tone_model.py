@@ -131,9 +131,8 @@ class ToneSession:
         self.sampling = sampling
         self.journal.append(("reply", instructions) if say is None else ("say", say))
         self.replies[item_id] = 0
-        call = (
-            ToolCall(name=self.tools[0].name, arguments='{"city": "Oslo"}') if self.tools else None
-        )
+        arguments = self.model.arguments
+        call = ToolCall(name=self.tools[0].name, arguments=arguments) if self.tools else None
         return ToneReply(self, item_id, self.model.n_words, tool_call_due=call)
 
     def transcribe(self, item_id: str) -> "ToneTranscript":
@@ -188,7 +187,13 @@ class ToneModel:
     is_alive = True
     aside_s = 0.0
 
-    def __init__(self, n_words: int = 10, stop_reason: StopReason = StopReason.END) -> None:
+    def __init__(
+        self,
+        n_words: int = 10,
+        stop_reason: StopReason = StopReason.END,
+        arguments: str = '{"city": "Oslo"}',
+    ) -> None:
+        self.arguments = arguments  # of every tool that is called
         self.n_words = n_words
         self.stop_reason = stop_reason
         self.sessions: list[ToneSession] = []

@@ -98,7 +98,9 @@ async def test_record_ends_with_silence(bot: TinyBot, network: PhoneNetwork) -> 
 
 async def test_dial_is_logged_and_not_answered(bot: TinyBot, network: PhoneNetwork) -> None:
     """The action of <Dial> learns that nobody answered."""
-    bot.twiml = '<Response><Dial action="/dialled"><Number>+15550111</Number></Dial></Response>'
+    bot.twiml = (
+        '<Response><Dial action="/dialled" timeout="1"><Number>+15550111</Number></Dial></Response>'
+    )
     bot.pages["/dialled"] = "<Response><Hangup/></Response>"
 
     record = await call(network, bot, stay)
