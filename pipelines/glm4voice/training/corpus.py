@@ -85,11 +85,11 @@ def _record(folder: Path, lines: Sequence[Line], console: Console, n_workers: in
         return
     with CorpusWriter(folder, lines[0].kind) as writer:
         left = range(writer.n_done, len(lines))
-        sounds = drawn(lambda n: float_to_pcm16(spoken(lines[n])), left, n_workers)
         is_quiet = not console.is_terminal
         shown = track(left, writer.name, len(left), console=console, disable=is_quiet)
-        for n, pcm16 in zip(shown, sounds, strict=True):
-            writer.add(_utterance(lines[n], writer, len(pcm16) // PCM16_BYTES), pcm16)
+        with drawn(lambda n: float_to_pcm16(spoken(lines[n])), left, n_workers) as sounds:
+            for n, pcm16 in zip(shown, sounds, strict=True):
+                writer.add(_utterance(lines[n], writer, len(pcm16) // PCM16_BYTES), pcm16)
 
 
 def spoken(line: Line) -> Pcm:

@@ -2,24 +2,29 @@
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 T = TypeVar("T")
 
 _AHEAD = 2  # things that each worker has ready
 
 
-def drawn(draw: Callable[[int], T], places: Sequence[int], n_workers: int) -> Iterator[T]:
-    """`draw(place)` of each of `places`, in their order.
+@contextmanager
+def drawn(draw: Callable[[int], T], places: Sequence[int], n_workers: int) -> Iterator[Iterator[T]]:
+    """`draw(place)` of each of `places`, in their order, for as long as the block lasts.
 
     With workers, which are forked here, `draw` must not touch a device other than the CPU; what it
-    raises is raised here, as the type it was. Without, each is drawn when it is asked for.
+    raises is raised here, as the type it was. Without, each is drawn when it is asked for. Leaving
+    the block ends the workers: left to themselves, they would keep a stopped process from ending.
     """
     if not n_workers or not places:
-        return map(draw, places)
+        yield map(draw, places)
+        return
     loader: DataLoader[T] = DataLoader(
         _Drawn(draw),
         batch_size=None,
@@ -30,7 +35,12 @@ def drawn(draw: Callable[[int], T], places: Sequence[int], n_workers: int) -> It
         multiprocessing_context="fork",
         worker_init_fn=_begin_worker,
     )
-    return iter(loader)
+    ahead = iter(loader)
+    try:
+        yield ahead
+    finally:
+        if isinstance(ahead, _MultiProcessingDataLoaderIter):
+            ahead._shutdown_workers()  # an error's traceback may keep it from being let go
 
 
 class _Drawn(Dataset[T], Generic[T]):

@@ -105,20 +105,23 @@ class FlowStage:
     def _spoken(self, utterances: Sequence[Utterance]) -> list[Spoken]:
         """Tokens and mels of answers, which begin together and end together."""
         order = sorted(range(len(utterances)), key=lambda n: utterances[n].n_samples)
-        heard = drawn(
+        making = drawn(
             lambda place: answer_at_16k(self._corpus, utterances[order[place]]),
             range(len(order)),
             self.run.n_workers,
         )
         spoken: dict[int, Spoken] = {}
-        for start in range(0, len(order), _ENCODED_AT_ONCE):
-            places = order[start : start + _ENCODED_AT_ONCE]
-            codes = self._tokenizer.encode_batch(list(islice(heard, len(places))))
-            for place, ids in zip(places, codes, strict=True):
-                n_frames = self.config.n_frames(len(ids))
-                pcm = whole_frames(self._corpus, utterances[place], n_frames)
-                spoken[place] = Spoken(torch.tensor(ids), log_mel(pcm[None])[0])
+        with making as heard:
+            for start in range(0, len(order), _ENCODED_AT_ONCE):
+                places = order[start : start + _ENCODED_AT_ONCE]
+                codes = self._tokenizer.encode_batch(list(islice(heard, len(places))))
+                for place, ids in zip(places, codes, strict=True):
+                    spoken[place] = self._with_mel(utterances[place], ids)
         return [spoken[place] for place in range(len(utterances))]
+
+    def _with_mel(self, utterance: Utterance, ids: list[int]) -> Spoken:
+        pcm = whole_frames(self._corpus, utterance, self.config.n_frames(len(ids)))
+        return Spoken(torch.tensor(ids), log_mel(pcm[None])[0])
 
     def _on_device(self, batch: FlowBatch) -> FlowBatch:
         device = self.run.device

@@ -101,9 +101,9 @@ def _in_parts(
     def sounds(start: int) -> list[Pcm]:
         return [sound(n) for n in range(start, min(start + _PART, n_sounds))]
 
-    with Progress() as progress:
+    with Progress() as progress, drawn(sounds, missing, n_workers) as made:
         shown = progress.track(missing, description=f"hearing {name}")
-        for start, some in zip(shown, drawn(sounds, missing, n_workers), strict=True):
+        for start, some in zip(shown, made, strict=True):
             _save(paths[start], _encode(tokenizer, some))
     return [codes for path in paths.values() for codes in _load(path)]
 

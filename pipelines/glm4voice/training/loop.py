@@ -73,9 +73,12 @@ def train(
     n_done = _load(path, parts)
     log = LossLog(run.folder, n_done)
     saved_s = clock()
-    with _stop_wanted() as stop, _Display(run.stage, n_done, n_steps, console) as display:
-        left = range(n_done, n_steps)
-        batches = drawn(lambda n: learner.draw(n, run.rng(n, 1)), left, run.n_workers)
+    left = range(n_done, n_steps)
+    with (
+        _stop_wanted() as stop,
+        _Display(run.stage, n_done, n_steps, console) as display,
+        drawn(lambda n: learner.draw(n, run.rng(n, 1)), left, run.n_workers) as batches,
+    ):
         for n, batch in zip(left, batches, strict=True):
             torch.manual_seed(int(run.rng(n, 0).integers(2**62)))
             losses = learner.learn(n, batch)

@@ -61,8 +61,9 @@ class VocoderStage:
         self.config = decoder_config(run.config)
         learned, self.tested = split_answers(corpus, self.settings.n_tested)
         self.corpus = corpus
-        heard = drawn(lambda n: _heard(corpus, learned[n]), range(len(learned)), run.n_workers)
-        self._learned = list(heard)
+        places = range(len(learned))
+        with drawn(lambda n: _heard(corpus, learned[n]), places, run.n_workers) as heard:
+            self._learned = list(heard)
         lengths = np.array([len(one.pitch) for one in self._learned], dtype=np.float64)
         self._odds = lengths / lengths.sum()
         torch.manual_seed(run.seed_of()[0])

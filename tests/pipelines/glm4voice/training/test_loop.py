@@ -1,6 +1,7 @@
 """The training loop: resuming, stopping, logging."""
 
 import json
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable
@@ -148,6 +149,17 @@ def test_what_a_worker_raises_ends_the_run(run: Run) -> None:
 
     with pytest.raises(TrainingError, match="no batch 0"):
         train(replace(run, n_workers=1), 2, Lost(), {})
+
+
+def test_a_stopped_run_leaves_no_worker(run: Run) -> None:
+    """The workers have ended when the run has: nobody has to wait for them at the end."""
+    learner = Learner(lambda n: os.kill(os.getpid(), signal.SIGTERM) if n == 1 else None)
+
+    with pytest.raises(SystemExit) as ended:
+        train(replace(run, n_workers=2), 10, learner, learner.parts)
+
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert multiprocessing.active_children() == []
 
 
 def test_losses_are_drawn(run: Run) -> None:
