@@ -20,6 +20,7 @@ WANTED = {
     "question-and-answer",
     "question-and-answer-zh",
     "silence",
+    "transfer",
 }
 GOOD = """\
 name: short
