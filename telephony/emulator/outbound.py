@@ -185,5 +185,5 @@ class OutboundCall:
 
     @property
     def duration_s(self) -> int:
-        """Whole seconds of talk, begun ones counted; 0 while it lasts and if there was none."""
-        return 0 if self.record is None else -(-self.record.duration_ms // 1000)
+        """Whole seconds of talk; 0 while it lasts and if there was none."""
+        return 0 if self.record is None else self.record.duration_ms // 1000
