@@ -34,9 +34,9 @@ types: $(STAMP)
 unit: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-# Three calls at once: whether the line bears more is another question (prompts/scenarios/load.yaml).
+# Four calls at once: whether the line bears more is another question (prompts/scenarios/load.yaml).
 scenarios: $(STAMP)
-	$(BIN)/python -m bot.simulate --at-once 3 $(SCENARIOS)
+	$(BIN)/python -m bot.simulate --at-once 4 $(SCENARIOS)
 
 # vLLM lives in an environment of its own: it wants other versions than the bot.
 test-vllm: $(STAMP) $(VLLM_STAMP)
