@@ -17,7 +17,13 @@ if os.environ.get("CI"):
 
 # Tests of sockets, clocks and processes. Side by side they would take time from each other, so one
 # worker of `pytest -n 2` runs them all, one by one; `-n 0` runs everything so.
-LIVE = ("bot", "pipelines/call", "pipelines/realtime", "telephony/emulator")
+LIVE = (
+    "bot",
+    "pipelines/call",
+    "pipelines/realtime",
+    "telephony/emulator",
+    "telephony/test_rest.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

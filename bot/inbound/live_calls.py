@@ -4,20 +4,28 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from pipelines.call.plan import EndReason
 
-__all__ = ["LiveCalls", "Running"]
+__all__ = ["End", "LiveCalls", "Running"]
 
 MAX_REMEMBERED = 2_000  # ends of calls, for the webhook that follows each
 
 
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a call's stream ended; `detail` is a static word more on the reason."""
+
+    reason: EndReason
+    detail: str = ""
+
+
 class Running:
-    """One call under way; whoever runs it writes its `reason` and `detail`."""
+    """One call under way; whoever runs it writes its `end`."""
 
     def __init__(self) -> None:
-        self.reason = EndReason.FAILED
-        self.detail = ""
+        self.end = End(EndReason.FAILED)
         self.over = asyncio.Event()
 
 
@@ -35,7 +43,7 @@ class LiveCalls:
         self.drain = asyncio.Event()
         self.n_pending_sockets = 0
         self._running: dict[str, list[Running]] = {}
-        self._ends: OrderedDict[str, Running] = OrderedDict()
+        self._ends: OrderedDict[str, End] = OrderedDict()
         self._unasked: set[str] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -72,12 +80,12 @@ class LiveCalls:
             yield call
         finally:
             self._remove(call_sid, call)
-            self._remember(call_sid, call)
+            self._remember(call_sid, call.end)
             call.over.set()
             self._settle()
 
-    async def end_of(self, call_sid: str, *, timeout_ms: int) -> EndReason | None:
-        """Why a call's last stream ended; waits for one that is about to end.
+    async def end_of(self, call_sid: str, *, timeout_ms: int) -> End | None:
+        """How a call's last stream ended; waits for one that is about to end.
 
         None if no stream of this call was ever let in, or if it is still running after the timeout.
         Cancelling leaves everything as it is.
@@ -90,13 +98,7 @@ class LiveCalls:
                 return None
         self._unasked.discard(call_sid)
         self._settle()
-        end = self._ends.get(call_sid)
-        return end.reason if end else None
-
-    def detail_of(self, call_sid: str) -> str:
-        """The static word that goes with the reason of `end_of`, "" for none."""
-        end = self._ends.get(call_sid)
-        return end.detail if end else ""
+        return self._ends.get(call_sid)
 
     async def wait_idle(self) -> None:
         """Return once no call runs and no socket is pending."""
@@ -111,10 +113,10 @@ class LiveCalls:
         if not self._running[call_sid]:
             del self._running[call_sid]
 
-    def _remember(self, call_sid: str, call: Running) -> None:
-        self._ends[call_sid] = call
+    def _remember(self, call_sid: str, end: End) -> None:
+        self._ends[call_sid] = end
         self._ends.move_to_end(call_sid)
-        if call.reason is not EndReason.CALLER_HUNG_UP:
+        if end.reason is not EndReason.CALLER_HUNG_UP:
             self._unasked.add(call_sid)
         while len(self._ends) > MAX_REMEMBERED:
             oldest, _ = self._ends.popitem(last=False)

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from bot.inbound.live_calls import LiveCalls, Running
+from bot.inbound.live_calls import End, LiveCalls, Running
 from bot.inbound.metrics import Metrics
 from bot.inbound.requests import RequestRefused, TwilioRequests
 from bot.inbound.stream_tokens import StreamTokens
@@ -179,7 +179,7 @@ class MediaSocket:
             finally:
                 duration_ms = round(1000 * (time.perf_counter() - started_s))
                 result = self._with_layer_fault(result, close_codes)
-                call.reason, call.detail = result.reason, result.detail
+                call.end = End(result.reason, result.detail)
                 self._report(replace(result, duration_ms=duration_ms), announced)
 
     async def _run(self, websocket: WebSocket, plan: CallPlan) -> CallResult:

@@ -139,7 +139,8 @@ class Webhooks:
         except RequestRefused as refusal:
             return self._refuse(request, refusal)
         call_sid, attempt = fields["CallSid"], _attempt(request)
-        reason = await self._calls.end_of(call_sid, timeout_ms=END_TIMEOUT_MS)
+        end = await self._calls.end_of(call_sid, timeout_ms=END_TIMEOUT_MS)
+        reason, detail = (end.reason, end.detail) if end else (None, "")
         step = await self._step(reason, attempt, fields.get("CallStatus", ""))
         log.info(
             "stream_ended",
@@ -149,8 +150,7 @@ class Webhooks:
             step=step.value,
         )
         persona = self._routes.persona_for(fields.get("To", ""))
-        department = self._calls.detail_of(call_sid)
-        return _answer(self._document(step, persona, attempt, department))
+        return _answer(self._document(step, persona, attempt, detail))
 
     async def transfer_ended(self, request: Request) -> Response:
         """POST /twilio/transfer-ended: the caller has talked to a person, or nobody answered."""
@@ -216,13 +216,13 @@ class Webhooks:
         host_is_there = host_lost and may_retry and await self._probe.ask()
         return next_step(reason, may_retry=may_retry, host_is_there=host_is_there)
 
-    def _document(self, step: Step, persona: Persona, attempt: int, department: str) -> str:
+    def _document(self, step: Step, persona: Persona, attempt: int, detail: str) -> str:
         again = self._url(VOICE_PATH, attempt + 1)
         match step:
             case Step.HANG_UP:
                 return twiml.hang_up()
             case Step.TRANSFER:
-                return self._put_through(persona, department)
+                return self._put_through(persona, department=detail)
             case Step.RETRY:
                 return twiml.redirect(again)
             case Step.APOLOGISE_AND_RETRY:

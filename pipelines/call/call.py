@@ -15,7 +15,6 @@ from pipecat.processors.aggregators.llm_response_universal import (
     LLMContextAggregatorPair,
     LLMUserAggregatorParams,
 )
-from pipecat.services.llm_service import FunctionCallParams
 from pipecat.turns.user_mute.base_user_mute_strategy import BaseUserMuteStrategy
 from pipecat.workers.runner import WorkerRunner
 from starlette.websockets import WebSocket
@@ -27,7 +26,7 @@ from pipelines.call.plan import CallObserver, CallPlan, CallResult, EndReason, T
 from pipelines.call.recording import CallRecorder
 from pipelines.call.reply import Reply
 from pipelines.call.service import GLMVoiceRealtimeLLMService
-from pipelines.call.transfer import transfer_tool
+from pipelines.call.transfer import Transfer
 from pipelines.call.transport import TwilioTransport
 from pipelines.call.turn_log import TurnLog
 
@@ -43,7 +42,6 @@ __all__ = [
 
 NO_MEDIA_MS: Final = 10_000  # a line so long without a frame of the caller is dead
 GOODBYE_LIMIT_MS: Final = 20_000  # for the model to make a goodbye, and the caller to hear it
-TRANSFER_LIMIT_MS: Final = 10_000  # for the model to announce a transfer, and the caller to hear it
 WATCH_PERIOD_MS: Final = 500
 
 log = structlog.get_logger()
@@ -100,9 +98,12 @@ class _Call:
         self._goodbye_due = False
         self._goodbye: Reply | None = None
         self._goodbye_over = asyncio.Event()
-        self._department: str | None = None  # that the caller is to be put through to
-        self._transfer_by_ms = 0.0
-        self._transfer_reply: Reply | None = None
+        self._transfer = Transfer(
+            plan.departments,
+            limit_ms=plan.transfer_limit_ms,
+            now_ms=self._line.now_ms,
+            put_through=lambda department: self._end(EndReason.TRANSFERRED, department),
+        )
         self._service = self._new_service()
         self._worker = self._new_worker()
         self._listen()
@@ -197,7 +198,7 @@ class _Call:
         watch = asyncio.create_task(self._watch(drain), name="call-watch")
         try:
             if self._plan.departments:
-                tools = transfer_tool(self._plan.departments, self._transfer_asked)
+                tools = self._transfer.tools()
                 await self._worker.queue_frame(LLMSetToolsFrame(tools=tools))
             if self._plan.greeting:
                 await self._worker.queue_frame(TTSSpeakFrame(self._plan.greeting))
@@ -224,8 +225,7 @@ class _Call:
                 self._line.end(EndReason.FAILED, "no_media")
             elif now_ms > ends_ms:
                 self._end(EndReason.TIME_LIMIT)
-            elif self._department is not None and now_ms > self._transfer_by_ms:
-                self._end(EndReason.TRANSFERRED, self._department)
+            self._transfer.watch()
 
     async def _say_last_words(self, reason: EndReason) -> None:
         match reason:
@@ -292,41 +292,16 @@ class _Call:
         self._turns.reply_started(reply)
         if self._goodbye_due:
             self._goodbye_due, self._goodbye = False, reply
-        if self._department is not None and self._transfer_reply is None:
-            self._transfer_reply = reply
+        self._transfer.reply_started(reply)
 
     def _turn_closed(self, reply: Reply, record: TurnRecord) -> None:
-        if reply is self._transfer_reply:
-            self._announced(record)
+        self._transfer.reply_closed(reply, record)
         if reply is not self._goodbye:
             return
         self._goodbye = None
         self._goodbye_over.set()
         if not record.interrupted:
             self._end(EndReason.CALLER_SILENT)
-
-    async def _transfer_asked(self, params: FunctionCallParams) -> None:
-        """The model wants to put the caller through: once its next words were heard, it is done."""
-        department, known = params.arguments.get("department"), self._plan.departments
-        if department not in known:
-            await params.result_callback({"error": f"department is one of {', '.join(known)}"})
-            return
-        log.info("transfer_asked", department=department)
-        self._department, self._transfer_reply = department, None
-        self._transfer_by_ms = self._line.now_ms() + TRANSFER_LIMIT_MS
-        await params.result_callback({"status": "ok"})
-
-    def _announced(self, record: TurnRecord) -> None:
-        """A caller who spoke into the announcement stays with us: there is more to be said.
-
-        One who had heard nothing of it was not done with his wish: the next words are as good.
-        """
-        self._transfer_reply = None
-        if record.interrupted and not record.heard_ms:
-            return
-        if self._department is not None and not record.interrupted:
-            self._end(EndReason.TRANSFERRED, self._department)
-        self._department = None
 
     def _caller_spoke(self) -> None:
         self._n_prompts = 0

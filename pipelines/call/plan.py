@@ -31,6 +31,7 @@ class CallPlan:
     goodbye: str
     max_call_ms: int
     departments: tuple[str, ...] = ()  # to which the model may put the caller through
+    transfer_limit_ms: int = 10_000  # for the model to announce it, and the caller to hear that
     apology_mulaw: bytes  # the model is gone
     drain_apology_mulaw: bytes  # we are going
     recording_path: Path | None = None

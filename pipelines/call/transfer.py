@@ -1,27 +1,89 @@
-"""The one tool of the line itself: putting the caller through to a person.
+"""Putting the caller through to a person: the one tool of the line itself.
 
 The model names a department; where that is, and what happens if nobody answers, is known outside of
 this room.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
+import structlog
 from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
 from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.services.llm_service import FunctionCallParams
 
-TRANSFER = "transfer_to_person"
+from pipelines.call.plan import TurnRecord
+from pipelines.call.reply import Reply
+
+TOOL = "transfer_to_person"
+
+log = structlog.get_logger()
 
 
-def transfer_tool(
-    departments: Sequence[str], handler: Callable[[FunctionCallParams], Awaitable[None]]
-) -> ToolsSchema:
-    """The tool as a call offers it to its model; `handler` gets the model's choice."""
-    schema = FunctionSchema(
-        name=TRANSFER,
-        description="Put the caller through to a person.",
-        properties={"department": {"type": "string", "enum": list(departments)}},
-        required=["department"],
-        handler=handler,
-    )
-    return ToolsSchema(standard_tools=[schema])
+class Transfer:
+    """From the model's wish to put the caller through, to the moment he has heard of it."""
+
+    def __init__(
+        self,
+        departments: Sequence[str],
+        *,
+        limit_ms: float,
+        now_ms: Callable[[], float],
+        put_through: Callable[[str], None],
+    ) -> None:
+        """`put_through` is told the department once the model's words after its wish were heard.
+
+        Where none come for `limit_ms`, it is told all the same.
+        """
+        self._departments = departments
+        self._limit_ms = limit_ms
+        self._now_ms = now_ms
+        self._put_through = put_through
+        self._department: str | None = None  # that the model has named
+        self._due_ms = 0.0
+        self._announcement: Reply | None = None
+
+    def tools(self) -> ToolsSchema:
+        """The tool as a call offers it to its model."""
+        schema = FunctionSchema(
+            name=TOOL,
+            description="Put the caller through to a person.",
+            properties={"department": {"type": "string", "enum": list(self._departments)}},
+            required=["department"],
+            handler=self._called,
+        )
+        return ToolsSchema(standard_tools=[schema])
+
+    def reply_started(self, reply: Reply) -> None:
+        """The first reply after the model's wish announces it."""
+        if self._department is not None and self._announcement is None:
+            self._announcement = reply
+
+    def reply_closed(self, reply: Reply, record: TurnRecord) -> None:
+        """A caller who spoke into the announcement stays: there is more to be said.
+
+        One who had heard nothing of it was not done with his wish: the next words are as good.
+        """
+        if reply is not self._announcement:
+            return
+        self._announcement = None
+        if record.interrupted and not record.heard_ms:
+            return
+        department, self._department = self._department, None
+        if department is not None and not record.interrupted:
+            self._put_through(department)
+
+    def watch(self) -> None:
+        """To be called now and then: a model that announces nothing does not keep the caller."""
+        if self._department is not None and self._now_ms() > self._due_ms:
+            self._put_through(self._department)
+
+    async def _called(self, params: FunctionCallParams) -> None:
+        department = params.arguments.get("department")
+        if department not in self._departments:
+            known = ", ".join(self._departments)
+            await params.result_callback({"error": f"department is one of {known}"})
+            return
+        log.info("transfer_asked", department=department)
+        self._department, self._announcement = department, None
+        self._due_ms = self._now_ms() + self._limit_ms
+        await params.result_callback({"status": "ok"})

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from config.personas import read_routes
 from config.settings import WebSettings
 from pipelines.call.plan import CallObserver, CallPlan, CallResult, EndReason
 from telephony.media_stream import Connected, Start
+from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[3]
 ROUTES = read_routes(ROOT / "config" / "routes.yaml", ROOT / "prompts" / "personas")
@@ -132,7 +133,7 @@ class TestLine:
         token, n_before = await self.announce(call_sid), len(self.call.plans)
         async with self.socket() as websocket:
             await begin(websocket, token, call_sid)
-            await until(lambda: len(self.call.plans) > n_before)
+            await eventually(lambda: len(self.call.plans) > n_before)
             yield websocket
 
     def metric(self, name: str, **labels: str) -> float:
@@ -151,13 +152,6 @@ async def begin(
     message["start"].update(changes)
     await websocket.send(Connected().dump())
     await websocket.send(json.dumps(message))
-
-
-async def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
-    """Return once the condition holds."""
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110  # what is waited for has no event of its own
-            await asyncio.sleep(0.005)
 
 
 def verbs(document: str) -> list[str]:

@@ -12,9 +12,9 @@ from tests.bot.inbound.line import (
     redirect_of,
     running_line,
     stream_token,
-    until,
     verbs,
 )
+from tests.waiting import eventually
 
 
 async def test_voice(line: TestLine) -> None:
@@ -36,7 +36,7 @@ async def test_a_call(line: TestLine) -> None:
         plan = line.call.plans[0]
         persona = ROUTES.persona_for("+15550100")
         assert line.metric("calls_running") == 1
-    await until(lambda: line.metric("calls_total", reason="caller_hung_up") == 1)
+    await eventually(lambda: line.metric("calls_total", reason="caller_hung_up") == 1)
 
     assert (plan.call_sid, plan.stream_sid) == (CALL_SID, "MZ1")
     assert plan.greeting == persona.greeting
@@ -50,7 +50,7 @@ async def test_persona_by_the_number_called(line: TestLine) -> None:
     answer = await line.post("/twilio/voice", {**FIELDS, "To": "+15550101"})
     async with line.socket() as websocket:
         await begin(websocket, stream_token(answer.text))
-        await until(lambda: bool(line.call.plans))
+        await eventually(lambda: bool(line.call.plans))
 
     assert line.call.plans[0].language == "zh"
 
@@ -62,11 +62,11 @@ async def test_ready_follows_the_gpu_host() -> None:
         async def status(path: str) -> int:
             return (await line.http.get(line.url + path)).status_code
 
-        await until(lambda: line.web.probe.is_reachable)
+        await eventually(lambda: line.web.probe.is_reachable)
         assert await status("/readyz") == 200
         host.close()
         await host.wait_closed()
-        await until(lambda: not line.web.probe.is_reachable)
+        await eventually(lambda: not line.web.probe.is_reachable)
         assert await status("/readyz") == 503
         assert await status("/healthz") == 200
 

@@ -13,7 +13,8 @@ from twilio.request_validator import RequestValidator
 from websockets.exceptions import ConnectionClosed
 
 from telephony.media_stream import WORDS, Start
-from tests.bot.inbound.line import FIELDS, TOKEN, TestLine, begin, running_line, until
+from tests.bot.inbound.line import FIELDS, TOKEN, TestLine, begin, running_line
+from tests.waiting import eventually
 
 texts = st.text(max_size=30)
 json_values = st.recursive(
@@ -50,7 +51,7 @@ def on_a_line(scenario: Callable[[TestLine], Coroutine[Any, Any, None]]) -> None
             token = await line.announce("CA9")
             async with line.socket() as websocket:
                 await begin(websocket, token, "CA9")
-                await until(lambda: bool(line.call.plans))
+                await eventually(lambda: bool(line.call.plans))
 
     asyncio.run(run())
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from bot.inbound.live_calls import MAX_REMEMBERED, LiveCalls
+from bot.inbound.live_calls import MAX_REMEMBERED, End, LiveCalls
 from pipelines.call.plan import EndReason
 
 
@@ -24,12 +24,12 @@ async def test_end_is_awaited() -> None:
     """A webhook that overtakes the end of its stream waits for it, and learns the reason."""
     calls = book()
     with calls.running("CA1") as call:
-        call.reason = EndReason.GOODBYE
+        call.end = End(EndReason.GOODBYE)
         asking = asyncio.ensure_future(calls.end_of("CA1", timeout_ms=5_000))
         await asyncio.sleep(0)
         assert not asking.done()
 
-    assert await asking is EndReason.GOODBYE
+    assert await asking == End(EndReason.GOODBYE)
 
 
 async def test_end_of_a_call_that_goes_on() -> None:
@@ -45,7 +45,7 @@ async def test_a_call_that_says_nothing_has_failed() -> None:
     with calls.running("CA1"):
         pass
 
-    assert await calls.end_of("CA1", timeout_ms=10) is EndReason.FAILED
+    assert await calls.end_of("CA1", timeout_ms=10) == End(EndReason.FAILED)
     assert await calls.end_of("CA2", timeout_ms=10) is None
 
 
@@ -55,7 +55,7 @@ async def test_idle_and_asked() -> None:
     with calls.pending_socket():
         idle = asyncio.ensure_future(calls.wait_idle())
         with calls.running("CA1") as call:
-            call.reason = EndReason.DRAINED
+            call.end = End(EndReason.DRAINED)
         await asyncio.sleep(0)
         assert not idle.done()
     await idle
@@ -74,4 +74,4 @@ async def test_memory_is_bounded() -> None:
             pass
 
     assert await calls.end_of("CA9", timeout_ms=10) is None
-    assert await calls.end_of(f"CA{MAX_REMEMBERED}", timeout_ms=10) is EndReason.FAILED
+    assert await calls.end_of(f"CA{MAX_REMEMBERED}", timeout_ms=10) == End(EndReason.FAILED)

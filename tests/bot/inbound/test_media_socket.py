@@ -12,8 +12,8 @@ from tests.bot.inbound.line import (
     TestLine,
     begin,
     running_line,
-    until,
 )
+from tests.waiting import eventually
 
 
 async def refused(line: TestLine, **options: str) -> int:
@@ -63,7 +63,7 @@ async def test_token_is_needed(line: TestLine) -> None:
             assert websocket.close_code == 1008
     async with line.socket() as first, line.socket() as second:
         await begin(first, token)
-        await until(lambda: bool(line.call.plans))
+        await eventually(lambda: bool(line.call.plans))
         await begin(second, token)
         with pytest.raises(ConnectionClosed):
             await second.recv()
@@ -118,7 +118,7 @@ async def test_invalid_utf8(line: TestLine, caplog: pytest.LogCaptureFixture) ->
         with pytest.raises(ConnectionClosed):
             await websocket.recv()
         assert websocket.close_code == 1007
-    await until(lambda: line.metric("protocol_errors_total", word="bad_text") == 1)
+    await eventually(lambda: line.metric("protocol_errors_total", word="bad_text") == 1)
 
     assert not [record for record in caplog.records if record.exc_info]
 
@@ -129,7 +129,7 @@ async def test_unknown_messages_before_start(line: TestLine) -> None:
     async with line.socket() as websocket:
         await websocket.send('{"event": "news"}')
         await begin(websocket, token)
-        await until(lambda: bool(line.call.plans))
+        await eventually(lambda: bool(line.call.plans))
 
     assert await closed(line, *['{"event": "news"}'] * 20) == 1007
 
@@ -141,10 +141,10 @@ async def test_cap_on_pending_sockets(caplog: pytest.LogCaptureFixture) -> None:
         line.socket(),
         line.socket() as second,
     ):
-        await until(lambda: line.web.calls.n_pending_sockets == 2)
+        await eventually(lambda: line.web.calls.n_pending_sockets == 2)
         assert await refused(line) == 503
         await begin(second, await line.announce())
-        await until(lambda: bool(line.call.plans))
+        await eventually(lambda: bool(line.call.plans))
         async with line.socket():
             pass
 
@@ -158,7 +158,7 @@ async def test_a_message_too_large_in_a_call(line: TestLine) -> None:
         with pytest.raises(ConnectionClosed):
             await websocket.recv()
         assert websocket.close_code == 1009
-    await until(lambda: line.metric("calls_total", reason="protocol_error") == 1)
+    await eventually(lambda: line.metric("calls_total", reason="protocol_error") == 1)
 
     assert line.metric("protocol_errors_total", word="too_large") == 1
 
@@ -172,6 +172,6 @@ async def test_a_failing_call(line: TestLine) -> None:
         with pytest.raises(ConnectionClosed):
             await websocket.recv()
         assert websocket.close_code == 1011
-    await until(lambda: line.metric("calls_total", reason="failed") == 1)
+    await eventually(lambda: line.metric("calls_total", reason="failed") == 1)
 
     assert (await line.http.get(line.url + "/healthz")).status_code == 200

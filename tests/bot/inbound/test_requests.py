@@ -16,9 +16,9 @@ from tests.bot.inbound.line import (
     redirect_of,
     running_line,
     stream_token,
-    until,
     verbs,
 )
+from tests.waiting import eventually
 
 
 async def test_webhooks_without_a_good_signature(line: TestLine) -> None:
@@ -82,7 +82,7 @@ async def test_behind_a_proxy() -> None:
         token = stream_token(answer.text)
         async with line.socket(url="wss://voice.example.com/twilio/media") as websocket:
             await begin(websocket, token)
-            await until(lambda: bool(line.call.plans))
+            await eventually(lambda: bool(line.call.plans))
         with pytest.raises(InvalidStatus):
             await line.socket().__aenter__()
 
@@ -111,6 +111,6 @@ async def test_insecure() -> None:
         answer = await line.http.post(line.url + "/twilio/voice", data=FIELDS)
         async with line.socket(token="whatever") as websocket:
             await begin(websocket, stream_token(answer.text))
-            await until(lambda: bool(line.call.plans))
+            await eventually(lambda: bool(line.call.plans))
 
     assert answer.status_code == 200

@@ -8,9 +8,9 @@ from websockets.exceptions import ConnectionClosed
 from tests.bot.inbound.line import (
     FIELDS,
     running_line,
-    until,
     verbs,
 )
+from tests.waiting import eventually
 
 
 async def test_drain() -> None:
@@ -18,12 +18,12 @@ async def test_drain() -> None:
     async with running_line() as line:
         async with line.running_call():
             line.asked_to_end.set()
-            await until(lambda: line.web.calls.is_draining)
+            await eventually(lambda: line.web.calls.is_draining)
             ready = await line.http.get(line.url + "/readyz")
             busy = await line.post("/twilio/voice", {**FIELDS, "CallSid": "CA2"})
             answered = await line.post("/twilio/voice?attempt=1", {**FIELDS, "CallSid": "CA2"})
             assert not line.web.calls.drain.is_set()
-        await until(lambda: line.metric("calls_total", reason="caller_hung_up") == 1)
+        await eventually(lambda: line.metric("calls_total", reason="caller_hung_up") == 1)
 
     assert (ready.status_code, ready.json()["draining"]) == (503, True)
     assert verbs(busy.text) == ["Reject"]

@@ -24,6 +24,7 @@ from pipelines.realtime.server import RealtimeServer
 from telephony.g711 import pad_to_frames, pcm16_to_mulaw
 from telephony.media_stream import Dtmf, Mark, Media, Stop
 from tests.conftest import MS
+from tests.waiting import eventually
 
 TOKEN = "s3cret"
 QUIET = b"\xff" * 160
@@ -37,13 +38,6 @@ def spoken(text: str, voice: str = "en-us") -> bytes:
     pcm = resample(pcm, sample_rate, 8000)
     loud = np.flatnonzero(np.abs(pcm) > 0.02)
     return pad_to_frames(pcm16_to_mulaw(float_to_pcm16(pcm[loud[0] : loud[-1]])))
-
-
-async def eventually(condition: Callable[[], bool], timeout_ms: int = 8000) -> None:
-    """Wait until something is so that no event tells of."""
-    async with asyncio.timeout(timeout_ms * MS):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 @asynccontextmanager

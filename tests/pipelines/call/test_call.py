@@ -13,8 +13,9 @@ import pytest
 from pipelines.call.call import CallPlan, EndReason, warm_up
 from pipelines.call.line import Line
 from pipelines.realtime.server import RealtimeServer
-from tests.pipelines.call.phone import CLIP, TOKEN, calling, eventually, plan, serving, spoken
+from tests.pipelines.call.phone import CLIP, TOKEN, calling, plan, serving, spoken
 from tests.pipelines.realtime.tone_model import ToneModel
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -367,14 +368,13 @@ async def test_a_caller_who_speaks_into_the_announcement_stays() -> None:
     assert result.n_interruptions == 1
 
 
-async def test_a_model_that_announces_nothing_does_not_keep_the_caller(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_model_that_announces_nothing_does_not_keep_the_caller() -> None:
     """After a while the caller is put through all the same."""
-    monkeypatch.setattr("pipelines.call.call.TRANSFER_LIMIT_MS", 300)
     model = ToneModel(n_words=400, arguments='{"department": "billing"}')
-    async with serving(model) as host, calling(plan(host, departments=DEPARTMENTS)) as call:
-        call.phone.say(spoken("I have a question about my bill."))
-        result = await call.result()
+    async with serving(model) as host:
+        call_plan = plan(host, departments=DEPARTMENTS, transfer_limit_ms=300)
+        async with calling(call_plan) as call:
+            call.phone.say(spoken("I have a question about my bill."))
+            result = await call.result()
 
     assert (result.reason, result.detail) == (EndReason.TRANSFERRED, "billing")

@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -50,13 +50,6 @@ async def until(host: RealtimeConnection, kind: str) -> list[Any]:
 async def one(host: RealtimeConnection, kind: str) -> Any:
     """The first event of this type."""
     return (await until(host, kind))[-1]
-
-
-async def wait_for(condition: Callable[[], object]) -> None:
-    """Until something on the engine thread is so."""
-    async with asyncio.timeout(10_000 * MS):
-        while not condition():  # noqa: ASYNC110 - it happens on another thread, without an event
-            await asyncio.sleep(0.001)
 
 
 def waiting(server: RealtimeServer) -> int:

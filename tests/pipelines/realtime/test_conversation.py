@@ -28,10 +28,10 @@ from tests.pipelines.realtime.conftest import (
     session,
     until,
     url_of,
-    wait_for,
     waiting,
 )
 from tests.pipelines.realtime.tone_model import ToneModel, ToneReply
+from tests.waiting import eventually
 
 CITY_TOOL = {
     "type": "function",
@@ -188,9 +188,9 @@ async def test_a_cancel_takes_effect_within_one_step() -> None:
     async with serving(model) as server, session(server) as host:
         await configure(host)
         await host.send({"type": "response.create"})
-        await wait_for(held.is_set)
+        await eventually(held.is_set)
         await host.send({"type": "response.cancel"})
-        await wait_for(lambda: waiting(server))
+        await eventually(lambda: waiting(server))
         go_on.set()
         cancelled = await until(host, "response.done")
         model.n_words = 1

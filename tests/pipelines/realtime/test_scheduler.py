@@ -22,10 +22,10 @@ from tests.pipelines.realtime.conftest import (
     serving,
     session,
     until,
-    wait_for,
     waiting,
 )
 from tests.pipelines.realtime.tone_model import ModelBroken, ToneModel, ToneReply
+from tests.waiting import eventually
 
 
 async def test_replies_advance_in_turn() -> None:
@@ -44,9 +44,9 @@ async def test_replies_advance_in_turn() -> None:
         await configure(one_host)
         await configure(other)
         await one_host.send({"type": "response.create"})
-        await wait_for(held.is_set)
+        await eventually(held.is_set)
         await other.send({"type": "response.create"})
-        await wait_for(lambda: waiting(server))
+        await eventually(lambda: waiting(server))
         go_on.set()
         await asyncio.gather(one(one_host, "response.done"), one(other, "response.done"))
 
@@ -71,9 +71,9 @@ async def test_who_waits_for_a_first_sound_goes_first() -> None:
         await configure(ahead)
         await configure(waits)
         await ahead.send({"type": "response.create"})
-        await wait_for(held.is_set)
+        await eventually(held.is_set)
         await waits.send({"type": "response.create"})
-        await wait_for(lambda: waiting(server))
+        await eventually(lambda: waiting(server))
         go_on.set()
         await asyncio.gather(one(ahead, "response.done"), one(waits, "response.done"))
 
@@ -117,7 +117,7 @@ async def test_a_reply_that_waits_is_not_stepped() -> None:
         await configure(host)
         await configure(other)
         await host.send({"type": "response.create"})
-        await wait_for(lambda: len(stepped) == 2)
+        await eventually(lambda: len(stepped) == 2)
         await other.send({"type": "response.create"})
         await one(other, "response.done")
         n_meanwhile = sum(reply is stepped[0] for reply in stepped)

@@ -19,8 +19,9 @@ from pipelines.realtime.model import SpeechModel
 from pipelines.realtime.server import RealtimeServer
 from pipelines.realtime.warm_up import warm_up
 from tests.conftest import MS
-from tests.pipelines.realtime.conftest import configure, one, serving, session, wait_for, waiting
+from tests.pipelines.realtime.conftest import configure, one, serving, session, waiting
 from tests.pipelines.realtime.tone_model import ToneModel, ToneReply
+from tests.waiting import eventually
 
 STEP_S = 0.0112  # two make 80 ms of sound: a reply takes 0.28 of its length
 
@@ -60,7 +61,7 @@ async def all_answered(
     model.may_go_on.clear()
     for host in hosts:
         await host.send({"type": "response.create"})
-    await wait_for(lambda: waiting(server) + _replying(server) == len(hosts))
+    await eventually(lambda: waiting(server) + _replying(server) == len(hosts))
     model.may_go_on.set()
     return list(await asyncio.gather(*(one(host, "response.done") for host in hosts)))
 
@@ -85,7 +86,7 @@ async def test_calls_up_to_capacity_keep_their_sound_and_the_next_is_refused() -
                     async with session(server):
                         pass
                 full = (await http.get(url)).json()
-            await wait_for(lambda: server.n_sessions == 2)
+            await eventually(lambda: server.n_sessions == 2)
             async with session(server) as fourth:
                 done += await all_answered(server, model, [first, second, fourth])
         n_short = server._engine.work.n_short

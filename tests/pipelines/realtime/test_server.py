@@ -25,10 +25,10 @@ from tests.pipelines.realtime.conftest import (
     serving,
     session,
     url_of,
-    wait_for,
     waiting,
 )
 from tests.pipelines.realtime.tone_model import ToneModel
+from tests.waiting import eventually
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 
@@ -67,7 +67,7 @@ async def test_a_full_house_says_so_and_a_freed_seat_is_given_again() -> None:
                     pass
             with pytest.raises(InvalidStatus) as caught:
                 await connect_websocket(url_of(server), additional_headers=HEADERS)
-        await wait_for(lambda: not server.n_sessions)
+        await eventually(lambda: not server.n_sessions)
         async with session(server) as host:
             assert (await one(host, "session.created")).type == "session.created"
 
@@ -85,7 +85,7 @@ async def test_a_socket_cut_without_a_word_frees_its_seat() -> None:
         await client.send('{"type": "response.create"}')
         await client.recv()
         client.transport.abort()
-        await wait_for(lambda: not server.n_sessions)
+        await eventually(lambda: not server.n_sessions)
         async with session(server):
             pass
 
@@ -175,7 +175,7 @@ async def test_a_slow_reader_pauses_its_reply_and_no_other() -> None:
         slow = await stack.enter_async_context(_narrow(server.port))
         await slow.send('{"type": "response.create"}')
         reply_steps = _steps_of_first(model)
-        await wait_for(lambda: reply_steps and _is_paused(server))
+        await eventually(lambda: reply_steps and _is_paused(server))
         n_paused = reply_steps[-1]
         model.n_words = 50
         async with session(server) as host:
@@ -201,7 +201,7 @@ async def test_a_client_that_never_reads_is_dropped() -> None:
     limits = Limits(send_timeout_ms=200)
     async with serving(model, limits=limits) as server, _narrow(server.port) as slow:
         await slow.send('{"type": "response.create"}')
-        await wait_for(lambda: model.sessions and model.sessions[0].is_closed)
+        await eventually(lambda: model.sessions and model.sessions[0].is_closed)
         slow.transport.abort()
 
     assert server.n_sessions == 0
@@ -220,7 +220,7 @@ async def test_a_flood_of_messages_waits_in_the_clients_own_socket() -> None:
     async with serving(model) as server, session(server) as host:
         await configure(host)
         await host.send({"type": "response.create"})
-        await wait_for(held.is_set)
+        await eventually(held.is_set)
         for _ in range(3 * MAX_IN_MESSAGES):
             await host.send({"type": "conversation.item.retrieve", "item_id": "nobody"})
         n_waiting = waiting(server)

@@ -18,10 +18,10 @@ from tests.pipelines.realtime.conftest import (
     serving,
     session,
     until,
-    wait_for,
     waiting,
 )
 from tests.pipelines.realtime.tone_model import ModelBroken, ToneModel, ToneReply, ToneSession
+from tests.waiting import eventually
 
 
 class BusySession(ToneSession):
@@ -72,11 +72,11 @@ async def test_idle_sessions_work_in_turn() -> None:
         await configure(first)
         await configure(second)
         await first.send(append(babble(100)))
-        await wait_for(held.is_set)
+        await eventually(held.is_set)
         await second.send(append(babble(100)))
-        await wait_for(lambda: waiting(server))
+        await eventually(lambda: waiting(server))
         go_on.set()
-        await wait_for(lambda: len(order) == 40)
+        await eventually(lambda: len(order) == 40)
 
     together = order[1:39]
     assert all(first != second for first, second in pairwise(together))
@@ -99,7 +99,7 @@ async def test_a_first_sound_is_not_kept_waiting() -> None:
         await configure(host)
         await host.send({"type": "response.create"})
         await one(host, "response.done")
-        await wait_for(lambda: events.count("work") == 30)
+        await eventually(lambda: events.count("work") == 30)
 
     assert events[:15] == ["step"] * 15
 
@@ -152,7 +152,7 @@ async def test_speech_is_heard_while_it_comes_in(chain: SpeechModel, n_ms: int) 
         for part in np.array_split(pcm, n_ms // 500):
             await host.send(append(part))
         n_ahead = n_ms // 4000 * 50
-        await wait_for(lambda: opened[0]._open_turn and len(opened[0]._open_turn.ids) == n_ahead)
+        await eventually(lambda: opened[0]._open_turn and len(opened[0]._open_turn.ids) == n_ahead)
         await host.send({"type": "input_audio_buffer.commit"})
         await host.send({"type": "response.create", "response": {"max_output_tokens": 20}})
         done = (await until(host, "response.done"))[-1]

@@ -1,0 +1,13 @@
+"""Waiting for what no event tells of: something on another thread, in another process."""
+
+import asyncio
+from collections.abc import Callable
+
+from tests.conftest import MS
+
+
+async def eventually(condition: Callable[[], object], timeout_ms: int = 10_000) -> None:
+    """Return once the condition holds; it is looked at every few milliseconds."""
+    async with asyncio.timeout(timeout_ms * MS):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
