@@ -10,19 +10,20 @@ RestError            the interface did not do what was asked; the text says what
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import aiohttp
 from twilio.base.exceptions import TwilioException, TwilioRestException
 from twilio.http.async_http_client import AsyncTwilioHttpClient
 from twilio.rest import Client
 
+from telephony.call_status import FINAL_STATUSES
+
 ANSWER_TIMEOUT_MS = 15_000
-OVER = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
 _TOO_MANY = 429
 _ALREADY_OVER = frozenset({20404, 21220})
 _PAGE = 100
@@ -100,50 +101,23 @@ class FoundCall:
     @property
     def is_over(self) -> bool:
         """Whether its status is the last it will have."""
-        return self.status in OVER
+        return self.status in FINAL_STATUSES
 
 
 class TwilioCalls:
-    """The calls of one account; an async context manager, to be entered in the loop it serves."""
+    """The calls of one account; `twilio_calls` opens it."""
 
-    def __init__(
-        self,
-        account_sid: str,
-        auth_token: str,
-        *,
-        base_url: str | None = None,
-        answer_timeout_ms: int = ANSWER_TIMEOUT_MS,
-    ) -> None:
-        """`base_url` stands for https://api.twilio.com, as that of the phone network's emulator."""
-        self._account_sid = account_sid
-        self._auth_token = auth_token
-        self._base_url = base_url
+    def __init__(self, client: Client, *, answer_timeout_ms: int) -> None:
+        """`client` asks with an AsyncTwilioHttpClient that never asks again."""
+        self._calls = client.calls
         # The SDK's client takes a time-out and does not use it.
         self._timeout_s = answer_timeout_ms / 1000
-        self._http: AsyncTwilioHttpClient | None = None
-        self._client: Client | None = None
-
-    async def __aenter__(self) -> Self:
-        self._http = AsyncTwilioHttpClient()  # without retries: each would dial again
-        self._client = Client(self._account_sid, self._auth_token, http_client=self._http)
-        if self._base_url is not None:
-            self._client.api.base_url = self._base_url.rstrip("/")
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._http is not None:
-            await self._http.close()
 
     async def place(self, order: CallOrder) -> Outcome:
         """Ask for a call, once. Cancelling leaves it unknown whether a telephone rings."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                call = await self._calls().create_async(**_fields(order))
+                call = await self._calls.create_async(**_fields(order))
         except TwilioRestException as exc:
             return _refusal(exc)
         except aiohttp.ClientConnectorError:
@@ -170,7 +144,7 @@ class TwilioCalls:
         found = [
             _found(call)
             for call in await self._ask(
-                self._calls().list_async(to=to_number, from_=from_number, **limits)
+                self._calls.list_async(to=to_number, from_=from_number, **limits)
             )
         ]
         # times are told in whole seconds
@@ -180,7 +154,7 @@ class TwilioCalls:
     async def fetch(self, call_sid: str) -> FoundCall | None:
         """One call; None if there is none. Raises RestError."""
         try:
-            return _found(await self._ask(self._calls()(call_sid).fetch_async()))
+            return _found(await self._ask(self._calls(call_sid).fetch_async()))
         except _Missing:
             return None
 
@@ -191,15 +165,11 @@ class TwilioCalls:
         """
         for status in ("canceled", "completed"):  # the first has no effect on one that is answered
             try:
-                await self._ask(self._calls()(call_sid).update_async(status=status))
+                await self._ask(self._calls(call_sid).update_async(status=status))
             except _Missing:
                 continue
             return True
         return False
-
-    def _calls(self) -> Any:
-        assert self._client is not None, "use `async with TwilioCalls(...)`"
-        return self._client.calls
 
     async def _ask(self, request: Any) -> Any:
         """Await a request of the SDK. Raises RestError, and _Missing for what is over or gone."""
@@ -213,6 +183,25 @@ class TwilioCalls:
             raise kind(f"Twilio answered {exc.status}, error {exc.code}") from None
         except (aiohttp.ClientError, TimeoutError, OSError, TwilioException, ValueError) as exc:
             raise Unreachable(f"no answer of Twilio: {type(exc).__name__}") from None
+
+
+@asynccontextmanager
+async def twilio_calls(
+    account_sid: str,
+    auth_token: str,
+    *,
+    base_url: str | None = None,
+    answer_timeout_ms: int = ANSWER_TIMEOUT_MS,
+) -> AsyncIterator[TwilioCalls]:
+    """The calls of an account, for the running event loop; connections are closed at the end.
+
+    `base_url` stands for https://api.twilio.com, as that of the phone network's emulator does.
+    """
+    async with AsyncTwilioHttpClient() as http:  # without retries: each would dial again
+        client = Client(account_sid, auth_token, http_client=http)
+        if base_url is not None:
+            client.api.base_url = base_url.rstrip("/")
+        yield TwilioCalls(client, answer_timeout_ms=answer_timeout_ms)
 
 
 class _Missing(RestError):

@@ -115,8 +115,8 @@ class Call:
             try:
                 await asyncio.wait({bot, human, ordered}, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                await _stopped(ordered)
-                await _stopped(bot)  # the bot is told by `stop`
+                await stopped(ordered)
+                await stopped(bot)  # the bot is told by `stop`
             if bot.done() and not bot.cancelled():
                 return bot.result()
             if human.done():
@@ -133,7 +133,7 @@ class Call:
         """The human is told by CallEnded, and has a moment to notice."""
         _, still_there = await asyncio.wait({human}, timeout=_FAREWELL_S)
         for task in still_there:
-            await _stopped(task)
+            await stopped(task)
 
     async def _listen_to(self, caller: Caller) -> None:
         with suppress(CallEnded):
@@ -168,7 +168,7 @@ class Call:
         )
 
 
-async def _stopped(task: asyncio.Task[object]) -> None:
+async def stopped(task: asyncio.Task[object]) -> None:
     """Cancel a task and wait until it is over, however it ends."""
     task.cancel()
     await asyncio.wait({task})

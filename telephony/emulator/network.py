@@ -18,13 +18,14 @@ from telephony.emulator.dial_request import DialRequest
 from telephony.emulator.events import OnEvent
 from telephony.emulator.interpreter import Account, Interpreter
 from telephony.emulator.line import Caller, Line
-from telephony.emulator.outbound import OVER, OutboundCall
+from telephony.emulator.outbound import OutboundCall
 from telephony.emulator.recording import DEFAULT_LIMIT_MS, Recording
 from telephony.emulator.ticker import Ticker
 from telephony.emulator.webhooks import Webhooks
 from telephony.signature import Algorithm
 
 TIME_LIMIT_MS = 4 * 3_600_000  # Twilio's own
+RING_SLACK_MS = 5_000  # Twilio's own
 NO_FAULTS = CallbackFaults()
 
 
@@ -55,8 +56,13 @@ class PhoneNetwork:
         continue_after_broken_pipe: bool = True,
         directory: Directory = nobody,
         calls_per_second: float = 1.0,
+        ring_slack_ms: int = RING_SLACK_MS,
     ) -> None:
-        """`directory` says who can be called; a second brings `calls_per_second` out at most."""
+        """Begin an account.
+
+        `directory` says who can be called. `calls_per_second` leave at most; each rings for
+        `ring_slack_ms` beyond the timeout that was asked for.
+        """
         self._account = Account(
             sid=account_sid,
             auth_token=auth_token,
@@ -65,6 +71,7 @@ class PhoneNetwork:
         self._algorithm = algorithm
         self._callback_faults = callback_faults
         self._directory = directory
+        self._ring_slack_ms = ring_slack_ms
         self._departures = _Departures(calls_per_second)
         self.outbound: dict[str, OutboundCall] = {}  # all that was placed, by SID, oldest first
         self._ticker = Ticker()
@@ -90,7 +97,7 @@ class PhoneNetwork:
         traceback: TracebackType | None,
     ) -> bool | None:
         for call in self.outbound.values():
-            if call.status not in OVER:
+            if not call.is_over:
                 call.complete()
         if self._dialling:
             await asyncio.wait(self._dialling)
@@ -168,6 +175,7 @@ class PhoneNetwork:
             call=call,
             webhooks=webhooks,
             queue_ms=self._departures.next_ms(asyncio.get_running_loop().time()),
+            ring_slack_ms=self._ring_slack_ms,
         )
         self.outbound[sid] = outbound
         task = self._exchange.tasks.create_task(outbound.run())

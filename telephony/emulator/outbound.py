@@ -1,20 +1,17 @@
 """A call that the account placed: queued, ringing, perhaps answered, over; told by callbacks."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from telephony.emulator.call import Call, CallRecord
+from telephony.call_status import FINAL_STATUSES
+from telephony.emulator.call import Call, CallRecord, stopped
 from telephony.emulator.call_webhooks import CallFailed, CallWebhooks
 from telephony.emulator.callee import Callee, Fate
 from telephony.emulator.dial_request import DialRequest, RequestRefused
 from telephony.emulator.events import CallEnd, EndedBy
 
 SETUP_S = 0.1  # from the queue to the first ring
-RING_SLACK_S = 5  # that Twilio lets it ring beyond the timeout
-OVER = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
 _EVENT_OF = {"initiated": "initiated", "ringing": "ringing", "in-progress": "answered"}
 _NO_LONGER = "Call is not in-progress. Cannot redirect."
 
@@ -40,7 +37,9 @@ class OutboundCall:
         call: Call,
         webhooks: CallWebhooks,
         queue_ms: int,
+        ring_slack_ms: int,
     ) -> None:
+        """It leaves after `queue_ms`, and rings for `ring_slack_ms` beyond its own timeout."""
         self.sid = sid
         self.request = request
         self.queue_ms = queue_ms
@@ -49,6 +48,7 @@ class OutboundCall:
         self.times = Times(datetime.now(UTC))
         self.record: CallRecord | None = None
         self.n_rings = 0  # how often the callee's telephone began to ring: once, or never
+        self._ring_slack_s = ring_slack_ms / 1000
         self._callee = callee
         self._call = call
         self._webhooks = webhooks
@@ -57,10 +57,7 @@ class OutboundCall:
 
     async def run(self) -> None:
         """Ring and talk until it is over. Cancelling ends the call without a word."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.queue_ms / 1000):
-                await self._cancelled.wait()
-        if self._cancelled.is_set():
+        if not await self._passes(self.queue_ms / 1000):
             self._end("canceled")
             return
         self._move_to("initiated")
@@ -71,13 +68,13 @@ class OutboundCall:
 
     def cancel(self) -> None:
         """End a call that is not answered yet. Raises RequestRefused if it is."""
-        if self.status == "in-progress" or self.status in OVER:
+        if self.status == "in-progress" or self.is_over:
             raise RequestRefused(400, 21220, "Call is no longer queued or ringing. Cannot cancel.")
         self._cancelled.set()
 
     def complete(self) -> None:
         """End the call, whether it is answered or not. Raises RequestRefused if it is over."""
-        if self.status in OVER:
+        if self.is_over:
             raise RequestRefused(400, 21220, _NO_LONGER)
         if self.status == "in-progress":
             self._call.obey(CallEnd(EndedBy.BOT, "completed_by_request"))
@@ -107,7 +104,7 @@ class OutboundCall:
         if self._callee.fate is not Fate.BUSY:
             self.n_rings += 1
             self._move_to("ringing")
-        patience_s = self.request.ring_timeout_s + RING_SLACK_S
+        patience_s = self.request.ring_timeout_s + self._ring_slack_s
         rings_s = self._callee.rings_ms / 1000
         answers_late = self._callee.fate is Fate.RINGS or rings_s > patience_s
         if not await self._passes(patience_s if answers_late else rings_s):
@@ -128,20 +125,15 @@ class OutboundCall:
             self._webhooks.first_facts = {"AnsweredBy": self._callee.answered_by}
             await self._converse()
         else:
-            await self._beside(self._converse, self._detect(request.detection_callback_url))
+            detection = asyncio.create_task(self._detect(request.detection_callback_url))
+            try:
+                await self._converse()
+            finally:
+                await stopped(detection)
 
     async def _converse(self) -> None:
         limit_ms = 1000 * self.request.time_limit_s
         self.record = await self._call.run(self._callee.answer, time_limit_ms=limit_ms)
-
-    async def _beside(self, talk: Callable[[], Awaitable[None]], other: Awaitable[None]) -> None:
-        """Talk, and do something else meanwhile that ends with the talk."""
-        task = asyncio.ensure_future(other)
-        try:
-            await talk()
-        finally:
-            task.cancel()
-            await asyncio.wait({task})
 
     async def _detect(self, callback_url: str) -> None:
         await asyncio.sleep(self._callee.detection_ms / 1000)
@@ -176,12 +168,17 @@ class OutboundCall:
         if request.status_callback_url is None or event not in request.status_events:
             return
         facts = {"CallbackSource": "call-progress-events", "SequenceNumber": str(number)}
-        if status in OVER:
+        if self.is_over:
             duration_s = self.duration_s
             facts |= {"CallDuration": str(duration_s), "Duration": str(-(-duration_s // 60))}
         if self.answered_by is not None:
             facts["AnsweredBy"] = self.answered_by
         self._webhooks.tell(request.status_callback_url, facts)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its status is the last it will have."""
+        return self.status in FINAL_STATUSES
 
     @property
     def duration_s(self) -> int:

@@ -1,11 +1,10 @@
 """Calls that an account places, through Twilio's own SDK and real HTTP."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import aiohttp
 import pytest
@@ -17,10 +16,10 @@ from telephony.emulator import CallbackFaults, Line, PhoneNetwork
 from telephony.emulator.callee import Callee, Fate
 from telephony.emulator.rest import CreateFault, Faults, Rest, no_faults, serve_rest
 from tests.telephony.emulator.tiny_bot import LOUD, TOKEN, TinyBot, Webhook
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-T = TypeVar("T")
 OURS, ANN, BUSY, RINGS, GONE = "+15550100", "+15550201", "+15550202", "+15550203", "+15550204"
 ACCOUNT = "AC" + 32 * "0"
 HANG_UP = "<Response><Hangup/></Response>"
@@ -41,14 +40,6 @@ def directory(number: str) -> Callee:
     }.get(number, Callee(fate=Fate.UNREACHABLE, rings_ms=0))
 
 
-async def eventually(found: Callable[[], Awaitable[T]]) -> T:
-    """Ask again and again until there is something."""
-    async with asyncio.timeout(10):
-        while not (something := await found()):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-    return something
-
-
 class Account:
     """Everything a test needs: the network, its REST interface, and the SDK pointed at it."""
 
@@ -62,11 +53,9 @@ class Account:
         return await self.client.calls.create_async(to=to, from_=OURS, **options)
 
     async def becomes(self, sid: str, status: str) -> Any:
-        async def has_become() -> Any:
-            call = await self.client.calls(sid).fetch_async()
-            return call if call.status == status else None
-
-        return await eventually(has_become)
+        call = self.network.outbound[sid]
+        await eventually(lambda: call.status == status)
+        return await self.client.calls(sid).fetch_async()
 
 
 @asynccontextmanager
@@ -76,12 +65,14 @@ async def account(
     callback_faults: CallbackFaults | None = None,
     calls_per_second: float = 100,
     answer_delay_ms: int = 0,
+    ring_slack_ms: int = 5000,
 ) -> AsyncIterator[Account]:
     network = PhoneNetwork(
         auth_token=TOKEN,
         directory=directory,
         calls_per_second=calls_per_second,
         callback_faults=callback_faults or CallbackFaults(),
+        ring_slack_ms=ring_slack_ms,
     )
     async with (
         network,
@@ -98,14 +89,8 @@ def always(fault: CreateFault) -> Faults:
 
 
 async def told(bot: TinyBot, n: int, path: str = "/status") -> list[Webhook]:
-    async def were_told() -> list[Webhook]:
-        return bot.requests(path) if len(bot.requests(path)) >= n else []
-
-    return await eventually(were_told)
-
-
-async def connected(bot: TinyBot) -> bool:
-    return bool(bot.sockets)
+    await eventually(lambda: len(bot.requests(path)) >= n)
+    return bot.requests(path)
 
 
 async def test_a_call_goes_from_the_queue_to_its_end(bot: TinyBot) -> None:
@@ -144,12 +129,9 @@ async def test_only_the_end_is_told_unless_more_is_asked_for(bot: TinyBot) -> No
 @pytest.mark.parametrize(
     ("to", "status", "n_rings"), [(BUSY, "busy", 0), (RINGS, "no-answer", 1), (GONE, "failed", 0)]
 )
-async def test_a_call_that_nobody_takes(
-    bot: TinyBot, monkeypatch: pytest.MonkeyPatch, to: str, status: str, n_rings: int
-) -> None:
+async def test_a_call_that_nobody_takes(bot: TinyBot, to: str, status: str, n_rings: int) -> None:
     """Busy, ringing out and unreachable end the call without a document."""
-    monkeypatch.setattr("telephony.emulator.outbound.RING_SLACK_S", 0.2)
-    async with account() as ours:
+    async with account(ring_slack_ms=200) as ours:
         call = await ours.dial(bot, to, timeout=0)
         over = await ours.becomes(call.sid, status)
 
@@ -207,7 +189,7 @@ async def test_a_media_stream_is_stopped_by_an_update(bot: TinyBot) -> None:
     bot.on_stream = listen
     async with account() as ours:
         call = await ours.dial(bot)
-        await eventually(partial(connected, bot))
+        await eventually(lambda: bot.sockets)
         await ours.client.calls(call.sid).update_async(status="completed")
         await ours.becomes(call.sid, "completed")
 
