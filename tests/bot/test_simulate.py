@@ -103,6 +103,29 @@ async def test_calls_to_a_target_are_reported(
     assert "CPU in ms per second of call: phone" in printed
 
 
+async def test_calls_wait_for_their_turn(
+    bot: TinyBot, scenario: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With --at-once 1 the next call is placed when the one before it is over."""
+    monkeypatch.setenv("VOICEBOT_TWILIO_AUTH_TOKEN", TOKEN)
+    on_line: list[int] = []
+    serve_stream = bot.on_stream
+    assert serve_stream is not None
+
+    async def counted(socket: Socket) -> None:
+        on_line.append(on_line[-1] + 1 if on_line else 1)
+        try:
+            await serve_stream(socket)
+        finally:
+            on_line.append(on_line[-1] - 1)
+
+    bot.on_stream = counted
+    arguments = ("--out", tmp_path / "out", "-n", "3", "--at-once", "1")
+
+    assert await run(scenario, "--target", bot.url, *arguments) == PASSED
+    assert on_line == [1, 0, 1, 0, 1, 0]
+
+
 QUIZ = """\
 name: quiz
 title: A question
@@ -247,6 +270,7 @@ async def test_a_bot_that_does_not_start_shows_its_log(
     [
         (["missing.yaml"], "missing.yaml: cannot be read"),
         ([str(SHIPPED / "greeting.yaml"), "-n", "0"], "-n must be 1 to 500"),
+        ([str(SHIPPED / "greeting.yaml"), "--at-once", "0"], "--at-once must be 1 to 500"),
         ([str(SHIPPED / "greeting.yaml"), str(SHIPPED / "greeting.yaml")], "given twice"),
         (
             [str(SHIPPED / "gpu-host-lost.yaml"), "--target", "http://127.0.0.1:1"],

@@ -59,7 +59,8 @@ def known_model(folder: Path, start: Path, *, n_audio: int) -> GlmForCausalLM:
     model = load_language_model(start, device="cpu", dtype=torch.float32)
     folder.mkdir(parents=True, exist_ok=True)
     for path in start.iterdir():
-        if path.suffix != ".safetensors" and not path.name.endswith(".index.json"):
+        is_weights = path.suffix == ".safetensors" or path.name.endswith(".index.json")
+        if path.is_file() and not is_weights and start.resolve() != folder.resolve():
             shutil.copy2(path, folder / path.name)
     return model.requires_grad_(True).train()
 
