@@ -358,7 +358,7 @@ async def test_a_caller_who_speaks_into_the_announcement_stays() -> None:
         call.phone.say(spoken("I have a question about my bill."))
         await call.phone.until(lambda: call.phone.heard_ms >= 500)
         model.n_words = 3
-        call.phone.say(spoken("No, wait, please tell me something else."))
+        call.phone.say(spoken("I would like to ask for something else first."))
         await call.phone.said()
         await call.phone.until(lambda: not call.witness.turns[-1].interrupted)
         await call.phone.hang_up()
