@@ -232,7 +232,7 @@ class GlmReply:
             pace=self._crowd.pace,
             token_sound_ms=self._decoder.token_ms,
             sizes=self._sizes,
-            rush=CALM if self._n_decoded else self._rush,
+            rush=self._rush,
         )
 
     @property

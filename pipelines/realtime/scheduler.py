@@ -2,6 +2,7 @@
 
 In each round the waiting messages of every session are handled in order, and replies advance by one
 step each: those whose listeners run short of sound, or, when all have enough in hand, all of them.
+A reply whose listener is about to hear silence has the rounds to itself, though never for long.
 So a caller's first sound waits neither for the whole of another's reply nor for its later parts,
 and a cancel takes effect before the next step. While no listener runs short, one session in turn
 works ahead in each round: its caller's speech is heard while he speaks. A session whose model call
@@ -26,6 +27,8 @@ log = structlog.get_logger()
 MESSAGES_PER_ROUND: Final = 32  # of one session, so that a flood does not starve the others
 WAITING_S: Final = 0.02
 LEAD_MS: Final = 1500  # sound in hand with which a reply lets others go first
+URGENT_MS: Final = 250  # with less, it goes before all others
+MOST_URGENT_S: Final = 0.15  # the others wait no longer for those that are urgent
 
 _GONE: Final = Ending("client_gone", 1000)
 _FAILED: Final = Ending(
@@ -54,6 +57,11 @@ class Seat:
     def is_waiting(self) -> bool:
         """Whether its reply waits for something outside."""
         return self.conversation is not None and self.conversation.is_waiting
+
+    @property
+    def has_sounded(self) -> bool:
+        """Whether its listener hears a reply that goes on."""
+        return self.sounds_since is not None
 
     def lead_ms(self, now: float) -> float:
         """How much of the reply's sound its listener still has in hand."""
@@ -85,6 +93,7 @@ class Engine:
         self._stopping = False
         self._sound_ms = 0  # made for all seats there have been
         self._stepping_s = -model.aside_s  # in steps of replies, since we are here
+        self._urgent_since_s: float | None = None  # since when the urgent alone are stepped
         self._next_ahead = 0  # whose turn it is to work ahead, as a place among the seats
         self._served_since: float | None = None  # when the seat being served got its turn
         model.listen(self.wake)
@@ -160,11 +169,25 @@ class Engine:
         replying = [seat for seat in self._seats if seat.can_step]
         short = [seat for seat in replying if seat.lead_ms(now) < LEAD_MS]
         is_dry = any(seat.is_dry(now) for seat in self._seats)
-        worked += [self._serve(seat, self._step) for seat in short or replying]
+        stepped = self._urgent(short, now) or short or replying
+        worked += [self._serve(seat, self._step) for seat in stepped]
         spoken_s = self._clock()
         has_worked = any(worked) if short else self._work_ahead() or any(worked)
         self._note(now - began_s + self._clock() - spoken_s, spoken_s - now, is_dry=is_dry)
         return has_worked
+
+    def _urgent(self, short: list[Seat], now: float) -> list[Seat]:
+        """Those about to fall silent, unless others have waited for such long enough."""
+        urgent = [seat for seat in short if seat.has_sounded and seat.lead_ms(now) < URGENT_MS]
+        if len(urgent) in (0, len(short)):
+            self._urgent_since_s = None
+            return []
+        if self._urgent_since_s is None:
+            self._urgent_since_s = now
+        if now - self._urgent_since_s < MOST_URGENT_S:
+            return urgent
+        self._urgent_since_s = None  # one round for all
+        return []
 
     def _note(self, hearing_s: float, speaking_s: float, *, is_dry: bool) -> None:
         """Count a round's work, and what the model has done aside meanwhile."""

@@ -6,7 +6,7 @@ from typing import Final
 
 from pipelines.glm4voice.speaking.schedule import Pace, Rush, SoundAhead
 
-URGENT_MS: Final = 250.0  # with less in hand, a reply's next block goes before another's first
+URGENT_MS: Final = 250.0  # with less in hand, a reply's next block goes before any other
 _STUCK_S: Final = 1.0  # silent for so long: it does not wait for the decoder, but for its listener
 
 
@@ -26,13 +26,15 @@ class Crowd:
         self._members.discard(ahead)
 
     def rush(self, ahead: SoundAhead, *, reserve_ms: float, now_s: float) -> Rush:
-        """The others' need, for a reply that has no sound yet; `reserve_ms` is enough to have."""
+        """The others' need; `reserve_ms` is enough for them to have."""
         dry_in_ms = [
             (member.dry_at_s - now_s) * 1000
             for member in self._members
             if member is not ahead and not -math.inf < member.dry_at_s < now_s - _STUCK_S
         ]
+        speaking_ms = [left for left in dry_in_ms if left > -math.inf]
         return Rush(
             n_between=sum(left < reserve_ms for left in dry_in_ms),
-            is_urgent=any(-math.inf < left < URGENT_MS for left in dry_in_ms),
+            is_urgent=any(left < URGENT_MS for left in speaking_ms),
+            spare_ms=max(0.0, min(speaking_ms, default=math.inf) - URGENT_MS),
         )

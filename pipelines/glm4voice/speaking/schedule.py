@@ -54,11 +54,13 @@ class Rush:
     """What other replies need before one that has no sound yet.
 
     The work of `n_between` of them comes between its first two blocks. `is_urgent`: one of them
-    falls silent if a new one goes first now.
+    falls silent if a new one goes first now. Whichever reply a block is for, the others can spare
+    the decoder for `spare_ms`.
     """
 
     n_between: int
     is_urgent: bool
+    spare_ms: float = math.inf
 
 
 CALM = Rush(n_between=0, is_urgent=False)
@@ -81,15 +83,16 @@ def block_due(
     waits while a longer one would still come in time; since it is decided anew with each token,
     what is waiting by then can always be decoded in time. But no block is shorter than the device
     can sustain: if one takes longer than it sounds, each would come later than the one before. A
-    device that cannot keep up at all works in the longest blocks, which are the cheapest.
+    device that cannot keep up at all works in the longest blocks, which are the cheapest. And none
+    is longer than the others can spare the decoder: what is due beyond that follows in turn.
     """
     n_full = min(n_waiting // sizes.unit * sizes.unit, sizes.longest)
     if n_decoded == 0:
         n_first = _first_block(rush, pace, token_sound_ms, sizes)
         return n_first if n_full >= n_first else 0
-    if n_full in (0, sizes.longest):
-        return n_full
     n_history = min(n_decoded, sizes.n_history)
+    if n_full in (0, sizes.longest):
+        return min(n_full, _spared(rush, n_history, pace, sizes))
 
     def ready_ms(n_tokens: int, n_missing: int) -> float:
         return n_missing * pace.token_ms + (n_history + n_tokens) * pace.decode_ms
@@ -105,7 +108,15 @@ def block_due(
         ),
         sizes.longest,
     )
-    return n_full if n_full >= n_sustained else 0
+    return min(n_full, _spared(rush, n_history, pace, sizes)) if n_full >= n_sustained else 0
+
+
+def _spared(rush: Rush, n_history: int, pace: Pace, sizes: BlockSizes) -> int:
+    """Tokens of the longest block that is decoded in the time others can spare; at least a unit."""
+    if math.isinf(rush.spare_ms) or not pace.decode_ms:
+        return sizes.longest
+    n_computed = int(max(0.0, rush.spare_ms) / pace.decode_ms)
+    return max(sizes.unit, (n_computed - n_history) // sizes.unit * sizes.unit)
 
 
 def _first_block(rush: Rush, pace: Pace, token_sound_ms: float, sizes: BlockSizes) -> int:

@@ -29,7 +29,10 @@ from tests.waiting import eventually
 
 
 async def test_replies_advance_in_turn() -> None:
-    """Two callers answered at once get step after step, neither waits for the other's end."""
+    """Two callers answered at once get step after step, neither waits for the other's end.
+
+    Once both have enough in hand not to fall silent, that is.
+    """
     model = ToneModel(n_words=40)
     order: list[str] = []
     held, go_on = threading.Event(), threading.Event()
@@ -50,7 +53,7 @@ async def test_replies_advance_in_turn() -> None:
         go_on.set()
         await asyncio.gather(one(one_host, "response.done"), one(other, "response.done"))
 
-    together = order[1:40]
+    together = order[16:40]
     assert all(first != second for first, second in pairwise(together))
 
 
@@ -79,6 +82,60 @@ async def test_who_waits_for_a_first_sound_goes_first() -> None:
 
     assert len(set(order[61:90])) == 1
     assert order[61] != order[60]
+
+
+async def test_who_would_fall_silent_goes_before_a_first_sound() -> None:
+    """A reply that has begun to sound is served alone until its listener has enough in hand."""
+    model = ToneModel(n_words=40)
+    order: list[str] = []
+    held, go_on = threading.Event(), threading.Event()
+
+    def note(reply: ToneReply) -> None:
+        order.append(reply.item_id)
+        if reply.n_steps == 4 and not held.is_set():
+            held.set()
+            go_on.wait(5000 * MS)
+
+    model.on_step = note
+    async with serving(model) as server, session(server) as speaks, session(server) as waits:
+        await configure(speaks)
+        await configure(waits)
+        await speaks.send({"type": "response.create"})
+        await eventually(held.is_set)
+        await waits.send({"type": "response.create"})
+        await eventually(lambda: waiting(server))
+        n_before = len(order)
+        go_on.set()
+        await asyncio.gather(one(speaks, "response.done"), one(waits, "response.done"))
+
+    first_of_other = next(n for n, item_id in enumerate(order) if item_id != order[0])
+    assert first_of_other >= n_before + 3
+
+
+async def test_nobody_waits_for_ever_for_one_who_falls_silent() -> None:
+    """A reply that cannot keep up at all leaves the others their turn."""
+    model = ToneModel(n_words=12)
+    order: list[str] = []
+    held = threading.Event()
+
+    def note(reply: ToneReply) -> None:
+        order.append(reply.item_id)
+        if reply.item_id == order[0]:  # it is slower than its sound
+            threading.Event().wait(120 * MS)
+        if len(order) == 4:
+            held.set()
+
+    model.on_step = note
+    async with serving(model) as server, session(server) as slow, session(server) as waits:
+        await configure(slow)
+        await configure(waits)
+        await slow.send({"type": "response.create"})
+        await eventually(held.is_set)
+        await waits.send({"type": "response.create"})
+        await asyncio.gather(one(slow, "response.done"), one(waits, "response.done"))
+
+    first_of_other = next(n for n, item_id in enumerate(order) if item_id != order[0])
+    assert first_of_other < 12
 
 
 async def test_sessions_with_seeds_sound_alike_alone_and_together(chain: SpeechModel) -> None:

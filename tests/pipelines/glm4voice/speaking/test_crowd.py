@@ -31,12 +31,17 @@ def test_a_reply_alone_is_in_no_rush() -> None:
 
 
 def test_those_with_little_in_hand_come_between() -> None:
-    """A reply without sound and one below the reserve count; one above it does not."""
+    """A reply without sound and one below the reserve count; one above it does not.
+
+    The one that falls silent first says how long all can spare the decoder.
+    """
     crowd = Crowd()
     new = member(crowd)
     others = [member(crowd, sound_ms=ms) for ms in (None, RESERVE_MS - 1, RESERVE_MS + 1)]
 
-    assert rush(crowd, new) == Rush(n_between=2, is_urgent=False)
+    assert rush(crowd, new) == Rush(
+        n_between=2, is_urgent=False, spare_ms=RESERVE_MS - 1 - URGENT_MS
+    )
     assert len(others) == 3  # held until here: a crowd holds nobody
 
 
@@ -55,7 +60,7 @@ def test_one_that_its_listener_holds_up_is_not_waited_for() -> None:
     crowd = Crowd()
     new, stuck = member(crowd), member(crowd, sound_ms=1000)
 
-    assert rush(crowd, new, now_s=1.5) == Rush(n_between=1, is_urgent=True)
+    assert rush(crowd, new, now_s=1.5) == Rush(n_between=1, is_urgent=True, spare_ms=0)
     assert rush(crowd, new, now_s=2.5) == CALM
     assert stuck.buffered_ms(2.5) == 0
 

@@ -59,11 +59,26 @@ def test_the_first_block_waits_while_another_would_fall_silent() -> None:
     assert [due(n, n_decoded=0, rush=urgent) for n in (10, 29, 30, 45)] == [0, 0, 30, 30]
 
 
-def test_later_blocks_know_of_no_rush() -> None:
+def test_later_blocks_do_not_wait_for_a_rush() -> None:
     """They are due by the sound in hand."""
     urgent = Rush(n_between=50, is_urgent=True)
 
     assert due(10, rush=urgent) == due(10) == 10
+
+
+@pytest.mark.parametrize(
+    ("spare_ms", "expected"), [(0, 10), (39, 10), (40, 20), (65, 40), (80, 60), (500, 60)]
+)
+def test_a_block_is_not_longer_than_others_can_spare_the_decoder(
+    spare_ms: float, expected: int
+) -> None:
+    """A millisecond for each token, those of 20 of history too; never below a unit."""
+    rush = Rush(n_between=0, is_urgent=False, spare_ms=spare_ms)
+
+    assert due(60, rush=rush) == expected
+    assert due(25, rush=rush) == min(expected, 20)
+    assert due(10, rush=rush, buffered_ms=640) == 0  # as long as it can wait, it does
+    assert due(60, rush=rush, pace=Pace()) == 60  # nothing is known yet
 
 
 def test_a_block_waits_while_a_longer_one_would_come_in_time() -> None:
