@@ -33,8 +33,8 @@ from pipelines.glm4voice.training.language_model_folder import (
 )
 from pipelines.glm4voice.training.loop import Stateful, train
 from pipelines.glm4voice.training.material import dialogues_of, material_of
+from pipelines.glm4voice.training.personas import fixed_sentences, personas
 from pipelines.glm4voice.training.run import Run, add_arguments, run_of
-from pipelines.glm4voice.training.scenes import personas
 from pipelines.glm4voice.training.settings.corpus import CorpusSettings
 from pipelines.glm4voice.training.settings.language_model import LanguageModelSettings
 from pipelines.glm4voice.training.teacher import Lessons, Teacher
@@ -124,8 +124,8 @@ def texts_of(settings: CorpusSettings) -> Iterable[str]:
         prompts = [system_text(), TRANSCRIPTION_REQUEST, *dialogues.instructions]
         prompts += [word for words in dialogues.emotions.values() for word in words]
         for persona in personas(language):
-            prompts += [persona.instructions, persona.greeting, persona.goodbye, persona.apology]
-            prompts += [*persona.silence.prompts, system_text(tools=read_tools())]
+            prompts += [persona.instructions, system_text(tools=read_tools())]
+        prompts += fixed_sentences(language)
         yield from (text for text in prompts for _ in range(_PROMPT_COUNT))
 
 

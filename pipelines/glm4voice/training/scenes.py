@@ -5,21 +5,19 @@ All rows of a batch share one scene, as all turns of a call share their beginnin
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TypeVar, get_args
 
 import numpy as np
 
-from config.personas import Persona, read_persona, render_instructions
+from config.personas import render_instructions
 from pipelines.glm4voice.prompt import system_text
-from pipelines.glm4voice.training.config import ROOT
 from pipelines.glm4voice.training.material import Material, Spoken
+from pipelines.glm4voice.training.personas import personas
 from pipelines.glm4voice.training.settings.corpus import Language
 from pipelines.glm4voice.training.settings.language_model import LanguageModelSettings
 from pipelines.glm4voice.training.style import Emotion, SpeakingRate, Style
 from pipelines.glm4voice.training.turns import Turn, TurnWriter
 
-PERSONAS = ROOT / "prompts/personas"
 _BARE = 0.15  # of scenes that have the official sentence alone
 _CUT = 0.2  # of answers in the history, of which the caller heard a part
 _MOST_EXCHANGES = 4
@@ -108,13 +106,6 @@ class SceneWriter:
         if rng.random() < _CUT and len(spoken.codes) > 1:
             return self._writer.cut(turn, int(rng.integers(1, len(spoken.codes))))
         return turn.unlearned()
-
-
-@cache
-def personas(language: Language) -> tuple[Persona, ...]:
-    """The personas of one language that the project brings."""
-    found = (read_persona(path) for path in sorted(PERSONAS.glob("*.yaml")))
-    return tuple(persona for persona in found if persona.language == language)
 
 
 def pick(among: Sequence[T], rng: np.random.Generator) -> T:

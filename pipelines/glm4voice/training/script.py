@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from pipelines.glm4voice.training.dialogues import Dialogues
+from pipelines.glm4voice.training.personas import fixed_sentences
 from pipelines.glm4voice.training.settings.corpus import (
     AnswerSettings,
     CallerSettings,
@@ -20,6 +21,7 @@ from pipelines.glm4voice.training.settings.corpus import (
 from pipelines.glm4voice.training.style import STYLES, Style
 from pipelines.glm4voice.training.utterances import Kind
 
+FIXED = "fixed"  # the intent of what a persona says in given words
 READING = "reading"  # the intent of a sentence that is nobody's question or answer
 _RATE_SPREAD, _PITCH_SPREAD = 0.04, 3  # of further takes of one answer
 _MIXED_WORDS = (3, 10)
@@ -60,13 +62,19 @@ def caller_lines(
 def answer_lines(
     settings: CorpusSettings, dialogues: Sequence[Dialogues], rng: np.random.Generator
 ) -> list[Line]:
-    """What the answering voice says: each answer and reading in every style, more in some."""
+    """What the answering voice says: each answer, reading and fixed sentence in every style, more
+    in some."""
     lines: list[Line] = []
     for spoken in dialogues:
         voice = settings.answers[spoken.language]
-        said = [*spoken.answers.items(), *((READING, text) for text in spoken.reading)]
+        fixed = fixed_sentences(spoken.language)[: settings.max_intents]
+        said = [
+            *spoken.answers.items(),
+            *((READING, text) for text in spoken.reading),
+            *((FIXED, text) for text in fixed),
+        ]
         for intent, text in said:
-            n_takes = 1 if intent == READING else voice.takes_per_sentence
+            n_takes = 1 if intent in (READING, FIXED) else voice.takes_per_sentence
             for style in STYLES:
                 for take in range(n_takes):
                     lines.append(_answer(spoken.language, text, intent, voice, style, take, rng))

@@ -13,6 +13,7 @@ from pipelines.glm4voice.training.dialogues import Intent, Manner
 from pipelines.glm4voice.training.hearings import Codes
 from pipelines.glm4voice.training.material import Heard, Material
 from pipelines.glm4voice.training.scenes import Scene, SceneWriter, pick
+from pipelines.glm4voice.training.script import FIXED, READING
 from pipelines.glm4voice.training.style import Style
 from pipelines.glm4voice.training.turns import Learn, Row, Turn, TurnWriter
 
@@ -127,10 +128,23 @@ class TaskWriter:
         return [self._writer.heard(scraps), self._spoken(scene, "fallback")]
 
     def _say(self, scene: Scene, rng: np.random.Generator) -> list[Turn]:
-        """Given words of the scene's style, at the start of a call or in it."""
+        """Given words of the scene's style, at the start of a call or in it.
+
+        Answers, sentences read aloud and what a persona says in fixed words: each as often.
+        """
         voices = self._material.spoken
-        keys = [key for key in voices if (key[0], key[2]) == (scene.language, scene.style.name)]
-        spoken = pick(voices[pick(keys, rng)], rng)
+        names = [
+            name
+            for language, name, style in voices
+            if (language, style) == (scene.language, scene.style.name)
+        ]
+        kinds = (
+            [name for name in names if name not in (READING, FIXED)],
+            [name for name in names if name == READING],
+            [name for name in names if name == FIXED],
+        )
+        name = pick(pick([kind for kind in kinds if kind], rng), rng)
+        spoken = pick(voices[scene.language, name, scene.style.name], rng)
         return [self._writer.spoken(spoken.text, spoken.codes.tolist())]
 
     def _answered(self, scene: Scene, intent: Intent, rng: np.random.Generator) -> list[Turn]:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 from config.personas import render_instructions
-from pipelines.audio import Pcm
+from pipelines.audio import LINE_RATE, Pcm
 from pipelines.glm4voice.chain import GlmChain
 from pipelines.glm4voice.training.channel import held_channel
 from pipelines.glm4voice.training.corpus import Utterance
@@ -33,8 +33,8 @@ from pipelines.glm4voice.training.evaluation.scoring import (
     speech_s,
 )
 from pipelines.glm4voice.training.no_speech import KINDS, no_speech
+from pipelines.glm4voice.training.personas import fixed_sentences, personas
 from pipelines.glm4voice.training.run import Run
-from pipelines.glm4voice.training.scenes import personas
 from pipelines.glm4voice.training.style import Emotion, SpeakingRate
 from pipelines.judge import Judge
 from pipelines.realtime.model import Tool
@@ -64,6 +64,7 @@ class Trials:
         found |= {"typed_accuracy": self._typed(settings.n_typed)}
         found |= {"follow_up_accuracy": self._follow_ups(settings.n_follow_ups)}
         found |= {"request_accuracy": self._requests(settings.n_requests)}
+        found |= {"given_words_accuracy": self._given_words(settings.n_given_words)}
         found |= self._transcribed(settings.n_transcribed)
         found |= self._styles(settings.n_styled)
         found |= self._no_speech(settings.n_no_speech)
@@ -138,6 +139,21 @@ class Trials:
             change = self._duration(again) / max(0.1, self._duration(first))
             is_so = {"slower": change > 1.1, "faster": change < 0.9}.get(wish.intent, True)
             hits.append(is_so and plain(again.text) == plain(case.intent.answer))
+        return share(hits)
+
+    def _given_words(self, n: int) -> float:
+        """How the judge hears what personas say in fixed words, at the start of a call each."""
+        sentences = fixed_sentences(JUDGED)[:n] if self.judge is not None else ()
+        if not sentences:
+            return float("nan")
+        judge = Judge([*answers_to_judge(self.cases.dialogues.values()), *sentences])
+        hits = []
+        for sentence in self._shown("given words", sentences):
+            call = self._call(JUDGED)
+            pcm = call.hear(say=sentence).pcm
+            call.close()
+            line = over_the_phone(pcm, self.chain.output_sample_rate)
+            hits.append(judge.pick(line, LINE_RATE) == sentence)
         return share(hits)
 
     def _transcribed(self, n: int) -> Figures:
@@ -265,7 +281,7 @@ class Trials:
         if not pcm.size:
             return False
         line = over_the_phone(pcm, sample_rate)
-        return self.judge.pick(line, 8000) == intent.answer
+        return self.judge.pick(line, LINE_RATE) == intent.answer
 
     def _duration(self, said: Said) -> float:
         return speech_s(said.pcm, self.chain.output_sample_rate)

@@ -17,6 +17,7 @@ class EvaluateSettings(StrictSettings):
     n_typed: Count = 40
     n_follow_ups: Count = 60
     n_requests: Count = 24
+    n_given_words: Count = 40  # sentences of personas; there are fewer
     n_transcribed: Count = 120
     n_styled: Count = 16  # answers spoken neutrally, slowly and excitedly
     n_no_speech: Count = 90

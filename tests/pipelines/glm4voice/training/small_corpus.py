@@ -9,6 +9,8 @@ from pipelines.audio import Pcm, float_to_pcm16, resample
 from pipelines.espeak import speak
 from pipelines.glm4voice.training.config import TrainingConfig
 from pipelines.glm4voice.training.dialogues import Dialogues, read_dialogues
+from pipelines.glm4voice.training.personas import fixed_sentences
+from pipelines.glm4voice.training.script import FIXED
 from pipelines.glm4voice.training.settings.corpus import (
     AnswerSettings,
     CallerSettings,
@@ -40,6 +42,7 @@ SMALL = TrainingConfig(
         n_typed=1,
         n_follow_ups=1,
         n_requests=1,
+        n_given_words=1,
         n_transcribed=1,
         n_styled=1,
         n_no_speech=2,
@@ -81,7 +84,8 @@ def _questions(dialogues: Dialogues) -> Iterator[tuple[str, str, int, bool, Styl
 
 
 def _answers(dialogues: Dialogues) -> Iterator[tuple[str, str, int, bool, Style]]:
-    for name, text in dialogues.answers.items():
+    said = [*dialogues.answers.items(), (FIXED, fixed_sentences("en")[0])]
+    for name, text in said:
         for style in STYLES:
             yield name, text, 0, False, style
 

@@ -11,8 +11,15 @@ from pipelines.espeak import SpeechSynthesisError
 from pipelines.glm4voice.training.config import FAST, TrainingConfig, read_config
 from pipelines.glm4voice.training.corpus import Corpus, main, make
 from pipelines.glm4voice.training.dialogues import read_dialogues
+from pipelines.glm4voice.training.personas import fixed_sentences
 from pipelines.glm4voice.training.run import Run
-from pipelines.glm4voice.training.script import Line, answer_lines, caller_lines, mixed_sentences
+from pipelines.glm4voice.training.script import (
+    FIXED,
+    Line,
+    answer_lines,
+    caller_lines,
+    mixed_sentences,
+)
 from pipelines.glm4voice.training.settings.corpus import (
     AnswerSettings,
     CallerSettings,
@@ -85,6 +92,9 @@ def test_every_answer_is_spoken_in_every_style(script: list[Line]) -> None:
         spoken = {(line.intent, line.style) for line in lines}
 
         assert spoken >= {(intent, style) for intent in answers for style in STYLES}
+        fixed = {(line.text, line.style) for line in lines if line.intent == FIXED}
+        sentences = fixed_sentences(language)[:2]
+        assert fixed == {(text, style) for text in sentences for style in STYLES}
     first = next(line for line in script if line.style.name == "excited-slow")
     assert (first.rate_wpm, first.pitch) == (100, 75)
 

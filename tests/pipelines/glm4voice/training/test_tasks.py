@@ -12,6 +12,7 @@ from pipelines.glm4voice.training.corpus import Corpus
 from pipelines.glm4voice.training.hearings import hear_corpus
 from pipelines.glm4voice.training.material import Material, material_of
 from pipelines.glm4voice.training.passages import PassageWriter
+from pipelines.glm4voice.training.personas import fixed_sentences
 from pipelines.glm4voice.training.run import Run
 from pipelines.glm4voice.training.scenes import Scene, SceneWriter
 from pipelines.glm4voice.training.style import Style
@@ -116,6 +117,19 @@ def test_scraps_of_speech_get_the_fallback(
     row = row_of(tasks, writer, "unclear")
 
     assert learned(row, writer.tokenizer) == material.dialogues["en"].fallback
+
+
+def test_what_personas_say_is_said_as_often_as_all_answers(
+    tasks: TaskWriter, writer: TurnWriter
+) -> None:
+    """However few they are: every caller hears the greeting."""
+    rng = np.random.default_rng(1)
+    rows = [writer.row(tasks.tasks["say"](SCENE, rng)) for _ in range(60)]
+    written = [row.ids[row.ids < writer.tokenizer.audio_offset].tolist() for row in rows]
+    greeting = fixed_sentences("en")[0]
+    n_greetings = sum(greeting[:6] in writer.tokenizer.decode(ids) for ids in written)
+
+    assert 18 <= n_greetings <= 42
 
 
 def test_damage_is_read_and_not_learned(
