@@ -51,11 +51,11 @@ class Pace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rush:
-    """What other replies need before one that has no sound yet.
+    """What other replies need, for one that is to have a block decoded.
 
-    The work of `n_between` of them comes between its first two blocks. `is_urgent`: one of them
-    falls silent if a new one goes first now. Whichever reply a block is for, the others can spare
-    the decoder for `spare_ms`.
+    They can spare the decoder for `spare_ms`. For one that has no sound yet: the work of
+    `n_between` of them comes between its first two blocks. `is_urgent`: one of them falls silent if
+    it goes first now.
     """
 
     n_between: int
