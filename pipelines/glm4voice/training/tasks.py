@@ -4,6 +4,7 @@ A row goes on from a scene, as a session's turns would. Turns that are not the p
 only read.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -133,17 +134,11 @@ class TaskWriter:
         Answers, sentences read aloud and what a persona says in fixed words: each as often.
         """
         voices = self._material.spoken
-        names = [
-            name
-            for language, name, style in voices
-            if (language, style) == (scene.language, scene.style.name)
-        ]
-        kinds = (
-            [name for name in names if name not in (READING, FIXED)],
-            [name for name in names if name == READING],
-            [name for name in names if name == FIXED],
-        )
-        name = pick(pick([kind for kind in kinds if kind], rng), rng)
+        kinds: defaultdict[str, list[str]] = defaultdict(list)
+        for language, name, style in voices:
+            if (language, style) == (scene.language, scene.style.name):
+                kinds[name if name in (READING, FIXED) else "answer"].append(name)
+        name = pick(pick(list(kinds.values()), rng), rng)
         spoken = pick(voices[scene.language, name, scene.style.name], rng)
         return [self._writer.spoken(spoken.text, spoken.codes.tolist())]
 
