@@ -96,22 +96,24 @@ class VocoderStage:
     def learn(self, n: int, batch: Cuttings) -> dict[str, float]:
         """Learn from it."""
         settings = self.settings
-        pcm, mel, pitch = (part.to(self.run.device) for part in batch)
-        guessed = self.hift.f0_predictor(mel)
-        is_taught = n < _TAUGHT_PITCH * settings.n_steps
-        made = self.hift(mel, self._source(pitch if is_taught else guessed.detach()))
-        losses = {
-            "stft": spectral_loss(made, pcm),
-            "mel": mel_loss(made, mel),
-            "pitch": (guessed - pitch).abs().mean(),
-        }
         return descend(
             self.optimizer,
-            losses,
+            self.losses(batch, is_taught=n < _TAUGHT_PITCH * settings.n_steps),
             self._weights,
             rate=settings.learning_rate * rate_at(n, settings.n_steps),
             most_gradient=_MOST_GRADIENT,
         )
+
+    def losses(self, batch: Cuttings, *, is_taught: bool) -> dict[str, Tensor]:
+        """How far copies are from a batch; `is_taught` gives the excitation the true pitch."""
+        pcm, mel, pitch = (part.to(self.run.device) for part in batch)
+        guessed = self.hift.f0_predictor(mel)
+        made = self.hift(mel, self._source(pitch if is_taught else guessed.detach()))
+        return {
+            "stft": spectral_loss(made, pcm),
+            "mel": mel_loss(made, mel),
+            "pitch": (guessed - pitch).abs().mean(),
+        }
 
     @property
     def _weights(self) -> dict[str, float]:
