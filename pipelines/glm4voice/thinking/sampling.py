@@ -5,8 +5,7 @@ a CPU, so the nucleus is looked for among the most likely tokens first, their pr
 exact because the normaliser is summed over all.
 """
 
-from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -17,6 +16,7 @@ from pipelines.realtime.model import Sampling
 
 CANDIDATES = (64, 1024)  # how many are looked at; a nucleus larger than all is found by a sort
 GREEDY_BELOW = 1e-3  # a temperature under this would overflow the scaled logits
+_NOT_FOUND = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,62 +91,70 @@ class Sampler:
         """Whether the most likely token is drawn, always."""
         return self.temperature < GREEDY_BELOW
 
+    @property
+    def heat_and_mass(self) -> tuple[float, float]:
+        """What logits are divided by, and the share of the mass a nucleus has; greedy: none."""
+        return (1.0, 0.0) if self.is_greedy else (self.temperature, self.top_p)
+
     def draw(self, logits: Tensor) -> int:
         """Draw one token id from logits [V]."""
-        if self.is_greedy:
-            return int(logits.argmax())
         return draw_all([self], logits[None])[0]
 
-    def place_in(self, probabilities: Sequence[float]) -> int | None:
-        """Draw a place among the most likely tokens, given in falling order.
-
-        None, and nothing is drawn, if they do not hold the nucleus.
-        """
-        cumulative, n_kept = _nucleus_of(probabilities, self.top_p)
-        if not n_kept:
-            return None
-        return min(bisect_right(cumulative, self._share() * cumulative[-1]), n_kept - 1)
-
-    def draw_of_all(self, logits: Tensor) -> int:
-        """Draw one token id from logits [V] whose nucleus may be any size."""
-        kept = nucleus(logits, temperature=self.temperature, top_p=self.top_p)
-        cumulative = kept.probabilities.double().cumsum(dim=-1)
-        place = int((cumulative <= self._share() * float(cumulative[-1])).sum())
-        return int(kept.ids[min(place, kept.ids.numel() - 1)])
-
-    def _share(self) -> float:
+    def share(self) -> float:
+        """What one draw depends on besides the logits: even in [0, 1), 0 for a greedy one."""
+        if self.is_greedy:
+            return 0.0
         return torch.rand((), generator=self._generator, dtype=torch.float64).item()
 
 
-def _nucleus_of(probabilities: Sequence[float], top_p: float) -> tuple[list[float], int]:
-    """The cumulative mass of the tokens top-p keeps, and their number; 0 if more are needed."""
-    cumulative: list[float] = []
-    mass = 0.0
-    for probability in probabilities:
-        mass += probability
-        cumulative.append(mass)
-        if mass >= top_p:
-            return cumulative, len(cumulative)
-    return cumulative, 0
-
-
 def draw_all(samplers: Sequence[Sampler], logits: Tensor) -> list[int]:
-    """Draw one token for each sampler from its row of logits [B, V].
+    """Draw one token for each sampler from its row of logits [B, V], where they are.
 
-    One look at the device for all rows; only a row with a large nucleus needs a second one.
+    One look at the device for all rows; only for rows with a large nucleus there is a second one.
     """
-    heat = torch.tensor([1.0 if one.is_greedy else one.temperature for one in samplers])
-    scaled = logits.float() / heat.to(logits.device)[:, None]
-    values, ids = scaled.topk(min(CANDIDATES[0], scaled.shape[-1]))
-    probabilities = (values - scaled.logsumexp(dim=-1, keepdim=True)).exp()
-    both = torch.stack([ids.double(), probabilities.double()]).tolist()  # ids are exact in float64
-    tokens = []
-    for row, sampler in enumerate(samplers):
-        place = 0 if sampler.is_greedy else sampler.place_in(both[1][row])
-        tokens.append(
-            sampler.draw_of_all(logits[row]) if place is None else int(both[0][row][place])
-        )
+    wishes = [(*one.heat_and_mass, one.share()) for one in samplers]
+    wished = torch.tensor(wishes, dtype=torch.float64).to(logits.device)
+    tokens = [_NOT_FOUND] * len(samplers)
+    left = list(range(len(samplers)))
+    for n_candidates in _candidates(logits):
+        some = len(left) < len(samplers)
+        rows = torch.tensor(left, device=logits.device) if some else slice(None)
+        found = _drawn(logits[rows], wished[rows], n_candidates)
+        for row, token in zip(left, found, strict=True):
+            tokens[row] = token
+        left = [row for row in left if tokens[row] == _NOT_FOUND]
+        if not left:
+            break
     return tokens
+
+
+def _candidates(logits: Tensor) -> Iterable[int]:
+    """How many of the most likely tokens to look at, in turn. On a GPU, many cost what few do."""
+    n_all = logits.shape[-1]
+    sizes = CANDIDATES[-1:] if logits.is_cuda else CANDIDATES
+    return *(n for n in sizes if n < n_all), n_all
+
+
+def _drawn(logits: Tensor, wished: Tensor, n_candidates: int) -> list[int]:
+    """The tokens drawn from logits [B, V] by heat, mass and share [B, 3] float64.
+
+    _NOT_FOUND stands for one whose nucleus is not among the most likely `n_candidates`.
+    """
+    heat, top_p, share = wished.split(1, dim=-1)
+    scaled = logits.float() / heat.float()
+    total = scaled.logsumexp(dim=-1, keepdim=True)
+    values, ids = scaled.topk(n_candidates)
+    probabilities = (values - total).exp().double()
+    cumulative = probabilities.cumsum(dim=-1)
+    # A token stays while the mass before it is short of top_p; the first one always does.
+    n_kept = (cumulative - probabilities < top_p).sum(dim=-1, keepdim=True).clamp(min=1)
+    mass = cumulative.gather(-1, n_kept - 1)
+    places = (cumulative <= share * mass).sum(dim=-1, keepdim=True).minimum(n_kept - 1)
+    tokens = ids.gather(-1, places)
+    if n_candidates < logits.shape[-1]:
+        tokens = tokens.where(cumulative[:, -1:] >= top_p, _NOT_FOUND)
+    found: list[int] = tokens[:, 0].tolist()
+    return found
 
 
 def sample_probabilities(logits: Tensor, *, temperature: float, top_k: int, top_p: float) -> Tensor:
