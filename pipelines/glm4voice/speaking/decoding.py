@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from pipelines.glm4voice.speaking.crowd import Crowd
 from pipelines.glm4voice.speaking.stream import StreamBlock, StreamingDecoder
 
-MAX_BATCH: Final = 16  # bounds how long a block can wait for one that came just before it
+# What is decoded together. It bounds how long a block can wait for one that came just before it.
+MAX_BATCH: Final = 16
+MAX_BATCH_TOKENS: Final = 480
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,9 @@ def _next_batch(waiting: list[Order]) -> list[Order]:
     by_urgency = sorted(waiting, key=lambda order: order.due_s)
     if not by_urgency or by_urgency[0].alone:
         return by_urgency[:1]
-    return [order for order in by_urgency if _kind(order) == _kind(by_urgency[0])][:MAX_BATCH]
+    first = by_urgency[0]
+    n_most = min(MAX_BATCH, MAX_BATCH_TOKENS // max(1, len(first.block.ids)))
+    return [order for order in by_urgency if _kind(order) == _kind(first)][: max(1, n_most)]
 
 
 def _kind(order: Order) -> tuple[int, bool, bool]:

@@ -95,10 +95,15 @@ class FlowMatching(nn.Module):
             x = x + length * self._combined(flow)
         return x
 
-    def guided(self, x: Tensor, prepared: Prepared, shifts: Shifts) -> Tensor:
-        """The flow [B, M, T] float32 at states [B, M, T], away from what no conditions give."""
-        dtype = self.estimator.final_proj.weight.dtype
-        return self._combined(self.estimator(x.to(dtype), prepared, shifts).float())
+    def guided(
+        self, estimator: ConditionalDecoder, x: Tensor, prepared: Prepared, shifts: Shifts
+    ) -> Tensor:
+        """The flow [B, M, T] float32 at states [B, M, T], away from what no conditions give.
+
+        `estimator` is this one's, in any precision.
+        """
+        dtype = estimator.final_proj.weight.dtype
+        return self._combined(estimator(x.to(dtype), prepared, shifts).float())
 
     def schedule(self, n_steps: int) -> tuple[Tensor, list[Shifts]]:
         """Lengths [K] of the steps, and what the estimator adds at the moment of each."""

@@ -2,23 +2,29 @@
 
 A step is over a thousand kernels of a few microseconds each, and a block of sound is ten steps. A
 graph is launched as one. Its shape is fixed, so there is one for each length that windows of whole
-blocks have, and for some numbers of replies; a batch is filled up to the next number. Whatever has
-no graph (the end of a reply may be of any length) is computed without.
+blocks have, and for some numbers of replies; a batch is filled up to the next number. The end of a
+reply, which may be of any length, looks back as far as makes it one of these. Whatever has no graph
+(a reply of two seconds at most) is computed without.
+
+On a GPU the graphs compute in half precision, as CosyVoice serves the same estimator. Its ten bits
+are those that tensor cores take of float32; sums are float32, and so is the mel between the steps.
+DESIGN.md says what that changes.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import copy
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from pipelines.glm4voice.speaking.flow_estimator import Prepared, Shifts
+from pipelines.glm4voice.speaking.flow_estimator import ConditionalDecoder, Prepared, Shifts
 
 if TYPE_CHECKING:
     from pipelines.glm4voice.speaking.flow import FlowMatching
 
 BATCHES = (1, 2, 4, 8, 16)  # replies
+MOST_ROWS = BATCHES[-1]
 
 
 class FlowGraphs:
@@ -27,39 +33,70 @@ class FlowGraphs:
     On a CPU there are no graphs: the same shapes are then computed kernel by kernel.
     """
 
-    def __init__(self, matching: "FlowMatching", *, n_steps: int, lengths: Iterable[int]) -> None:
+    def __init__(
+        self,
+        matching: "FlowMatching",
+        *,
+        n_steps: int,
+        lengths: Iterable[int],
+        dtype: torch.dtype | None = None,
+    ) -> None:
         """Capture steps over windows of so many frames each. Takes some seconds on a GPU, during
-        which no other thread may use it."""
+        which no other thread may use it.
+
+        The estimator computes in `dtype`; None means half precision on a GPU, else its own.
+        """
         self.n_steps = n_steps
+        self.lengths = frozenset(lengths)
         self._pool: Any = None
         self._steps: dict[tuple[int, int], _CapturedStep] = {}
-        moments = _Moments(matching, n_steps)
+        weight = matching.estimator.final_proj.weight
+        if dtype is None:
+            dtype = torch.float16 if weight.is_cuda else weight.dtype
+        estimator = matching.estimator
+        if dtype != weight.dtype:
+            estimator = copy.deepcopy(estimator).to(dtype)
+        moments = _Moments(matching, n_steps, dtype)
         for n_rows in reversed(BATCHES):
-            for n_frames in sorted(lengths, reverse=True):  # the largest first: they share memory
-                step = _CapturedStep(matching, moments, n_rows, n_frames, self._pool)
+            for n_frames in sorted(self.lengths, reverse=True):  # they share memory
+                step = _CapturedStep(
+                    lambda x, prepared, shifts: matching.guided(estimator, x, prepared, shifts),
+                    estimator,
+                    moments,
+                    n_rows,
+                    n_frames,
+                    self._pool,
+                )
                 self._steps[n_rows, n_frames] = step
                 self._pool = step.pool
 
     def solve(self, noise: Tensor, prepared: Prepared, n_steps: int) -> Tensor | None:
-        """The mel [B, M, T] float32 of noise [B, M, T] under conditions; None without a graph."""
+        """The mel [B, M, T] of noise [B, M, T] under conditions.
+
+        None without a graph, or where a number is too large for half precision.
+        """
         n_rows, _, n_frames = noise.shape
         fitting = next((n for n in BATCHES if n >= n_rows), 0)
         step = self._steps.get((fitting, n_frames))
-        return None if step is None or n_steps != self.n_steps else step.solve(noise, prepared)
+        if step is None or n_steps != self.n_steps:
+            return None
+        mel = step.solve(noise, prepared)
+        return mel if bool(mel.isfinite().all()) else None
 
 
 class _Moments:
     """What differs from step to step: [K, 1 + C], the step's length and all shifts side by side."""
 
-    def __init__(self, matching: "FlowMatching", n_steps: int) -> None:
+    def __init__(self, matching: "FlowMatching", n_steps: int, dtype: torch.dtype) -> None:
         lengths, by_moment = matching.schedule(n_steps)
+        self._dtype = dtype
         self._widths = [shift.shape[1] for shift in by_moment[0]]
         shifts = torch.stack([torch.cat([s.flatten() for s in one]) for one in by_moment])
         self.rows = torch.cat([lengths.to(shifts)[:, None], shifts], dim=1).unbind()
 
     def of(self, row: Tensor) -> tuple[Tensor, Shifts]:
         """A row [1 + C] taken apart again."""
-        shifts = row[1:].split(self._widths)
+        shifts = row[1:].to(self._dtype).split(self._widths)
         return row[0], tuple(shift[None, :, None] for shift in shifts)
 
 
@@ -68,18 +105,19 @@ class _CapturedStep:
 
     def __init__(
         self,
-        matching: "FlowMatching",
+        guided: Callable[[Tensor, Prepared, Shifts], Tensor],
+        estimator: ConditionalDecoder,
         moments: _Moments,
         n_rows: int,
         n_frames: int,
         pool: Any,
     ) -> None:
-        weight = matching.estimator.final_proj.weight
-        self._matching, self._moments, self._n_rows = matching, moments, n_rows
-        self._x = torch.zeros(n_rows, weight.shape[0], n_frames, device=weight.device)
-        n_given = matching.estimator.in_channels - weight.shape[0]
-        conditions = weight.new_zeros(2 * n_rows, n_given, n_frames)
-        self._prepared = matching.estimator.prepare(conditions)
+        weight = estimator.final_proj.weight
+        n_mels = weight.shape[0]
+        self._guided, self._moments, self._n_rows = guided, moments, n_rows
+        self._x = torch.zeros(n_rows, n_mels, n_frames, device=weight.device)
+        n_given = estimator.in_channels - n_mels
+        self._prepared = estimator.prepare(weight.new_zeros(2 * n_rows, n_given, n_frames))
         self._row = moments.rows[0].clone()
         self._graph: Any = None
         self.pool: Any = None
@@ -100,32 +138,16 @@ class _CapturedStep:
 
     def _advance(self) -> None:
         length, shifts = self._moments.of(self._row)
-        self._x.add_(length * self._matching.guided(self._x, self._prepared, shifts))
+        self._x.add_(length * self._guided(self._x, self._prepared, shifts))
 
     def _capture(self, pool: Any) -> None:
         device = self._x.device
         side = torch.cuda.Stream(device)
         side.wait_stream(torch.cuda.current_stream(device))
-        with _tensor_cores():
-            with torch.cuda.stream(side):  # libraries set themselves up in the first run
-                self._advance()
-            torch.cuda.current_stream(device).wait_stream(side)
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph, pool=pool):
-                self._advance()
+        with torch.cuda.stream(side):  # libraries set themselves up in the first run
+            self._advance()
+        torch.cuda.current_stream(device).wait_stream(side)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, pool=pool):
+            self._advance()
         self.pool = self._graph.pool()
-
-
-@contextmanager
-def _tensor_cores() -> Iterator[None]:
-    """Products of float32 round their factors to ten bits (TF32), as convolutions do by default.
-
-    That is 3e-4 of the mel: far below what a step of the solver leaves out.
-    """
-    settings = torch.backends.cuda.matmul
-    before = settings.fp32_precision
-    settings.fp32_precision = "tf32"
-    try:
-        yield
-    finally:
-        settings.fp32_precision = before

@@ -16,7 +16,7 @@ from torch.nn import functional
 from pipelines.glm4voice.speaking.batching import alike
 from pipelines.glm4voice.speaking.config import DecoderConfig
 from pipelines.glm4voice.speaking.flow import FlowDecoder
-from pipelines.glm4voice.speaking.flow_graphs import FlowGraphs
+from pipelines.glm4voice.speaking.flow_graphs import MOST_ROWS, FlowGraphs
 from pipelines.glm4voice.speaking.noise import NoiseField
 from pipelines.glm4voice.speaking.windows import Cutting, Window
 
@@ -113,7 +113,7 @@ class StreamingMel:
                 places.append(place)
             elif final:
                 mels[place], state.held = state.held, state.mel[:, :, :0]
-        for group in alike([job.window.size for job in jobs]):
+        for group in alike([job.window.size for job in jobs], most=MOST_ROWS):
             together = [jobs[i] for i in group]
             for i, job, mel in zip(group, together, self._compute(together), strict=True):
                 mels[places[i]] = self._go_on(job, mel)
@@ -128,7 +128,9 @@ class StreamingMel:
         state.ids += state.waiting
         state.n_tokens += len(state.waiting)
         state.waiting = []
-        return _Job(state, self.cutting.window(n_before, state.n_tokens), final)
+        graphs = self.flow.decoder.graphs
+        lengths = graphs.lengths if graphs is not None else ()
+        return _Job(state, self.cutting.window(n_before, state.n_tokens, lengths=lengths), final)
 
     def _compute(self, jobs: list[_Job]) -> Tensor:
         """The mel of windows of one size, [B, M, T]."""
@@ -179,7 +181,7 @@ class StreamingMel:
         n_final = new.shape[2] - (0 if job.final else self.n_overlap_frames)
         state.n_frames += n_final
         state.held = new[:, :, n_final:].clone()
-        n_kept = self.config.n_frames(self.n_history_tokens + self._grid)
-        state.mel = torch.cat([state.mel, new[:, :, :n_final]], dim=2)[:, :, -n_kept:].clone()
+        kept = torch.cat([state.mel, new[:, :, :n_final]], dim=2)[:, :, -self.cutting.n_kept :]
+        state.mel = kept.clone()
         del state.ids[: -(self.n_encoder_tokens + self._grid)]
         return new[:, :, :n_final]

@@ -4,7 +4,9 @@ The flow sees the last tokens before a block, the encoder more of them. Both beg
 the encoder, which so meets the same blocks as in the whole reply.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -37,8 +39,11 @@ class Cutting:
     n_encoder_tokens: int
     n_overlap_frames: int
 
-    def window(self, n_before: int, n_tokens: int) -> Window:
-        """The window of the tokens from `n_before` to before `n_tokens`."""
+    def window(self, n_before: int, n_tokens: int, *, lengths: Collection[int] = ()) -> Window:
+        """The window of the tokens from `n_before` to before `n_tokens`.
+
+        It looks back further than it must if it is as long as one of `lengths` then.
+        """
         grid = self.config.flow.encoder.block_size
         n_heard, n_first = (
             max(0, n_before - n_back) // grid * grid
@@ -48,7 +53,18 @@ class Cutting:
         first = last - self.config.n_frames(n_tokens - n_first)
         # the estimator's halved resolutions fall on the same frames as in the whole reply
         first = -(-first // self.coarsest) * self.coarsest
+        earliest = max(0, self.n_final(n_before) - self.n_kept)
+        starts = (last - length for length in lengths)
+        fitting = [one for one in starts if earliest <= one <= first and not one % self.coarsest]
+        if fitting and max(fitting) < first:
+            first = max(fitting)
+            n_first = first * self._ratio.denominator // self._ratio.numerator
         return Window(n_heard, n_first, n_tokens, first, last)
+
+    @property
+    def n_kept(self) -> int:
+        """Final frames that are kept to look back on."""
+        return self.config.n_frames(self.n_history_tokens + self.config.flow.encoder.block_size)
 
     @property
     def coarsest(self) -> int:
@@ -63,7 +79,10 @@ class Cutting:
         """The token of each frame, [T], counted in the window. A token begins within a frame, which
         is the token before's: at the start of a window that is missing, and the first token stands
         in for it."""
-        ratio = self.config.frames_per_token
         frames = torch.arange(window.first, window.last)
-        token_of = frames * ratio.denominator // ratio.numerator
+        token_of = frames * self._ratio.denominator // self._ratio.numerator
         return (token_of - window.n_first).clamp(min=0)
+
+    @property
+    def _ratio(self) -> Fraction:
+        return self.config.frames_per_token

@@ -116,10 +116,9 @@ class Slots:
         filled[0, : len(ids)] = torch.tensor(ids)
         positions[: len(ids)] = places[: len(ids)] = torch.arange(start, end)
         one, last = torch.tensor([slot]), torch.tensor([len(ids) - 1])
-        inputs = [part.to(self._device) for part in (filled, positions, places, one, last)]
         graph = self._part_graphs.get((n_ids, length))
-        run = graph.replay if graph is not None else partial(self._part, length=length)
-        return run(*inputs)[0].clone()
+        run = partial(self._part, length=length)
+        return self._run(graph, run, filled, positions, places, one, last)[0].clone()
 
     def _part(
         self,
@@ -169,11 +168,16 @@ class Slots:
         for one, slot, token in zip(key_values, slots, tokens, strict=True):
             ids[slot, 0], positions[slot], places[slot] = token, one.n_tokens, one.n_tokens
         graph = self._graphs.get((n_rows, length))
-        run = graph.replay if graph is not None else partial(self._step, length=length)
-        logits = run(*(part.to(self._device) for part in (ids, positions, places)))
+        logits = self._run(graph, partial(self._step, length=length), ids, positions, places)
         if slots == list(range(n_rows)):
             return logits
         return logits[torch.tensor(slots, device=self._device)]
+
+    def _run(self, graph: "_Graph | None", run: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """What `run` returns of inputs on the CPU: by its graph if it was captured."""
+        if graph is not None:
+            return graph.replay(*inputs)
+        return run(*(part.to(self._device) for part in inputs))
 
     def _step(self, ids: Tensor, positions: Tensor, places: Tensor, *, length: int) -> Tensor:
         """One id for each of the first rows; all shapes follow from those given and `length`.
@@ -207,13 +211,13 @@ class Slots:
         pool, device = None, self._device
         lengths = self._lengths[::-1]
         for n_ids, length in product(PARTS[::-1], lengths):
-            places = torch.full((n_ids,), self.max_positions, device=device)
+            places = torch.full((n_ids,), self.max_positions)
             ids, positions = torch.zeros(1, n_ids, dtype=torch.long), torch.zeros(n_ids).long()
             inputs = [ids, positions, places, torch.zeros(1).long(), torch.zeros(1).long()]
             graph = _Graph(partial(self._part, length=length), inputs, device, pool)
             self._part_graphs[n_ids, length], pool = graph, graph.pool
         for n_rows, length in product(self._batches[::-1], lengths):
-            places = torch.full((n_rows,), self.max_positions, device=device)
+            places = torch.full((n_rows,), self.max_positions)
             inputs = [torch.zeros(n_rows, 1).long(), torch.zeros(n_rows).long(), places]
             graph = _Graph(partial(self._step, length=length), inputs, device, pool)
             self._graphs[n_rows, length], pool = graph, graph.pool
@@ -312,8 +316,10 @@ class _Graph:
         device: torch.device,
         pool: Any,
     ) -> None:
-        """`inputs` are of the shapes to come, and harmless."""
-        self._inputs = [one.to(device, copy=True) for one in inputs]
+        """`inputs` are whole numbers on the CPU, of the shapes to come and harmless."""
+        self._packed = _packed(inputs).to(device)  # one copy to the device is made, not several
+        parts = self._packed.split([one.numel() for one in inputs])
+        self._inputs = [part.view_as(one) for part, one in zip(parts, inputs, strict=True)]
         side = torch.cuda.Stream(device)
         side.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(side):  # libraries set themselves up in the first run
@@ -326,10 +332,13 @@ class _Graph:
 
     def replay(self, *inputs: Tensor) -> Tensor:
         """What the step returns of these; it holds until the next replay."""
-        for place, given in zip(self._inputs, inputs, strict=True):
-            place.copy_(given)
+        self._packed.copy_(_packed(inputs))
         self._graph.replay()
         return self._logits
+
+
+def _packed(parts: Sequence[Tensor]) -> Tensor:
+    return torch.cat([part.flatten() for part in parts])
 
 
 def _doublings(first: int, last: int) -> list[int]:

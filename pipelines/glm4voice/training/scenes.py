@@ -13,6 +13,7 @@ from config.personas import render_instructions
 from pipelines.glm4voice.prompt import system_text
 from pipelines.glm4voice.training.material import Material, Spoken
 from pipelines.glm4voice.training.personas import personas
+from pipelines.glm4voice.training.script import FIXED
 from pipelines.glm4voice.training.settings.corpus import Language
 from pipelines.glm4voice.training.settings.language_model import LanguageModelSettings
 from pipelines.glm4voice.training.style import Emotion, SpeakingRate, Style
@@ -21,6 +22,8 @@ from pipelines.glm4voice.training.turns import Turn, TurnWriter
 _BARE = 0.15  # of scenes that have the official sentence alone
 _CUT = 0.2  # of answers in the history, of which the caller heard a part
 _MOST_EXCHANGES = 4
+_GREETED = 0.8  # of histories, that begin with the line's own words: as calls do
+_GREETED_OTHERWISE = 0.2  # with any words there are
 
 T = TypeVar("T")
 
@@ -90,8 +93,11 @@ class SceneWriter:
         if rng.random() >= self._settings.with_history:
             return []
         turns: list[Turn] = []
-        if rng.random() < 0.5:
-            turns.append(self.spoken(pick(self._material.voices[language], rng), rng))
+        if (chance := rng.random()) < _GREETED:
+            said = self._material.spoken[language, FIXED, style.name]
+            anything = chance < _GREETED_OTHERWISE
+            said = self._material.voices[language] if anything else said
+            turns.append(self.spoken(pick(said, rng), rng))
         intents = self._material.dialogues[language].intents
         for _ in range(rng.integers(0, _MOST_EXCHANGES + 1)):
             name = intents[rng.integers(len(intents))].name

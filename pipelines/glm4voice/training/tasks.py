@@ -44,6 +44,7 @@ class TaskWriter:
             "typed": self._typed,
             "follow_up": self._follow_up,
             "manner": self._manner,
+            "tool": self._tool,
             "transcribe": self._transcribe,
             "nothing_said": self._nothing_said,
             "unclear": self._unclear,
@@ -105,6 +106,15 @@ class TaskWriter:
             self._heard(scene, request.name, rng),
             self._spoken(scene, intent.name, style),
         ]
+
+    def _tool(self, scene: Scene, rng: np.random.Generator) -> list[Turn]:
+        """A question that a tool answers, whether or not there is one in this call."""
+        intents = self._material.dialogues[scene.language].intents
+        with_tool = [intent for intent in intents if intent.tool is not None]
+        if not with_tool:
+            return self._answer(scene, rng)
+        intent = pick(with_tool, rng)
+        return [self._heard(scene, intent.name, rng), *self._answered(scene, intent, rng)]
 
     def _transcribe(self, scene: Scene, rng: np.random.Generator) -> list[Turn]:
         heard = pick(self._material.callers[scene.language], rng)

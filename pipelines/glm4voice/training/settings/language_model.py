@@ -18,6 +18,7 @@ class TextTasks(StrictSettings):
     typed: Weight = 1  # a question in writing
     follow_up: Weight = 3  # a question that needs the turn before it
     manner: Weight = 2  # slower, faster, repeat
+    tool: Weight = 2  # a question that a tool answers: few are, but callers count on them
     transcribe: Weight = 5
     nothing_said: Weight = 1  # noise, music, silence
     unclear: Weight = 1  # speech without sense
