@@ -23,7 +23,7 @@ from pipelines.glm4voice.speaking.stream import StreamBlock, StreamingDecoder
 
 # What is decoded together. It bounds how long a block can wait for one that came just before it.
 MAX_BATCH: Final = 16
-MAX_BATCH_TOKENS: Final = 480
+MAX_BATCH_FRAMES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,11 @@ class Order:
     Dropping it frees the state as soon as the thread is done with it.
     """
 
-    def __init__(self, block: StreamBlock, *, due_s: float, alone: bool) -> None:
+    def __init__(
+        self, block: StreamBlock, *, size: tuple[int, int], due_s: float, alone: bool
+    ) -> None:
         self.block = block
+        self.size = size
         self.due_s = due_s
         self.alone = alone
         self._done = threading.Event()
@@ -114,7 +117,8 @@ class Decoding:
         a reply at a time.
         """
         self.decoder.check(block)
-        order = Order(block, due_s=due_s, alone=alone)
+        size = self.decoder.size(block)
+        order = Order(block, size=size, due_s=due_s, alone=alone)
         if self.thread is None:
             _decode(self.decoder, [order])
         else:
@@ -160,12 +164,9 @@ def _next_batch(waiting: list[Order]) -> list[Order]:
     if not by_urgency or by_urgency[0].alone:
         return by_urgency[:1]
     first = by_urgency[0]
-    n_most = min(MAX_BATCH, MAX_BATCH_TOKENS // max(1, len(first.block.ids)))
-    return [order for order in by_urgency if _kind(order) == _kind(first)][: max(1, n_most)]
-
-
-def _kind(order: Order) -> tuple[int, bool, bool]:
-    return len(order.block.ids), order.block.final, order.alone
+    n_most = min(MAX_BATCH, MAX_BATCH_FRAMES // max(1, first.size[1]))
+    alike = [order for order in by_urgency if order.size == first.size and not order.alone]
+    return alike[: max(1, n_most)]
 
 
 def _run(decoder: StreamingDecoder, orders: _Orders, owner: "weakref.ref[Decoding]") -> None:

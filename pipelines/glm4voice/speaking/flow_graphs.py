@@ -1,10 +1,9 @@
 """Steps of the flow captured once as graphs: on a GPU, launching its small kernels takes the time.
 
 A step is over a thousand kernels of a few microseconds each, and a block of sound is ten steps. A
-graph is launched as one. Its shape is fixed, so there is one for each length that windows of whole
-blocks have, and for some numbers of replies; a batch is filled up to the next number. The end of a
-reply, which may be of any length, looks back as far as makes it one of these. Whatever has no graph
-(a reply of two seconds at most) is computed without.
+graph is launched as one. Its shape is fixed, so there are some lengths that nearly all windows fit
+in (see windows.py), each for some numbers of replies; a batch is filled up to the next number.
+Whatever has no graph (the end of a reply of two seconds) is computed without.
 
 On a GPU the graphs compute in half precision, as CosyVoice serves the same estimator. Its ten bits
 are those that tensor cores take of float32; sums are float32, and so is the mel between the steps.

@@ -84,12 +84,8 @@ class StreamingMel:
 
     def capture(self, block_sizes: Iterable[int]) -> None:
         """Have a GPU's launches of blocks of so many tokens put together: see FlowGraphs."""
-        unit, ratio = self._grid, self.config.frames_per_token
-        starts = range(0, self.n_history_tokens + 1 + unit * ratio.denominator, unit)
-        windows = [self.cutting.window(n, n + size) for n in starts for size in block_sizes]
-        lengths = {window.last - window.first for window in windows}
         self.flow.decoder.graphs = FlowGraphs(
-            self.flow.decoder, n_steps=self.n_steps, lengths=lengths
+            self.flow.decoder, n_steps=self.n_steps, lengths=self.cutting.lengths(block_sizes)
         )
 
     def start(self, seed: int) -> MelState:
@@ -128,9 +124,19 @@ class StreamingMel:
         state.ids += state.waiting
         state.n_tokens += len(state.waiting)
         state.waiting = []
-        graphs = self.flow.decoder.graphs
-        lengths = graphs.lengths if graphs is not None else ()
-        return _Job(state, self.cutting.window(n_before, state.n_tokens, lengths=lengths), final)
+        return _Job(state, self._window(n_before, state.n_tokens, final), final)
+
+    def _window(self, n_before: int, n_tokens: int, final: bool) -> Window:
+        """One of the lengths that have graphs, if it can have one."""
+        graphs, window = self.flow.decoder.graphs, None
+        if graphs is not None:
+            window = self.cutting.fitted(n_before, n_tokens, graphs.lengths, final=final)
+        return window or self.cutting.window(n_before, n_tokens)
+
+    def size(self, ids: Sequence[int], state: MelState, *, final: bool) -> tuple[int, int]:
+        """What replies whose next tokens are computed together have in common."""
+        n_before = state.n_tokens
+        return self._window(n_before, n_before + len(state.waiting) + len(ids), final).size
 
     def _compute(self, jobs: list[_Job]) -> Tensor:
         """The mel of windows of one size, [B, M, T]."""
@@ -152,7 +158,8 @@ class StreamingMel:
             ids = [jobs[i].state.ids[-n_heard[i] :] for i in places]
             encoded = self.flow.encode(torch.tensor(ids, device=self._device))
             for i, states in zip(places, encoded, strict=True):
-                hidden[i] = states[-n_tokens:]
+                known = states[-n_tokens:]
+                hidden[i] = functional.pad(known, (0, 0, n_tokens - len(known), 0))
         return torch.stack(hidden)
 
     def _noise(self, job: _Job) -> Tensor:
@@ -172,13 +179,14 @@ class StreamingMel:
         `mel` [M, T] is that of the whole window.
         """
         state = job.state
-        new = mel[None, :, state.n_frames - job.window.first :]
+        n_made = self.config.n_frames(state.n_tokens)
+        new = mel[None, :, state.n_frames - job.window.first : n_made - job.window.first]
         n_held = state.held.shape[2]
         fade_in = self._fade_in[:n_held].to(new)
         seam = new[:, :, :n_held] * fade_in + state.held * (1 - fade_in)
         new = torch.cat([seam, new[:, :, n_held:]], dim=2)
 
-        n_final = new.shape[2] - (0 if job.final else self.n_overlap_frames)
+        n_final = (n_made if job.final else self.cutting.n_final(state.n_tokens)) - state.n_frames
         state.n_frames += n_final
         state.held = new[:, :, n_final:].clone()
         kept = torch.cat([state.mel, new[:, :, :n_final]], dim=2)[:, :, -self.cutting.n_kept :]

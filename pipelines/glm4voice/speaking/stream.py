@@ -153,6 +153,10 @@ class StreamingDecoder:
         parts = zip(mels, blocks, strict=True)
         return self.voice.speak([(mel, block.state.voice, block.final) for mel, block in parts])
 
+    def size(self, block: StreamBlock) -> tuple[int, int]:
+        """Tokens and frames to be computed for a block: what those of a batch have in common."""
+        return self.mel.size(block.ids, block.state.mel, final=block.final)
+
     def settle(self) -> None:
         """Wait until the device has done what this thread asked: to tell times of parts apart."""
         if self.device.type == "cuda":

@@ -4,7 +4,7 @@ The flow sees the last tokens before a block, the encoder more of them. Both beg
 the encoder, which so meets the same blocks as in the whole reply.
 """
 
-from collections.abc import Collection
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from pipelines.glm4voice.speaking.config import DecoderConfig
+
+_LESS_HISTORY = 2  # frames of the coarsest resolution
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,8 @@ class Cutting:
     n_encoder_tokens: int
     n_overlap_frames: int
 
-    def window(self, n_before: int, n_tokens: int, *, lengths: Collection[int] = ()) -> Window:
-        """The window of the tokens from `n_before` to before `n_tokens`.
-
-        It looks back further than it must if it is as long as one of `lengths` then.
-        """
+    def window(self, n_before: int, n_tokens: int) -> Window:
+        """The window of the tokens from `n_before` to before `n_tokens`."""
         grid = self.config.flow.encoder.block_size
         n_heard, n_first = (
             max(0, n_before - n_back) // grid * grid
@@ -53,13 +52,38 @@ class Cutting:
         first = last - self.config.n_frames(n_tokens - n_first)
         # the estimator's halved resolutions fall on the same frames as in the whole reply
         first = -(-first // self.coarsest) * self.coarsest
-        earliest = max(0, self.n_final(n_before) - self.n_kept)
-        starts = (last - length for length in lengths)
-        fitting = [one for one in starts if earliest <= one <= first and not one % self.coarsest]
-        if fitting and max(fitting) < first:
-            first = max(fitting)
-            n_first = first * self._ratio.denominator // self._ratio.numerator
         return Window(n_heard, n_first, n_tokens, first, last)
+
+    def fitted(
+        self, n_before: int, n_tokens: int, lengths: Iterable[int], *, final: bool
+    ) -> Window | None:
+        """As `window`, but as long as one of `lengths`, so that many can be computed together.
+
+        It looks back further than it must, or some frames less. A frame that would make its end
+        odd is left to the next block, or, at the `final` end, made and thrown away. None if nothing
+        fits. Its first token may lie before the reply.
+        """
+        exact, step = self.window(n_before, n_tokens), self.coarsest
+        last = (-(-exact.last // step) if final else exact.last // step) * step
+        earliest = max(0, self.n_final(n_before) - self.n_kept)
+        latest = exact.first + (_LESS_HISTORY * step if exact.n_first else 0)
+        for length in sorted(lengths):
+            first = last - length
+            if earliest <= first <= latest and first % step == 0:
+                n_first = n_tokens - self._n_tokens_of(length)
+                return Window(exact.n_heard, n_first, n_tokens, first, last)
+        return None
+
+    def lengths(self, block_sizes: Iterable[int]) -> set[int]:
+        """Frames of windows that all blocks of so many tokens, but short replies' ends, fit in."""
+        unit = self.config.flow.encoder.block_size
+        longest = max(block_sizes) + self.n_history_tokens + unit
+        frames = map(self.config.n_frames, range(unit, longest + 1, unit))
+        return {length // self.coarsest * self.coarsest for length in frames}
+
+    def _n_tokens_of(self, n_frames: int) -> int:
+        """As many tokens as so many frames can be of, wherever they begin."""
+        return -(-n_frames * self._ratio.denominator // self._ratio.numerator) + 1
 
     @property
     def n_kept(self) -> int:
@@ -81,7 +105,7 @@ class Cutting:
         in for it."""
         frames = torch.arange(window.first, window.last)
         token_of = frames * self._ratio.denominator // self._ratio.numerator
-        return (token_of - window.n_first).clamp(min=0)
+        return (token_of.clamp(max=window.n_last - 1) - window.n_first).clamp(min=0)
 
     @property
     def _ratio(self) -> Fraction:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pipelines.glm4voice.speaking.decoder import SpeechDecoder
-from pipelines.glm4voice.speaking.decoding import Decoding, Order
+from pipelines.glm4voice.speaking.decoding import MAX_BATCH_FRAMES, Decoding, Order
 from pipelines.glm4voice.speaking.random_decoder import write_random_decoder
 from pipelines.glm4voice.speaking.stream import StreamBlock, StreamingDecoder
 
@@ -85,6 +85,19 @@ def test_what_waits_is_decoded_together(held: HeldDecoder) -> None:
         one.wait()
 
     assert held.batches == [[10], [20, 20, 20], [10]]
+
+
+def test_a_batch_of_long_blocks_has_fewer(held: HeldDecoder) -> None:
+    """Nobody waits for as many long blocks as there can be of short ones."""
+    thread, first = busy(held)
+    waiting = [order(thread, 60, 1.0) for _ in range(12)]
+
+    held.go_on.set()
+    for one in (first, *waiting):
+        one.wait()
+
+    n_most = MAX_BATCH_FRAMES // held.config.n_frames(60)
+    assert held.batches == [[10], [60] * n_most, [60] * (12 - n_most)]
 
 
 def test_who_runs_short_first_is_served_first(held: HeldDecoder) -> None:
