@@ -218,9 +218,15 @@ class GlmReply:
 
     @property
     def _may_think(self) -> bool:
-        """Whether there are tokens to be made beside a block."""
+        """Whether there are tokens to be made beside a block.
+
+        Beside the first one, only if there are other replies: it has the device to itself, and so
+        is heard sooner.
+        """
         generation = self._generation
-        return self._overlaps and generation is not None and generation.finish is None
+        if generation is None or generation.finish is not None:
+            return False
+        return self._overlaps and (self._n_decoded > 0 or not self._crowd.is_one)
 
     def _block_due(self) -> int:
         if self._order is not None:

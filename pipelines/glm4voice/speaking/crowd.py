@@ -25,6 +25,11 @@ class Crowd:
         """All of its sound is made, or nobody wants it. Idempotent."""
         self._members.discard(ahead)
 
+    @property
+    def is_one(self) -> bool:
+        """Whether there is no more than one reply."""
+        return len(self._members) <= 1
+
     def rush(self, ahead: SoundAhead, *, reserve_ms: float, now_s: float) -> Rush:
         """The others' need; `reserve_ms` is enough for them to have."""
         dry_in_ms = [

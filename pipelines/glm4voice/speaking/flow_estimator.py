@@ -56,6 +56,12 @@ class ConditionalDecoder(nn.Module):
             if isinstance(module, _Attention):
                 module.constant_bias = True
 
+    def join_projections(self) -> None:
+        """Make one product of three in each attention: fewer launches, another rounding."""
+        for module in self.modules():
+            if isinstance(module, _Attention):
+                module.join()
+
     def shifts(self, moments: Tensor) -> list[Shifts]:
         """What each of `moments` ([K] float32, from 0 to 1) adds in the residual blocks."""
         dtype = self.final_proj.weight.dtype
@@ -219,16 +225,24 @@ class _Attention(nn.Module):
         super().__init__()
         self.n_heads = n_heads
         self.constant_bias = False
+        self._joined: Tensor | None = None  # the weights of all three, if they are one product
         self.to_q = nn.Linear(width, n_heads * head_dim, bias=False)
         self.to_k = nn.Linear(width, n_heads * head_dim, bias=False)
         self.to_v = nn.Linear(width, n_heads * head_dim, bias=False)
         self.to_out = nn.Sequential(nn.Linear(n_heads * head_dim, width))
 
+    def join(self) -> None:
+        """From now on, queries, keys and values are one product."""
+        self._joined = torch.cat([self.to_q.weight, self.to_k.weight, self.to_v.weight])
+
     def forward(self, frames: Tensor) -> Tensor:
         """[B, T, C] to [B, T, C]."""
+        if self._joined is None:
+            parts: Iterable[Tensor] = (f(frames) for f in (self.to_q, self.to_k, self.to_v))
+        else:
+            parts = functional.linear(frames, self._joined).chunk(3, dim=-1)
         query, key, value = (
-            project(frames).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
-            for project in (self.to_q, self.to_k, self.to_v)
+            part.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in parts
         )
         n_frames = frames.shape[1]
         bias = frames.new_ones(n_frames, n_frames) if self.constant_bias else None

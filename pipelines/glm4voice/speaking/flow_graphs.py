@@ -52,9 +52,8 @@ class FlowGraphs:
         weight = matching.estimator.final_proj.weight
         if dtype is None:
             dtype = torch.float16 if weight.is_cuda else weight.dtype
-        estimator = matching.estimator
-        if dtype != weight.dtype:
-            estimator = copy.deepcopy(estimator).to(dtype)
+        estimator = copy.deepcopy(matching.estimator).to(dtype)
+        estimator.join_projections()
         moments = _Moments(matching, n_steps, dtype)
         for n_rows in reversed(BATCHES):
             for n_frames in sorted(self.lengths, reverse=True):  # they share memory

@@ -1,18 +1,22 @@
 """Replies: what the model says comes out whole, in any order and however it ends."""
 
 import itertools
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pipelines.glm4voice.chain import GlmChain
 from pipelines.glm4voice.reply import CallText, GlmReply, ReplyParser
 from pipelines.glm4voice.session import GlmSession
+from pipelines.glm4voice.speaking.decoding import Decoding
 from pipelines.glm4voice.speaking.schedule import Pace
+from pipelines.glm4voice.speaking.stream import StreamBlock
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
 from pipelines.realtime.model import Role, Sampling, StopReason, Tool, ToolCall
 
@@ -156,6 +160,35 @@ def test_in_a_crowd_the_first_sound_is_longer(scripted_chain: Scripted) -> None:
     alone = n_until_sound(asked(chain).start_reply("a", GREEDY))
 
     assert [*first, alone] == [20, 10, 10]
+
+
+@pytest.mark.parametrize(("has_others", "n_beside"), [(False, 0), (True, 70)])
+def test_the_first_block_of_a_lone_reply_has_the_device_to_itself(
+    scripted_chain: Scripted, monkeypatch: pytest.MonkeyPatch, has_others: bool, n_beside: int
+) -> None:
+    """Beside a block on the decoder's thread tokens go on coming, but not beside a lone first."""
+    chain = scripted_chain([*range(80), END])
+    decoder, may_decode = chain.parts.decoding.decoder, threading.Event()
+    advance = decoder.advance
+
+    def held(blocks: Sequence[StreamBlock]) -> list[Tensor]:
+        assert may_decode.wait(30)
+        return advance(blocks)
+
+    monkeypatch.setattr(decoder, "advance", held)
+    threaded = GlmChain(replace(chain.parts, decoding=Decoding(decoder, beside=True)))
+    others = [asked(threaded).start_reply("a", GREEDY) for _ in range(has_others)]
+    reply, n_audio = asked(threaded).start_reply("a", GREEDY), 0
+
+    while not reply.is_waiting:
+        n_audio += reply.step().n_audio_tokens
+    may_decode.set()
+
+    assert n_audio == 10 + n_beside
+    _, pcm = finish(reply)
+    assert pcm.size == decoder.config.n_frames(80) * 256
+    for other in others:
+        other.cancel()
 
 
 def n_until_sound(reply: GlmReply) -> int:
