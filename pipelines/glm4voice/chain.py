@@ -62,6 +62,11 @@ class GlmChain:
         """Seconds spent on decoding blocks so far."""
         return self._parts.decoding.busy_s
 
+    @property
+    def speaks_aside(self) -> bool:
+        """Whether blocks are decoded on a thread of their own."""
+        return self._parts.decoding.thread is not None
+
     def listen(self, wake: Callable[[], None]) -> None:
         """`wake` is called, from any thread, whenever a waiting reply may go on."""
         self._parts.engine.listen(wake)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipelines.glm4voice.first_sound import FirstSoundWatch
 from pipelines.glm4voice.rhythm import Rhythm
 from pipelines.glm4voice.speaking.crowd import Crowd
-from pipelines.glm4voice.speaking.decoding import Decoding, Order
+from pipelines.glm4voice.speaking.decoding import Decoded, Decoding, Order
 from pipelines.glm4voice.speaking.schedule import CALM, Rush, SoundAhead, block_due
 from pipelines.glm4voice.speaking.stream import StreamBlock, StreamState
 from pipelines.glm4voice.text_tokenizer import TextStream, TextTokenizer
@@ -290,16 +290,19 @@ class GlmReply:
             self._watch.sound()
         if order.block.final:
             return self._end(decoded.pcm)
-        self._measure(len(order.block.ids), decoded.pcm.size)
+        self._measure(len(order.block.ids), decoded)
         return Step(pcm=decoded.pcm)
 
-    def _measure(self, n_codes: int, n_samples: int) -> None:
+    def _measure(self, n_codes: int, decoded: Decoded) -> None:
         """Learn from a block of `n_codes` that is done now."""
         now_s = self._clock()
         n_computed = min(self._n_decoded, self._sizes.n_history) + n_codes
+        elapsed_ms = (now_s - self._ordered_s) * 1000
+        # beside the language model a block with much sound before it waits, but only as it can
+        work_ms = decoded.flow_ms + decoded.vocoder_ms if self._overlaps else elapsed_ms
         pace = self._crowd.pace.thought(n_codes, self._thinking_s * 1000)
-        self._crowd.pace = pace.decoded(n_computed, (now_s - self._ordered_s) * 1000)
-        self._ahead.add(n_samples * 1000 / self._decoder.sample_rate, now_s=now_s)
+        self._crowd.pace = pace.decoded(n_computed, work_ms)
+        self._ahead.add(decoded.pcm.size * 1000 / self._decoder.sample_rate, now_s=now_s)
         self._thinking_s = 0.0
         self._n_decoded += n_codes
 

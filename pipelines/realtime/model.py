@@ -245,6 +245,11 @@ class SpeechModel(Protocol):
         """Seconds that threads of the model's own have worked for replies so far."""
         ...
 
+    @property
+    def speaks_aside(self) -> bool:
+        """Whether sound is made on such a thread: no step of a reply then takes long."""
+        ...
+
     def listen(self, wake: Callable[[], None]) -> None:
         """`wake` is called, from any thread, whenever a waiting reply may go on."""
         ...

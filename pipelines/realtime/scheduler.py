@@ -177,7 +177,12 @@ class Engine:
         return has_worked
 
     def _urgent(self, short: list[Seat], now: float) -> list[Seat]:
-        """Those about to fall silent, unless others have waited for such long enough."""
+        """Those about to fall silent, unless others have waited for such long enough.
+
+        Where sound is made aside there are none: their steps would not bring it sooner.
+        """
+        if self._model.speaks_aside:
+            return []
         urgent = [seat for seat in short if seat.has_sounded and seat.lead_ms(now) < URGENT_MS]
         if len(urgent) in (0, len(short)):
             self._urgent_since_s = None

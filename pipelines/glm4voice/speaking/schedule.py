@@ -44,9 +44,9 @@ class Pace:
         """With a new measurement: `n_tokens` audio tokens were `elapsed_ms` of work."""
         return replace(self, token_ms=_mixed(self.token_ms, elapsed_ms / n_tokens))
 
-    def decoded(self, n_tokens: int, elapsed_ms: float) -> "Pace":
-        """With a new measurement: `n_tokens`, with history, were decoded in `elapsed_ms`."""
-        return replace(self, decode_ms=_mixed(self.decode_ms, elapsed_ms / n_tokens))
+    def decoded(self, n_tokens: int, work_ms: float) -> "Pace":
+        """With a new measurement: decoding `n_tokens`, with history, was so much work."""
+        return replace(self, decode_ms=_mixed(self.decode_ms, work_ms / n_tokens))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

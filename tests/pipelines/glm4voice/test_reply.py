@@ -191,6 +191,20 @@ def test_the_first_block_of_a_lone_reply_has_the_device_to_itself(
         other.cancel()
 
 
+def test_what_a_block_waits_for_on_a_thread_is_no_work(scripted_chain: Scripted) -> None:
+    """Blocks are sized by what decoding takes, not by how long they stood in line for it."""
+    parts = scripted_chain([*range(80), END]).parts
+    threaded = GlmChain(
+        replace(parts, decoding=Decoding(parts.decoding.decoder, beside=True)),
+    )
+    reply, hours = asked(threaded).start_reply("a", GREEDY), itertools.count()
+    reply._clock = lambda: next(hours) * 3600.0
+
+    n_until_sound(reply)
+
+    assert 0 < threaded.parts.decoding.crowd.pace.decode_ms < 60_000
+
+
 def n_until_sound(reply: GlmReply) -> int:
     """Audio tokens made before the first sound; the reply ends there."""
     n_audio = 0

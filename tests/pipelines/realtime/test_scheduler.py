@@ -28,9 +28,10 @@ from tests.pipelines.realtime.tone_model import ModelBroken, ToneModel, ToneRepl
 from tests.waiting import eventually
 
 
-async def served_order(*, second_after: int) -> list[str]:
+async def served_order(*, second_after: int, speaks_aside: bool = False) -> list[str]:
     """Whose step each was, of two replies of 3.2 s; the second is asked for after so many."""
     model = ToneModel(n_words=40)
+    model.speaks_aside = speaks_aside
     order: list[str] = []
     held, go_on = threading.Event(), threading.Event()
 
@@ -76,6 +77,13 @@ async def test_who_would_fall_silent_goes_before_a_first_sound() -> None:
     order = await served_order(second_after=4)
 
     assert set(order[:7]) == {order[0]}
+
+
+async def test_where_sound_is_made_aside_nobody_waits_for_a_step() -> None:
+    """Steps of one reply would not keep it from falling silent: a new one advances at once."""
+    order = await served_order(second_after=4, speaks_aside=True)
+
+    assert len(set(order[4:7])) == 2
 
 
 async def test_nobody_waits_for_ever_for_one_who_falls_silent() -> None:

@@ -137,6 +137,7 @@ async def test_speech_is_heard_while_it_comes_in(chain: SpeechModel, n_ms: int) 
         max_context_tokens = chain.max_context_tokens
         is_alive = True
         aside_s = 0.0
+        speaks_aside = False
 
         def listen(self, wake: Callable[[], None]) -> None:
             chain.listen(wake)

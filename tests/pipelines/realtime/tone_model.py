@@ -193,6 +193,7 @@ class ToneModel:
         stop_reason: StopReason = StopReason.END,
         arguments: str = '{"city": "Oslo"}',
     ) -> None:
+        self.speaks_aside = False
         self.arguments = arguments  # of every tool that is called
         self.n_words = n_words
         self.stop_reason = stop_reason
