@@ -20,14 +20,13 @@ import structlog
 from pipelines.realtime.admission import Work
 from pipelines.realtime.conversation import Conversation, Totals
 from pipelines.realtime.mailbox import Ending, Mailbox
-from pipelines.realtime.model import SpeechModel
+from pipelines.realtime.model import URGENT_MS, SpeechModel
 
 log = structlog.get_logger()
 
 MESSAGES_PER_ROUND: Final = 32  # of one session, so that a flood does not starve the others
 WAITING_S: Final = 0.02
 LEAD_MS: Final = 1500  # sound in hand with which a reply lets others go first
-URGENT_MS: Final = 250  # with less, it goes before all others
 MOST_URGENT_S: Final = 0.15  # the others wait no longer for those that are urgent
 
 _GONE: Final = Ending("client_gone", 1000)

@@ -5,8 +5,8 @@ import weakref
 from typing import Final
 
 from pipelines.glm4voice.speaking.schedule import Pace, Rush, SoundAhead
+from pipelines.realtime.model import URGENT_MS
 
-URGENT_MS: Final = 250.0  # with less in hand, a reply's next block goes before any other
 _STUCK_S: Final = 1.0  # silent for so long: it does not wait for the decoder, but for its listener
 
 
