@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ from telephony.emulator.ticker import Ticker
 from telephony.emulator.twiml import Document
 
 _FAREWELL_S = 1.0  # for a caller to notice that the call is over
+
+Held = Callable[[], Awaitable[None]]
+Source = Callable[[], Awaitable[Document]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,13 +69,20 @@ class Call:
         self._order = order
         self._ordered.set()
 
-    async def run(self, caller: Caller, *, time_limit_ms: int) -> CallRecord:
+    async def run(
+        self, caller: Caller, *, time_limit_ms: int, picked_up: Held | None = None
+    ) -> CallRecord:
         """Place the call and stay until it is over. Cancelling is the caller hanging up.
 
+        A call that the account placed was `picked_up` already: its human speaks and hears nothing
+        while that lasts and the first document is asked for.
         Raises whatever `caller` raises.
         """
         try:
-            end = await self._place(caller, time_limit_ms)
+            if picked_up is None:
+                end = await self._place(caller, time_limit_ms)
+            else:
+                end = await self._go_on(picked_up, caller, time_limit_ms)
         except CallFailed as exc:
             end = exc.end
         finally:
@@ -84,17 +95,31 @@ class Call:
 
     async def _place(self, caller: Caller, time_limit_ms: int) -> CallEnd:
         self._line.log("call_placed", call_sid=self._call_sid)
-        asked_s = time.perf_counter()
-        document = await self._webhooks.first()
-        self._webhook_ms = 1000 * (time.perf_counter() - asked_s)
+        document = await self._first_document()
         if document.verbs and document.verbs[0].name == "Reject":
             return await self._interpreter.follow(document)  # it is never answered
         self._webhooks.status = "in-progress"
         self._line.log("call_answered", webhook_ms=round(self._webhook_ms))
         self._ticker.join(self._tick)
-        return await self._converse(document, caller, time_limit_ms)
+        return await self._converse(_known(document), caller, time_limit_ms)
 
-    async def _converse(self, document: Document, caller: Caller, time_limit_ms: int) -> CallEnd:
+    async def _go_on(self, picked_up: Held, caller: Caller, time_limit_ms: int) -> CallEnd:
+        self._line.log("call_answered", call_sid=self._call_sid)
+        self._ticker.join(self._tick)
+
+        async def first_document() -> Document:
+            await picked_up()
+            return await self._first_document()
+
+        return await self._converse(first_document, caller, time_limit_ms)
+
+    async def _first_document(self) -> Document:
+        asked_s = time.perf_counter()
+        document = await self._webhooks.first()
+        self._webhook_ms = 1000 * (time.perf_counter() - asked_s)
+        return document
+
+    async def _converse(self, document: Source, caller: Caller, time_limit_ms: int) -> CallEnd:
         human = asyncio.create_task(self._listen_to(caller))
         try:
             async with asyncio.timeout(time_limit_ms / 1000):
@@ -107,10 +132,10 @@ class Call:
             if human.done() and not human.cancelled():
                 human.result()  # a caller that failed is an error of the test, not of the call
 
-    async def _follow_orders(self, document: Document, human: asyncio.Task[None]) -> CallEnd:
+    async def _follow_orders(self, document: Source, human: asyncio.Task[None]) -> CallEnd:
         """Carry out documents until one ends the call, the human hangs up, or an order ends it."""
         while True:
-            bot = asyncio.create_task(self._interpreter.follow(document))
+            bot = asyncio.create_task(self._carry_out(document))
             ordered = asyncio.create_task(self._ordered.wait())
             try:
                 await asyncio.wait({bot, human, ordered}, return_when=asyncio.FIRST_COMPLETED)
@@ -127,7 +152,10 @@ class Call:
             if isinstance(order, CallEnd):
                 return order
             self._interpreter.announcements.clear()
-            document = order
+            document = _known(order)
+
+    async def _carry_out(self, document: Source) -> CallEnd:
+        return await self._interpreter.follow(await document())
 
     async def _let_go(self, human: asyncio.Task[None]) -> None:
         """The human is told by CallEnded, and has a moment to notice."""
@@ -166,6 +194,13 @@ class Call:
             underrun_ms=sum(stream.underruns.total_ms for stream in streams),
             streams=tuple(stream.stats for stream in streams),
         )
+
+
+def _known(document: Document) -> Source:
+    async def source() -> Document:
+        return document
+
+    return source
 
 
 async def stopped(task: asyncio.Task[object]) -> None:

@@ -21,19 +21,27 @@ async def silent(line: Line) -> None:
     await line.wait_until(lambda: False)
 
 
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """What answering-machine detection finds, in Twilio's words, after so much of the call."""
+
+    answered_by: str
+    after_ms: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Callee:
     """One number. `answer` speaks and listens once it is answered; returning is hanging up.
 
     `rings_ms` is how long it rings before it is answered, or how long it takes to be refused.
-    `answered_by` is what answering-machine detection finds, after `detection_ms` of the call.
+    `detection` is what is found of it, `message_end` what is found if its greeting is waited out.
     """
 
     fate: Fate = Fate.ANSWERS
     answer: Caller = silent
     rings_ms: int = 2000
-    answered_by: str = "human"
-    detection_ms: int = 2500
+    detection: Detection = Detection("human", 2500)
+    message_end: Detection | None = None  # None: the same
 
 
 Directory = Callable[[str], Callee]

@@ -43,6 +43,8 @@ class DialRequest:
     ring_timeout_s: int
     time_limit_s: int
     detects_machines: bool
+    waits_for_message_end: bool  # of a machine, before it is said to be one
+    detection_timeout_s: int
     detection_callback_url: str | None  # set: the call goes on while it is found out
 
     @classmethod
@@ -70,6 +72,8 @@ class DialRequest:
             ring_timeout_s=_seconds(form, "Timeout", 60, most=600),
             time_limit_s=_seconds(form, "TimeLimit", 14_400, most=86_400),
             detects_machines=detection is not None and not form.get("SendDigits"),
+            waits_for_message_end=detection == "DetectMessageEnd",
+            detection_timeout_s=_seconds(form, "MachineDetectionTimeout", 30, least=3, most=59),
             detection_callback_url=_detection_callback(form),
         )
 
@@ -104,10 +108,10 @@ def _events(given: tuple[str, ...]) -> frozenset[str]:
     return names or frozenset({"completed"})
 
 
-def _seconds(form: Mapping[str, str], name: str, default: int, *, most: int) -> int:
+def _seconds(form: Mapping[str, str], name: str, default: int, *, least: int = 0, most: int) -> int:
     text = form.get(name, str(default))
-    if not text.isascii() or not text.isdigit() or int(text[:9]) > most:
-        raise RequestRefused(400, 20001, f"{name} is a number of seconds up to {most}")
+    if not text.isascii() or not text.isdigit() or not least <= int(text[:9]) <= most:
+        raise RequestRefused(400, 20001, f"{name} is a number of seconds from {least} to {most}")
     return int(text)
 
 

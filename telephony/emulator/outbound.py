@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from telephony.call_status import FINAL_STATUSES
-from telephony.emulator.call import Call, CallRecord, stopped
+from telephony.emulator.call import Call, CallRecord, Held, stopped
 from telephony.emulator.call_webhooks import CallFailed, CallWebhooks
-from telephony.emulator.callee import Callee, Fate
+from telephony.emulator.callee import Callee, Detection, Fate
 from telephony.emulator.dial_request import DialRequest, RequestRefused
 from telephony.emulator.events import CallEnd, EndedBy
 
@@ -118,34 +118,42 @@ class OutboundCall:
         self._move_to("in-progress")
         request = self.request
         if not request.detects_machines:
-            await self._converse()
+            await self._converse(_at_once)
         elif request.detection_callback_url is None:
-            await asyncio.sleep(self._callee.detection_ms / 1000)  # the callee hears nothing
-            self._detected()
-            self._webhooks.first_facts = {"AnsweredBy": self._callee.answered_by}
-            await self._converse()
+            await self._converse(self._detect)  # until then the callee hears nothing
         else:
-            detection = asyncio.create_task(self._detect(request.detection_callback_url))
+            detection = asyncio.create_task(self._detect_and_tell(request.detection_callback_url))
             try:
-                await self._converse()
+                await self._converse(_at_once)
             finally:
                 await stopped(detection)
 
-    async def _converse(self) -> None:
+    async def _converse(self, picked_up: Held) -> None:
         limit_ms = 1000 * self.request.time_limit_s
-        self.record = await self._call.run(self._callee.answer, time_limit_ms=limit_ms)
+        self.record = await self._call.run(
+            self._callee.answer, time_limit_ms=limit_ms, picked_up=picked_up
+        )
 
-    async def _detect(self, callback_url: str) -> None:
-        await asyncio.sleep(self._callee.detection_ms / 1000)
-        self._detected()
+    async def _detect(self) -> None:
+        await asyncio.sleep(self._detection.after_ms / 1000)
+        self.answered_by = self._detection.answered_by
+        self._webhooks.first_facts = {"AnsweredBy": self.answered_by}
+
+    async def _detect_and_tell(self, callback_url: str) -> None:
+        await self._detect()
         facts = {
-            "AnsweredBy": self._callee.answered_by,
-            "MachineDetectionDuration": str(self._callee.detection_ms),
+            "AnsweredBy": self._detection.answered_by,
+            "MachineDetectionDuration": str(self._detection.after_ms),
         }
         self._webhooks.tell(callback_url, facts)
 
-    def _detected(self) -> None:
-        self.answered_by = self._callee.answered_by
+    @property
+    def _detection(self) -> Detection:
+        """What is found out; who takes too long is unknown."""
+        found, limit_ms = self._callee.detection, 1000 * self.request.detection_timeout_s
+        if self.request.waits_for_message_end and self._callee.message_end is not None:
+            found = self._callee.message_end
+        return found if found.after_ms <= limit_ms else Detection("unknown", limit_ms)
 
     async def _passes(self, duration_s: float) -> bool:
         """Let time pass; False as soon as the call is cancelled."""
@@ -184,3 +192,7 @@ class OutboundCall:
     def duration_s(self) -> int:
         """Whole seconds of talk; 0 while it lasts and if there was none."""
         return 0 if self.record is None else self.record.duration_ms // 1000
+
+
+async def _at_once() -> None:
+    """Nothing is waited for before the first document."""

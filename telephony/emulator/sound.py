@@ -80,6 +80,13 @@ def noise(duration_ms: int, level_dbfs: float, seed: int = 0) -> bytes:
     return _to_line(_levelled(pcm, level_dbfs), SAMPLE_RATE)
 
 
+def tone(frequency_hz: float, *, duration_ms: int, level_dbfs: float) -> bytes:
+    """A sine, such as the beep of an answering machine."""
+    times = np.arange(duration_ms * SAMPLE_RATE // 1000) / SAMPLE_RATE
+    pcm = np.sin(2 * np.pi * frequency_hz * times).astype(np.float32)
+    return _to_line(_levelled(pcm, level_dbfs), SAMPLE_RATE)
+
+
 def silence(duration_ms: int) -> bytes:
     """Digital silence."""
     return bytes([SILENCE]) * (duration_ms // FRAME_MS * FRAME_BYTES)

@@ -1,7 +1,7 @@
 """Calls that an account places, through Twilio's own SDK and real HTTP."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,15 +12,18 @@ from twilio.base.exceptions import TwilioRestException
 from twilio.http.async_http_client import AsyncTwilioHttpClient
 from twilio.rest import Client
 
-from telephony.emulator import CallbackFaults, Line, PhoneNetwork
-from telephony.emulator.callee import Callee, Fate
+from telephony.emulator import CallbackFaults, EndedBy, Line, PhoneNetwork, Voicemail
+from telephony.emulator.callee import Callee, Detection, Fate
+from telephony.emulator.hearing import Ear, Heard
 from telephony.emulator.rest import CreateFault, Faults, Rest, no_faults, serve_rest
+from telephony.g711 import FRAME_BYTES
 from tests.telephony.emulator.tiny_bot import LOUD, TOKEN, TinyBot, Webhook
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 OURS, ANN, BUSY, RINGS, GONE = "+15550100", "+15550201", "+15550202", "+15550203", "+15550204"
+HASTY, SLOW, MACHINE = "+15550205", "+15550206", "+15550207"
 ACCOUNT = "AC" + 32 * "0"
 HANG_UP = "<Response><Hangup/></Response>"
 TALK = "<Response><Pause length='30'/></Response>"
@@ -32,9 +35,15 @@ async def two_words(line: Line) -> None:
     await line.wait_until(lambda: False)
 
 
+async def one_word(line: Line) -> None:
+    await line.say(LOUD * 20)
+
+
 def directory(number: str) -> Callee:
     return {
-        ANN: Callee(answer=two_words, rings_ms=100, detection_ms=100),
+        ANN: Callee(answer=two_words, rings_ms=100, detection=Detection("human", 100)),
+        HASTY: Callee(answer=one_word, rings_ms=50),
+        SLOW: Callee(rings_ms=50, detection=Detection("human", 20_000)),
         BUSY: Callee(fate=Fate.BUSY, rings_ms=50),
         RINGS: Callee(fate=Fate.RINGS),
     }.get(number, Callee(fate=Fate.UNREACHABLE, rings_ms=0))
@@ -62,6 +71,7 @@ class Account:
 async def account(
     *,
     faults: Faults = no_faults,
+    callees: Mapping[str, Callee] = {},
     callback_faults: CallbackFaults | None = None,
     calls_per_second: float = 100,
     answer_delay_ms: int = 0,
@@ -69,7 +79,7 @@ async def account(
 ) -> AsyncIterator[Account]:
     network = PhoneNetwork(
         auth_token=TOKEN,
-        directory=directory,
+        directory=lambda number: callees.get(number) or directory(number),
         calls_per_second=calls_per_second,
         callback_faults=callback_faults or CallbackFaults(),
         ring_slack_ms=ring_slack_ms,
@@ -82,6 +92,10 @@ async def account(
         client = Client(ACCOUNT, TOKEN, http_client=http)
         client.api.base_url = rest.url
         yield Account(network, rest, client)
+
+
+def frames(mulaw: bytes) -> list[bytes]:
+    return [mulaw[at : at + FRAME_BYTES] for at in range(0, len(mulaw), FRAME_BYTES)]
 
 
 def always(fault: CreateFault) -> Faults:
@@ -160,7 +174,7 @@ async def test_a_live_call_is_ended_or_led_elsewhere(bot: TinyBot) -> None:
     async with account() as ours:
         call = await ours.dial(bot)
         await ours.becomes(call.sid, "in-progress")
-        await ours.client.calls(call.sid).update_async(twiml="<Response><Pause/></Response>")
+        await ours.client.calls(call.sid).update_async(twiml=HANG_UP)
         await ours.becomes(call.sid, "completed")
         elsewhere = ours.network.outbound[call.sid].record
 
@@ -173,7 +187,7 @@ async def test_a_live_call_is_ended_or_led_elsewhere(bot: TinyBot) -> None:
 
         record = ours.network.outbound[ended.sid].record
     assert elsewhere is not None
-    assert elsewhere.twiml_path == ("Pause", "Pause")
+    assert elsewhere.twiml_path[-1] == "Hangup"
     assert record is not None
     assert record.end.reason == "completed_by_request"
     assert too_late.value.code == 21220
@@ -222,6 +236,69 @@ async def test_a_machine_is_found_out_before_the_document(bot: TinyBot) -> None:
         await ours.becomes(call.sid, "completed")
 
     assert bot.requests("/voice")[0].field("AnsweredBy") == "human"
+
+
+async def test_the_callee_speaks_while_it_is_found_out_who_answered(bot: TinyBot) -> None:
+    """Without AsyncAmd the document comes late, but the call has begun: the callee speaks into it.
+
+    Who hangs up meanwhile was never put through.
+    """
+    bot.twiml = TALK
+    async with account() as ours:
+        call = await ours.dial(bot, to=HASTY, machine_detection="Enable")
+        await ours.becomes(call.sid, "completed")
+        record = ours.network.outbound[call.sid].record
+
+    assert record is not None
+    assert record.end.by is EndedBy.CALLER
+    assert [s.end_ms - s.start_ms > 300 for s in record.caller_stretches] == [True]
+    assert bot.requests("/voice") == []
+
+
+async def test_who_takes_too_long_to_be_found_out_is_unknown(bot: TinyBot) -> None:
+    """MachineDetectionTimeout bounds how long the callee hears nothing."""
+    bot.twiml = HANG_UP
+    async with account() as ours:
+        call = await ours.dial(
+            bot, to=SLOW, machine_detection="Enable", machine_detection_timeout=3
+        )
+        await ours.becomes(call.sid, "completed")
+
+    assert bot.requests("/voice")[0].field("AnsweredBy") == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("mode", "answered_by"), [("Enable", "machine_start"), ("DetectMessageEnd", "machine_end_beep")]
+)
+async def test_a_message_is_left_after_the_beep(bot: TinyBot, mode: str, answered_by: str) -> None:
+    """A machine is told apart, is waited out where that is asked for, and keeps what is said."""
+    bot.twiml = "<Response><Say>Hi</Say></Response>"
+    machine = Voicemail(LOUD * 150, rings_ms=50)
+    async with account(callees={MACHINE: machine.callee}) as ours:
+        call = await ours.dial(bot, to=MACHINE, machine_detection=mode)
+        await ours.becomes(call.sid, "completed")
+        record = ours.network.outbound[call.sid].record
+
+    assert bot.requests("/voice")[0].field("AnsweredBy") == answered_by
+    assert record is not None
+    tape = frames(b"".join(machine.messages))
+    is_kept = any(Ear().hear(frame, 0) is Heard.STARTED for frame in tape)
+    assert is_kept is (mode == "DetectMessageEnd")
+    assert (record.bot_stretches[0].start_ms >= 4000) is is_kept
+
+
+async def test_a_machine_hangs_up_when_nothing_is_said(bot: TinyBot) -> None:
+    """It takes no more than its patience of silence, and beeps before it goes."""
+    bot.twiml = TALK
+    machine = Voicemail(LOUD * 5, rings_ms=50, patience_ms=800)
+    async with account(callees={MACHINE: machine.callee}) as ours:
+        call = await ours.dial(bot, to=MACHINE)
+        await ours.becomes(call.sid, "completed")
+        record = ours.network.outbound[call.sid].record
+
+    assert record is not None
+    assert record.end.by is EndedBy.CALLER
+    assert len(record.caller_stretches) == 3  # greeting, beep, beep
 
 
 async def test_calls_are_listed_newest_first_by_what_is_asked(bot: TinyBot) -> None:
