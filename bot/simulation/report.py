@@ -1,12 +1,10 @@
 """What a run of scenarios leaves behind: WAV, picture and events of each call, and one JUnit."""
 
-import wave
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from rich.table import Table
 
 from bot.simulation.checks import SPOKEN, Check
@@ -14,7 +12,6 @@ from bot.simulation.scenarios import Scenario
 from bot.simulation.timeline import draw_timeline
 from bot.simulation.turns import turns_of
 from telephony.emulator import CallRecord
-from telephony.g711 import SAMPLE_RATE, mulaw_to_pcm16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +58,7 @@ def write_call(folder: Path, outcome: Outcome) -> None:
 
 def write_wav(path: Path, record: CallRecord) -> None:
     """Write both sides as 16 bit at 8 kHz: the caller left, the bot right as it was heard."""
-    tracks = (record.recording.said_mulaw, record.recording.heard_mulaw)
-    left, right = (np.frombuffer(mulaw_to_pcm16(mulaw), dtype="<i2") for mulaw in tracks)
-    with wave.open(str(path), "wb") as writer:
-        writer.setnchannels(2)
-        writer.setsampwidth(2)
-        writer.setframerate(SAMPLE_RATE)
-        writer.writeframes(np.stack((left, right), axis=1).tobytes())
+    path.write_bytes(record.recording.wav(2))
 
 
 def write_junit(path: Path, outcomes: Sequence[Outcome]) -> None:

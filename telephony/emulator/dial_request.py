@@ -13,6 +13,7 @@ MAX_TWIML_CHARS = 4000
 PROGRESS = ("initiated", "ringing", "answered", "completed")
 _DETECTIONS = ("Enable", "DetectMessageEnd")
 _METHODS = ("GET", "POST")
+_CHANNELS = {"mono": 1, "dual": 2}
 
 
 class RequestRefused(Exception):
@@ -46,6 +47,8 @@ class DialRequest:
     waits_for_message_end: bool  # of a machine, before it is said to be one
     detection_timeout_s: int
     detection_callback_url: str | None  # set: the call goes on while it is found out
+    recording_channels: int  # 0: it is not recorded
+    recording_callback_url: str | None
 
     @classmethod
     def parse(cls, form: Mapping[str, str], events: tuple[str, ...] = ()) -> "DialRequest":
@@ -75,6 +78,8 @@ class DialRequest:
             waits_for_message_end=detection == "DetectMessageEnd",
             detection_timeout_s=_seconds(form, "MachineDetectionTimeout", 30, least=3, most=59),
             detection_callback_url=_detection_callback(form),
+            recording_channels=_recording_channels(form),
+            recording_callback_url=form.get("RecordingStatusCallback") or None,
         )
 
 
@@ -123,3 +128,12 @@ def _detection_callback(form: Mapping[str, str]) -> str | None:
         raise RequestRefused(400, 21262, "AsyncAmdStatusCallback is required with AsyncAmd")
     _check_url("AsyncAmdStatusCallback", url)
     return url
+
+
+def _recording_channels(form: Mapping[str, str]) -> int:
+    if form.get("Record", "false").lower() != "true":
+        return 0
+    channels = form.get("RecordingChannels", "mono")
+    if channels not in _CHANNELS:
+        raise RequestRefused(400, 20001, f"RecordingChannels is one of {', '.join(_CHANNELS)}")
+    return _CHANNELS[channels]

@@ -1,6 +1,7 @@
 """A call that the account placed: queued, ringing, perhaps answered, over; told by callbacks."""
 
 import asyncio
+import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -11,6 +12,7 @@ from telephony.emulator.callee import Callee, Detection, Fate
 from telephony.emulator.dial_request import DialRequest, RequestRefused
 from telephony.emulator.events import CallEnd, EndedBy
 
+RECORDING_SOURCE = "OutboundAPI"
 SETUP_S = 0.1  # from the queue to the first ring
 _EVENT_OF = {"initiated": "initiated", "ringing": "ringing", "in-progress": "answered"}
 _NO_LONGER = "Call is not in-progress. Cannot redirect."
@@ -48,6 +50,7 @@ class OutboundCall:
         self.times = Times(datetime.now(UTC))
         self.record: CallRecord | None = None
         self.n_rings = 0  # how often the callee's telephone began to ring: once, or never
+        self.recording_sid: str | None = None  # once there is one
         self._ring_slack_s = ring_slack_ms / 1000
         self._callee = callee
         self._call = call
@@ -133,6 +136,20 @@ class OutboundCall:
         self.record = await self._call.run(
             self._callee.answer, time_limit_ms=limit_ms, picked_up=picked_up
         )
+        if self.request.recording_channels:
+            self._keep_recording()
+
+    def _keep_recording(self) -> None:
+        self.recording_sid = "RE" + secrets.token_hex(16)
+        if (url := self.request.recording_callback_url) is not None:
+            facts = {
+                "RecordingSid": self.recording_sid,
+                "RecordingStatus": "completed",
+                "RecordingDuration": str(self.duration_s),
+                "RecordingChannels": str(self.request.recording_channels),
+                "RecordingSource": RECORDING_SOURCE,
+            }
+            self._webhooks.tell(url, facts)
 
     async def _detect(self) -> None:
         await asyncio.sleep(self._detection.after_ms / 1000)

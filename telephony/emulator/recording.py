@@ -1,6 +1,11 @@
 """Both sides of a call, frame by frame, on the call's clock."""
 
-from telephony.g711 import FRAME_BYTES, FRAME_MS
+import wave
+from io import BytesIO
+
+import numpy as np
+
+from telephony.g711 import FRAME_BYTES, FRAME_MS, SAMPLE_RATE, mulaw_to_pcm16
 
 DEFAULT_LIMIT_MS = 10 * 60_000
 
@@ -35,3 +40,21 @@ class Recording:
     def heard_mulaw(self) -> bytes:
         """The bot's track, as the caller heard it."""
         return bytes(self._heard)
+
+    def wav(self, n_channels: int) -> bytes:
+        """A WAV file of 8 kHz: the caller's track and the bot's, or one that has both."""
+        tracks = [
+            np.frombuffer(mulaw_to_pcm16(mulaw), dtype="<i2")
+            for mulaw in (self.said_mulaw, self.heard_mulaw)
+        ]
+        samples = np.stack(tracks, axis=1)
+        if n_channels == 1:
+            mixed = samples.sum(axis=1, dtype=np.int32)
+            samples = np.clip(mixed, -32768, 32767).astype("<i2")
+        file = BytesIO()
+        with wave.open(file, "wb") as writer:
+            writer.setnchannels(n_channels)
+            writer.setsampwidth(samples.itemsize)
+            writer.setframerate(SAMPLE_RATE)
+            writer.writeframes(samples.tobytes())
+        return file.getvalue()

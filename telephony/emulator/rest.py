@@ -12,12 +12,10 @@ What goes wrong on the way is chosen for each create request (`CreateFault`).
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, date, datetime
 from email.utils import format_datetime
 from enum import Enum
-from urllib.parse import urlencode
 
 import uvicorn
 from starlette.applications import Starlette
@@ -28,9 +26,11 @@ from starlette.routing import Route
 from telephony.emulator.dial_request import MAX_TWIML_CHARS, DialRequest, RequestRefused
 from telephony.emulator.network import PhoneNetwork
 from telephony.emulator.outbound import OutboundCall
+from telephony.emulator.rest_answers import API, moment, page_of, shown_recording
 
-API = "/2010-04-01"
-DEFAULT_PAGE, MAX_PAGE = 50, 1000
+_RESOURCES = ("Calls", "Recordings")
+
+Answer = Callable[[Request], Awaitable[Response]]
 
 
 class CreateFault(Enum):
@@ -88,30 +88,8 @@ class Rest:
     async def list(self, request: Request) -> Response:
         """GET Calls.json, newest first, by number, status and time."""
         query = request.query_params
-        size = _whole(query, "PageSize", DEFAULT_PAGE, most=MAX_PAGE)
-        page = _whole(query, "Page", 0, most=10**6)
         found = [call for call in reversed(self._network.outbound.values()) if _fits(call, query)]
-        shown = [self._shown(call) for call in found[page * size : (page + 1) * size]]
-        is_last = (page + 1) * size >= len(found)
-
-        def uri(number: int) -> str:
-            others = [(k, v) for k, v in query.multi_items() if k not in ("Page", "PageSize")]
-            asked = urlencode([*others, ("PageSize", size), ("Page", number)])
-            return f"{request.url.path}?{asked}"
-
-        return JSONResponse(
-            {
-                "calls": shown,
-                "page": page,
-                "page_size": size,
-                "start": page * size,
-                "end": page * size + len(shown) - 1,
-                "uri": uri(page),
-                "first_page_uri": uri(0),
-                "next_page_uri": None if is_last else uri(page + 1),
-                "previous_page_uri": uri(page - 1) if page else None,
-            }
-        )
+        return JSONResponse(page_of(request, "calls", found, self._shown))
 
     async def fetch(self, request: Request) -> Response:
         """GET Calls/{Sid}.json."""
@@ -137,40 +115,50 @@ class Rest:
             raise RequestRefused(400, 20001, "Status, Url or Twiml is needed")
         return JSONResponse(self._shown(call))
 
+    async def recordings_of_call(self, request: Request) -> Response:
+        """GET Calls/{Sid}/Recordings.json: one, of a call that asked for it and is over."""
+        return self._page_of_recordings(request, [self._call(request)])
+
     async def recordings(self, request: Request) -> Response:
-        """GET Calls/{Sid}/Recordings.json: none, since nothing is recorded here."""
-        self._call(request)
-        path = request.url.path
-        return JSONResponse(
-            {
-                "recordings": [],
-                "page": 0,
-                "page_size": DEFAULT_PAGE,
-                "start": 0,
-                "end": 0,
-                "uri": path,
-                "first_page_uri": path,
-                "next_page_uri": None,
-                "previous_page_uri": None,
-            }
-        )
+        """GET Recordings.json, newest first, of all calls or of one."""
+        call_sid = request.query_params.get("CallSid")
+        calls = [c for c in reversed(self._network.outbound.values()) if call_sid in (None, c.sid)]
+        return self._page_of_recordings(request, calls)
+
+    async def recording(self, request: Request) -> Response:
+        """GET Recordings/{Sid}.json."""
+        return JSONResponse(shown_recording(self._network.account_sid, self._recorded(request)))
+
+    async def recorded_sound(self, request: Request) -> Response:
+        """GET Recordings/{Sid}.wav."""
+        call = self._recorded(request)
+        assert call.record is not None
+        make = call.record.recording.wav
+        wav = await asyncio.to_thread(make, call.request.recording_channels)
+        return Response(wav, media_type="audio/x-wav")
 
     # --- how it is served
 
     def app(self) -> Starlette:
         """The interface as a web application."""
-        calls = API + "/Accounts/{account}/Calls"
+        calls, recordings = (f"{API}/Accounts/{{account}}/{name}" for name in _RESOURCES)
+
+        def get(path: str, answer: Answer) -> Route:
+            return Route(path, self._guarded(answer), methods=["GET"])
+
+        def post(path: str, answer: Answer) -> Route:
+            return Route(path, self._guarded(answer), methods=["POST"])
+
         return Starlette(
             routes=[
-                Route(calls + ".json", self._guarded(self.create), methods=["POST"]),
-                Route(calls + ".json", self._guarded(self.list), methods=["GET"]),
-                Route(calls + "/{sid}.json", self._guarded(self.fetch), methods=["GET"]),
-                Route(calls + "/{sid}.json", self._guarded(self.update), methods=["POST"]),
-                Route(
-                    calls + "/{sid}/Recordings.json",
-                    self._guarded(self.recordings),
-                    methods=["GET"],
-                ),
+                post(calls + ".json", self.create),
+                get(calls + ".json", self.list),
+                get(calls + "/{sid}.json", self.fetch),
+                post(calls + "/{sid}.json", self.update),
+                get(calls + "/{sid}/Recordings.json", self.recordings_of_call),
+                get(recordings + ".json", self.recordings),
+                get(recordings + "/{sid}.json", self.recording),
+                get(recordings + "/{sid}.wav", self.recorded_sound),
             ]
         )
 
@@ -180,9 +168,7 @@ class Rest:
         port = server.servers[0].sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
 
-    def _guarded(
-        self, answer: Callable[[Request], Awaitable[Response]]
-    ) -> Callable[[Request], Awaitable[Response]]:
+    def _guarded(self, answer: Answer) -> Answer:
         async def guarded(request: Request) -> Response:
             self.n_requests += 1
             try:
@@ -205,6 +191,19 @@ class Rest:
         if call is None:
             raise RequestRefused(404, 20404, "The requested resource was not found")
         return call
+
+    def _recorded(self, request: Request) -> OutboundCall:
+        sid = request.path_params["sid"]
+        call = next((c for c in self._network.outbound.values() if c.recording_sid == sid), None)
+        if call is None:
+            raise RequestRefused(404, 20404, "The requested resource was not found")
+        return call
+
+    def _page_of_recordings(self, request: Request, calls: Sequence[OutboundCall]) -> Response:
+        found = [call for call in calls if call.recording_sid is not None]
+        account = self._network.account_sid
+        page = page_of(request, "recordings", found, lambda call: shown_recording(account, call))
+        return JSONResponse(page)
 
     def _broken_off(self, request: Request) -> Response:
         """Break the connection off; the answer that is returned goes nowhere."""
@@ -282,29 +281,8 @@ def _fits(call: OutboundCall, query: Mapping[str, str]) -> bool:
     )
     if any(asked not in (None, found) for asked, found in wanted):
         return False
-    after, before = _moment(query, "StartTime>"), _moment(query, "StartTime<")
+    after, before = moment(query, "StartTime>"), moment(query, "StartTime<")
     return (after is None or began >= after) and (before is None or began <= before)
-
-
-def _moment(query: Mapping[str, str], name: str) -> datetime | None:
-    """A day or a moment of a query. Raises RequestRefused."""
-    text = query.get(name)
-    if text is None:
-        return None
-    try:
-        if len(text) == len("2026-01-31"):
-            return datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
-        moment = datetime.fromisoformat(text)
-    except ValueError as exc:
-        raise RequestRefused(400, 20001, f"{name} is a date or a time as of ISO 8601") from exc
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _whole(query: Mapping[str, str], name: str, default: int, *, most: int) -> int:
-    text = query.get(name, str(default))
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise RequestRefused(400, 20001, f"{name} is a whole number")
-    return min(int(text), most)
 
 
 def _basic(header: str) -> tuple[str, str]:

@@ -1,12 +1,15 @@
 """Calls that an account places, through Twilio's own SDK and real HTTP."""
 
 import asyncio
+import wave
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from typing import Any
 
 import aiohttp
+import numpy as np
 import pytest
 from twilio.base.exceptions import TwilioRestException
 from twilio.http.async_http_client import AsyncTwilioHttpClient
@@ -299,6 +302,44 @@ async def test_a_machine_hangs_up_when_nothing_is_said(bot: TinyBot) -> None:
     assert record is not None
     assert record.end.by is EndedBy.CALLER
     assert len(record.caller_stretches) == 3  # greeting, beep, beep
+
+
+@pytest.mark.parametrize(("channels", "n_channels"), [("mono", 1), ("dual", 2)])
+async def test_a_recording_is_kept_and_can_be_fetched(
+    bot: TinyBot, channels: str, n_channels: int
+) -> None:
+    """A call that asks for it leaves a file of both sides, which is told of, listed and served."""
+    bot.twiml = "<Response><Pause/></Response>"
+    async with account() as ours:
+        await (await ours.dial(bot)).fetch_async()
+        call = await ours.dial(
+            bot,
+            record=True,
+            recording_channels=channels,
+            recording_status_callback=bot.url + "/recorded",
+        )
+        await ours.becomes(call.sid, "completed")
+        (told_of,) = await told(bot, 1, "/recorded")
+        (of_call,) = await ours.client.calls(call.sid).recordings.list_async()
+        (of_all,) = await ours.client.recordings.list_async()
+        fetched = await ours.client.recordings(of_all.sid).fetch_async()
+        address = ours.rest.url + fetched.uri.removesuffix(".json") + ".wav"
+        async with (
+            aiohttp.ClientSession(auth=aiohttp.BasicAuth(ACCOUNT, TOKEN)) as http,
+            http.get(address) as answer,
+        ):
+            sound = await answer.read()
+        with pytest.raises(TwilioRestException) as unknown:
+            await ours.client.recordings("RE" + 32 * "0").fetch_async()
+
+    assert of_call.sid == of_all.sid == fetched.sid == told_of.field("RecordingSid")
+    assert (fetched.call_sid, fetched.channels, fetched.duration) == (call.sid, n_channels, "1")
+    with wave.open(BytesIO(sound)) as reader:
+        assert (reader.getnchannels(), reader.getframerate()) == (n_channels, 8000)
+        assert reader.getnframes() >= 8000
+        loudest = np.abs(np.frombuffer(reader.readframes(2000), "<i2").reshape(-1, n_channels))
+    assert (loudest.max(axis=0) > 10_000).tolist() == [True, False][:n_channels]
+    assert unknown.value.code == 20404
 
 
 async def test_calls_are_listed_newest_first_by_what_is_asked(bot: TinyBot) -> None:
