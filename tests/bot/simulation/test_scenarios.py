@@ -17,6 +17,7 @@ WANTED = {
     "load",
     "long-call",
     "malformed-frames",
+    "brisk-line",
     "question-and-answer",
     "question-and-answer-zh",
     "silence",
