@@ -48,15 +48,15 @@ def test_a_question_is_answered_in_words_and_in_sound(chain: GlmChain) -> None:
 
 
 def test_what_was_said_can_be_written_down(chain: GlmChain) -> None:
-    """Roughly: the words of a known question are among those it was trained on."""
+    """A question of those it has learned from, by a voice it knows, over the telephone."""
     call = Caller(chain, instructions="")
-    call.speak(over_a_line("What are your opening hours?", "en-us+m3"))
+    call.speak(over_a_line("Where is your shop?", "en-us+m3"))
 
     text = call.transcript()
     call.close()
 
     assert chain.can_transcribe
-    assert "open" in text.lower()
+    assert text == "Where is your shop?"
 
 
 def test_it_is_small_and_as_its_training_file_says() -> None:
