@@ -37,6 +37,7 @@ from pipelines.glm4voice.training.flow_batches import FlowBatch, FlowBatches, Sp
 from pipelines.glm4voice.training.flow_model import FlowModel
 from pipelines.glm4voice.training.hearing_batches import answer_at_16k
 from pipelines.glm4voice.training.learning import descend, rate_at
+from pipelines.glm4voice.training.lineage import hold_to
 from pipelines.glm4voice.training.loop import autocast, train
 from pipelines.glm4voice.training.run import Run, begin
 
@@ -184,6 +185,7 @@ def run_stage(run: Run) -> None:
     """Learn, write and report. Raises TrainingError, and CheckpointError without a tokenizer."""
     corpus = Corpus.load(run.work / "corpus")
     tokenizer = SpeechTokenizer.load(run.work / "tokenizer", run.device)
+    hold_to(run, run.work / "tokenizer")
     stage = FlowStage(run, corpus, tokenizer)
     train(run, stage.settings.n_steps, stage, stage.parts)
     stage.model.eval()

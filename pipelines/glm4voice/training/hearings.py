@@ -3,7 +3,6 @@
 Made once for a tokenizer and kept in parts, so a run that was killed loses seconds of it.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -15,11 +14,11 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from pipelines.audio import MODEL_INPUT_RATE, Pcm, resample
-from pipelines.glm4voice.checkpoint import weights_path
 from pipelines.glm4voice.hearing.tokenizer import SpeechTokenizer
 from pipelines.glm4voice.training.channel import telephone
 from pipelines.glm4voice.training.corpus import Corpus
 from pipelines.glm4voice.training.drawing import drawn
+from pipelines.glm4voice.training.lineage import hold_to
 from pipelines.glm4voice.training.no_speech import KINDS, no_speech
 from pipelines.glm4voice.training.run import Run
 
@@ -44,11 +43,12 @@ class Hearings:
 def hear_corpus(run: Run, corpus: Corpus, tokenizer_dir: Path) -> Hearings:
     """All codes that training needs, from the run's folder as far as they are there.
 
-    Codes that another tokenizer made are thrown away. Raises CheckpointError.
+    Codes that another tokenizer made are thrown away. Raises TrainingError if the run has learned
+    such, and CheckpointError.
     """
     settings = run.config.language_model
     folder = run.folder / "codes"
-    _forget_others(folder, tokenizer_dir)
+    _forget_others(folder, hold_to(run, tokenizer_dir))
     tokenizer = SpeechTokenizer.load(tokenizer_dir, run.device)
     n_takes, n_callers = settings.n_hearings, len(corpus.callers)
 
@@ -135,9 +135,8 @@ def _load(path: Path) -> Iterator[Codes]:
         yield codes[start:end]
 
 
-def _forget_others(folder: Path, tokenizer_dir: Path) -> None:
+def _forget_others(folder: Path, digest: str) -> None:
     """Empty the folder unless its codes are of the very tokenizer."""
-    digest = hashlib.sha256(weights_path(tokenizer_dir).read_bytes()).hexdigest()
     stamp = folder / "tokenizer.json"
     if stamp.exists() and json.loads(stamp.read_text()) == digest:
         return

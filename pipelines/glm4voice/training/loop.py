@@ -95,6 +95,11 @@ def train(
                 raise SystemExit(128 + stop.signals[0])
 
 
+def has_begun(run: Run) -> bool:
+    """Whether there is saved state to go on from."""
+    return (run.folder / _STATE).exists()
+
+
 def autocast(run: Run) -> torch.autocast:
     """`with autocast(run): ...`: mixed precision as the command line asked, or nothing."""
     device = torch.device(run.device).type
