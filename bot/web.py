@@ -7,6 +7,9 @@ import asyncio
 import gc
 import socket
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -15,7 +18,10 @@ import uvloop
 
 from bot.inbound.apologies import render_apologies
 from bot.inbound.app import build
+from bot.inbound.record_keeper import RecordKeeper
 from bot.inbound.serving import end_signals, serve
+from bot.storage.calls import LONGEST_CALL, CallStore
+from bot.storage.database import StorageError, open_database
 from config.logging import configure
 from config.personas import Routes, read_routes
 from config.settings import SettingsError, WebSettings, read_settings
@@ -40,7 +46,11 @@ def main() -> int:
         return UNUSABLE
     configure(level=settings.log_level, fmt=settings.log_format, pii=settings.log_pii)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(settings, routes, listener))
+        try:
+            runner.run(_run(settings, routes, listener))
+        except StorageError as exc:
+            print(f"VOICEBOT_DATABASE_URL: {exc}", file=sys.stderr)
+            return UNUSABLE
     return 0
 
 
@@ -50,18 +60,34 @@ async def _run(settings: WebSettings, routes: Routes, listener: socket.socket) -
     from pipelines.call.call import run_call
 
     apologies = await asyncio.to_thread(_prepare, routes)
-    web = build(settings, routes, apologies, run_call=run_call)
-    gc.collect()
-    gc.freeze()  # a full collection over all that was imported would be heard as a gap
-    log.info("web_started", port=listener.getsockname()[1], public_url=settings.public_url)
-    with end_signals() as asked_to_end:
-        await serve(
-            web.app,
-            listener,
-            asked_to_end,
-            before_exit=lambda: web.drain(settings.drain_limit_ms),
-        )
+    async with _record_keeper(settings) as keeper:
+        web = build(settings, routes, apologies, run_call=run_call, keeper=keeper)
+        gc.collect()
+        gc.freeze()  # a full collection over all that was imported would be heard as a gap
+        log.info("web_started", port=listener.getsockname()[1], public_url=settings.public_url)
+        with end_signals() as asked_to_end:
+            await serve(
+                web.app,
+                listener,
+                asked_to_end,
+                before_exit=lambda: web.drain(settings.drain_limit_ms),
+            )
     log.info("web_stopped")
+
+
+@asynccontextmanager
+async def _record_keeper(settings: WebSettings) -> AsyncIterator[RecordKeeper | None]:
+    """What writes calls down, if there is a database. Raises StorageError."""
+    if settings.database_url is None:
+        yield None
+        return
+    async with open_database(settings.database_url.get_secret_value()) as database:
+        store = CallStore(database)
+        now = datetime.now(UTC)
+        n_lost = await store.mark_lost(begun_before=now - LONGEST_CALL, now=now)
+        if n_lost:
+            log.warning("calls_lost", n=n_lost)
+        yield RecordKeeper(store.write)
 
 
 def _prepare(routes: Routes) -> dict[str, bytes]:

@@ -86,7 +86,14 @@ class ProcessSettings(BaseSettings):
     insecure: bool = Field(False, examples=["1"])  # no secrets; only on a loopback bind
 
 
-class WebSettings(ProcessSettings):
+class DatabaseSettings(ProcessSettings):
+    """Settings of what reads and writes records, such as `python -m bot.records`."""
+
+    # where calls are kept; without it nothing is
+    database_url: SecretStr | None = Field(None, examples=["sqlite:///voicebot.db"])
+
+
+class WebSettings(DatabaseSettings):
     """Settings of `python -m bot.web`."""
 
     host: str = Field("127.0.0.1", examples=["0.0.0.0"])

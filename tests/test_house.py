@@ -80,6 +80,10 @@ HEAVY = {
     "openai": {"pipelines.realtime", "pipelines.call"},
     "pydantic_settings": {"config"},
     "loguru": {"config"},
+    # the keeper of records knows the errors of the database, and nothing else of it
+    "sqlalchemy": {"bot.storage", "bot.inbound.record_keeper"},
+    "alembic": {"bot.storage"},
+    "phonenumbers": {"bot.calls.numbers"},
 }
 
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import structlog
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from starlette.routing import WebSocketRoute
@@ -17,6 +18,7 @@ from bot.inbound.gpu_probe import GpuProbe
 from bot.inbound.live_calls import LiveCalls
 from bot.inbound.media_socket import START_TIMEOUT_MS, CallSettings, MediaSocket, RunCall
 from bot.inbound.metrics import CONTENT_TYPE, Metrics, watch_loop_lag
+from bot.inbound.record_keeper import RecordKeeper
 from bot.inbound.requests import TwilioRequests
 from bot.inbound.serving import drain
 from bot.inbound.stream_tokens import StreamTokens
@@ -32,6 +34,10 @@ from config.personas import Routes
 from config.settings import WebSettings
 
 __all__ = ["Web", "build"]
+
+log = structlog.get_logger()
+
+LAST_RECORDS_MS = 10_000  # for the records of the last calls, when the process ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +62,13 @@ def build(
     apologies: Mapping[str, bytes],
     *,
     run_call: RunCall,
+    keeper: RecordKeeper | None = None,
     start_timeout_ms: int = START_TIMEOUT_MS,
 ) -> Web:
-    """Put the application together. `apologies` is mu-law by persona name."""
+    """Put the application together. `apologies` is mu-law by persona name.
+
+    `keeper` writes calls down; it is run by the application.
+    """
     metrics = Metrics()
     calls = LiveCalls(
         max_calls=settings.max_calls, max_pending_sockets=settings.max_pending_sockets
@@ -86,10 +96,11 @@ def build(
         metrics=metrics,
         settings=_call_settings(settings, apologies, start_timeout_ms),
         run_call=run_call,
+        keeper=keeper,
     )
     metrics.calls_running.set_function(lambda: calls.n_running)
     metrics.draining.set_function(lambda: calls.is_draining)
-    web = Web(_application(metrics, probe), calls, tokens, metrics, probe)
+    web = Web(_application(metrics, probe, keeper), calls, tokens, metrics, probe)
     _add_routes(web, webhooks, media)
     return web
 
@@ -112,7 +123,7 @@ def _call_settings(
     )
 
 
-def _application(metrics: Metrics, probe: GpuProbe) -> FastAPI:
+def _application(metrics: Metrics, probe: GpuProbe, keeper: RecordKeeper | None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with asyncio.TaskGroup() as tasks:
@@ -120,15 +131,27 @@ def _application(metrics: Metrics, probe: GpuProbe) -> FastAPI:
                 tasks.create_task(probe.run()),
                 tasks.create_task(watch_loop_lag(metrics)),
             ]
+            records = tasks.create_task(keeper.run()) if keeper else None
             try:
                 yield
             finally:
                 for watcher in watchers:
                     watcher.cancel()
+                if keeper and records:
+                    await _finish(keeper, records)
 
     return FastAPI(
         lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
     )
+
+
+async def _finish(keeper: RecordKeeper, records: asyncio.Task[None]) -> None:
+    """Let the last calls be written, if the database takes them."""
+    keeper.finish()
+    done, _ = await asyncio.wait([records], timeout=LAST_RECORDS_MS / 1000)
+    if not done:
+        log.error("records_lost", reason="database_away")
+        records.cancel()
 
 
 def _add_routes(web: Web, webhooks: Webhooks, media: MediaSocket) -> None:

@@ -19,11 +19,12 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from bot.inbound.live_calls import End, LiveCalls, Running
 from bot.inbound.metrics import Metrics
+from bot.inbound.record_keeper import CallLog, RecordKeeper
 from bot.inbound.requests import RequestRefused, TwilioRequests
 from bot.inbound.stream_tokens import StreamTokens
 from bot.inbound.webhooks import TOKEN_PARAMETER, Announced
 from config.personas import render_instructions
-from pipelines.call.plan import CallPlan, CallResult, EndReason
+from pipelines.call.plan import CallObserver, CallPlan, CallResult, EndReason
 from telephony.media_stream import MediaStreamError, Start, parse_from_twilio
 
 __all__ = ["START_TIMEOUT_MS", "CallSettings", "MediaSocket", "RunCall"]
@@ -77,6 +78,7 @@ class MediaSocket:
         metrics: Metrics,
         settings: CallSettings,
         run_call: RunCall,
+        keeper: RecordKeeper | None = None,
     ) -> None:
         self._requests = requests
         self._calls = calls
@@ -84,6 +86,7 @@ class MediaSocket:
         self._metrics = metrics
         self._settings = settings
         self._run_call = run_call
+        self._keeper = keeper
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one socket to its end. Cancelling ends the call as failed."""
@@ -169,9 +172,11 @@ class MediaSocket:
     ) -> None:
         with structlog.contextvars.bound_contextvars(call_id=start.call_sid):
             started_s = time.perf_counter()
+            plan = self._plan(start, announced)
+            kept = self._begin_record(plan, announced)
             result = CallResult(reason=EndReason.FAILED, n_turns=0, duration_ms=0)
             try:
-                result = await self._run(websocket, self._plan(start, announced))
+                result = await self._run(websocket, plan, kept or self._metrics)
             except Exception as exc:
                 # The edge of a call: whatever went wrong in it stays in it.
                 log.exception("call_failed", error=type(exc).__name__)
@@ -180,11 +185,27 @@ class MediaSocket:
                 duration_ms = round(1000 * (time.perf_counter() - started_s))
                 result = self._with_layer_fault(result, close_codes)
                 call.end = End(result.reason, result.detail)
-                self._report(replace(result, duration_ms=duration_ms), announced)
+                result = replace(result, duration_ms=duration_ms)
+                self._report(result, announced)
+                if kept:
+                    kept.end(result)
 
-    async def _run(self, websocket: WebSocket, plan: CallPlan) -> CallResult:
-        return await self._run_call(
-            websocket, plan, observer=self._metrics, drain=self._calls.drain
+    async def _run(
+        self, websocket: WebSocket, plan: CallPlan, observer: CallObserver
+    ) -> CallResult:
+        return await self._run_call(websocket, plan, observer=observer, drain=self._calls.drain)
+
+    def _begin_record(self, plan: CallPlan, announced: Announced) -> CallLog | None:
+        if self._keeper is None:
+            return None
+        return self._keeper.begin(
+            call_sid=plan.call_sid,
+            retry=announced.attempt,
+            caller=announced.caller,
+            called=announced.called,
+            persona=announced.persona.name,
+            recording=str(plan.recording_path.resolve()) if plan.recording_path else None,
+            observer=self._metrics,
         )
 
     def _plan(self, start: Start, announced: Announced) -> CallPlan:

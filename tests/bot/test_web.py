@@ -112,6 +112,17 @@ async def test_no_recordings_no_start(tmp_path: Path) -> None:
     assert errors.count(b"\n") == 1
 
 
+async def test_no_database_no_start(tmp_path: Path) -> None:
+    """A database that cannot be opened stops the process, with one line that names the setting."""
+    url = f"sqlite:///{tmp_path}/none/voicebot.db"
+    async with web_process(database_url=url, port="0", twilio_auth_token=TOKEN) as process:
+        output, errors = await asyncio.wait_for(process.communicate(), 60)
+
+    assert process.returncode == 2
+    assert errors.startswith(b"VOICEBOT_DATABASE_URL: cannot open the database")
+    assert b"Traceback" not in errors + output
+
+
 async def test_signals() -> None:
     """SIGTERM drains: calls are turned away while a socket is open, then the exit code is 0."""
     async with running_web() as (process, url), httpx.AsyncClient(trust_env=False) as http:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +16,11 @@ from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import ClientConnection, connect
 
 from bot.inbound.app import Web, build
+from bot.inbound.record_keeper import RecordKeeper
 from bot.inbound.serving import serve
 from config.personas import read_routes
 from config.settings import WebSettings
-from pipelines.call.plan import CallObserver, CallPlan, CallResult, EndReason
+from pipelines.call.plan import CallObserver, CallPlan, CallResult, EndReason, TurnRecord
 from telephony.media_stream import Connected, Start
 from tests.waiting import eventually
 
@@ -45,12 +46,15 @@ class StandInCall:
     reason: EndReason = EndReason.CALLER_HUNG_UP
     detail: str = ""
     error: Exception | None = None
+    turns: Sequence[TurnRecord] = ()
 
     async def __call__(
         self, websocket: WebSocket, plan: CallPlan, *, observer: CallObserver, drain: asyncio.Event
     ) -> CallResult:
         self.plans.append(plan)
         observer.count("stand_in")
+        for turn in self.turns:
+            observer.on_turn(turn)
         if self.error is not None:
             raise self.error
         if self.reason is not EndReason.CALLER_HUNG_UP:
@@ -184,7 +188,9 @@ async def health_page() -> AsyncIterator[tuple[str, asyncio.Server]]:
 
 
 @asynccontextmanager
-async def running_line(*, start_timeout_ms: int = 5_000, **changes: Any) -> AsyncIterator[TestLine]:
+async def running_line(
+    *, start_timeout_ms: int = 5_000, keeper: RecordKeeper | None = None, **changes: Any
+) -> AsyncIterator[TestLine]:
     """The application under uvicorn on a free port, as the process runs it."""
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -200,7 +206,14 @@ async def running_line(*, start_timeout_ms: int = 5_000, **changes: Any) -> Asyn
     )
     call = StandInCall()
     apologies = {persona.name: bytes(160) for persona in ROUTES.personas}
-    web = build(settings, ROUTES, apologies, run_call=call, start_timeout_ms=start_timeout_ms)
+    web = build(
+        settings,
+        ROUTES,
+        apologies,
+        run_call=call,
+        keeper=keeper,
+        start_timeout_ms=start_timeout_ms,
+    )
     asked_to_end, done = asyncio.Event(), asyncio.Event()
 
     async def before_exit() -> None:

@@ -1,0 +1,1 @@
+"""Records of calls: who spoke with whom, what was said, how it ended."""

@@ -1,0 +1,148 @@
+"""Writes down what happens in calls, beside them: no call ever waits for the database.
+
+Notes stand in a bounded queue and are written in their order, all that wait in one transaction. A
+database that is away is asked again each second; calls go on meanwhile. When the queue is full,
+notes are dropped, counted and told in the log: sound goes before records.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from bot.calls.numbers import e164_or_none
+from bot.calls.records import CallBegun, CallEnded, Direction, TurnEnded
+from bot.storage.database import is_out_of_reach
+from pipelines.call.plan import CallObserver, CallResult, TurnRecord
+
+__all__ = ["CallLog", "RecordKeeper"]
+
+log = structlog.get_logger()
+
+MAX_WAITING = 10_000
+MAX_BATCH = 500
+RETRY_AFTER_MS = 1_000
+
+Note = CallBegun | TurnEnded | CallEnded
+Write = Callable[[Sequence[Note]], Coroutine[Any, Any, None]]
+
+
+class CallLog:
+    """What is written down of one call: hand it to the call as its observer, which hears of all."""
+
+    def __init__(self, keeper: "RecordKeeper", call_id: str, observer: CallObserver) -> None:
+        self._keeper = keeper
+        self._call_id = call_id
+        self._observer = observer
+
+    def on_turn(self, turn: TurnRecord) -> None:
+        """The bot has said something."""
+        self._observer.on_turn(turn)
+        self._keeper.put(TurnEnded(self._call_id, turn, datetime.now(UTC)))
+
+    def count(self, name: str) -> None:
+        """Something happened in the call."""
+        self._observer.count(name)
+
+    def end(self, result: CallResult) -> None:
+        """The call is over."""
+        self._keeper.put(CallEnded(self._call_id, result, datetime.now(UTC)))
+
+
+class RecordKeeper:
+    """The notes of all calls of the process, on their way to the database.
+
+    `write` writes a batch or nothing (bot.storage.calls.CallStore.write).
+    """
+
+    def __init__(
+        self,
+        write: Write,
+        *,
+        max_waiting: int = MAX_WAITING,
+        retry_after_ms: int = RETRY_AFTER_MS,
+    ) -> None:
+        self._write = write
+        self._retry_after_s = retry_after_ms / 1000
+        # One place more than notes may take: that of the end.
+        self._waiting: asyncio.Queue[Note | None] = asyncio.Queue(max_waiting + 1)
+        self._max_waiting = max_waiting
+        self.n_dropped = 0
+
+    def begin(
+        self,
+        *,
+        call_sid: str,
+        retry: int,
+        caller: str,
+        called: str,
+        persona: str,
+        recording: str | None,
+        observer: CallObserver,
+    ) -> CallLog:
+        """Note that a call begins."""
+        call_id = uuid4().hex
+        self.put(
+            CallBegun(
+                call_id=call_id,
+                call_sid=call_sid,
+                retry=retry,
+                direction=Direction.INBOUND,
+                person=e164_or_none(caller),
+                line=e164_or_none(called),
+                persona=persona,
+                began_at=datetime.now(UTC),
+                recording=recording,
+            )
+        )
+        return CallLog(self, call_id, observer)
+
+    def put(self, note: Note) -> None:
+        """Have a note written; dropped if too many wait."""
+        if self._waiting.qsize() < self._max_waiting:
+            self._waiting.put_nowait(note)
+            return
+        if self.n_dropped == 0:
+            log.error("records_dropped", waiting=self._max_waiting)
+        self.n_dropped += 1
+
+    def finish(self) -> None:
+        """Let `run` return once all that waits has been written. Nothing is to be put after."""
+        self._waiting.put_nowait(None)
+
+    async def run(self) -> None:
+        """Write until `finish`. Cancelling leaves what waits unwritten."""
+        is_over = False
+        while not is_over:
+            notes = [await self._waiting.get()]
+            while len(notes) < MAX_BATCH and not self._waiting.empty():
+                notes.append(self._waiting.get_nowait())
+            is_over = None in notes
+            await self._keep([note for note in notes if note is not None])
+
+    async def _keep(self, notes: Sequence[Note]) -> None:
+        if not notes:
+            return
+        while True:
+            try:
+                await self._write(notes)
+                return
+            except (SQLAlchemyError, OSError) as exc:
+                if not is_out_of_reach(exc):
+                    await self._keep_singly(notes, exc)
+                    return
+                log.warning("database_away", error=type(exc).__name__, waiting=len(notes))
+            await asyncio.sleep(self._retry_after_s)
+
+    async def _keep_singly(self, notes: Sequence[Note], error: Exception) -> None:
+        """One note that the database does not take is not to cost the others."""
+        if len(notes) == 1:
+            self.n_dropped += 1
+            log.error("record_refused", note=type(notes[0]).__name__, error=type(error).__name__)
+            return
+        for note in notes:
+            await self._keep([note])

@@ -1,0 +1,127 @@
+"""The command `records`: shows the calls that were kept, and forgets a person.
+
+    python -m bot.records list [--number +14155550123] [-n 20]
+    python -m bot.records show CALL_SID
+    python -m bot.records forget +14155550123 [--yes]
+
+It uses VOICEBOT_DATABASE_URL, as `python -m bot.web` does.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from bot.calls.numbers import NumberError, e164
+from bot.calls.records import CallRecord
+from bot.storage.calls import LONGEST_CALL, CallStore
+from bot.storage.database import StorageError, open_database
+from config.settings import DatabaseSettings, SettingsError, read_settings
+
+FAILED = 1
+UNUSABLE = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0 if it did what was asked, 1 if there is no such call, 2 if it cannot."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = read_settings(DatabaseSettings)
+        if settings.database_url is None:
+            raise SettingsError(
+                "VOICEBOT_DATABASE_URL: is not set, so no calls are kept;"
+                " example: VOICEBOT_DATABASE_URL=sqlite:///voicebot.db"
+            )
+        return asyncio.run(_run(settings.database_url.get_secret_value(), options))
+    except (SettingsError, StorageError, NumberError) as exc:
+        print(exc, file=sys.stderr)
+        return UNUSABLE
+
+
+async def _run(url: str, options: argparse.Namespace) -> int:
+    async with open_database(url) as database:
+        store = CallStore(database)
+        now = datetime.now(UTC)
+        await store.mark_lost(begun_before=now - LONGEST_CALL, now=now)
+        match options.command:
+            case "list":
+                return await _list(store, options.number, options.n)
+            case "show":
+                return await _show(store, options.call_sid)
+        return await _forget(store, e164(options.number), is_meant=options.yes)
+
+
+async def _list(store: CallStore, number: str | None, n: int) -> int:
+    for call in await store.newest(n=n, person=e164(number) if number else None):
+        print(_line(call))
+    return 0
+
+
+async def _show(store: CallStore, call_sid: str) -> int:
+    calls = await store.find(call_sid)
+    for call in calls:
+        print(_line(call))
+        for turn in await store.turns(call.call_id):
+            waited = "" if turn.reply_latency_ms is None else f", after {turn.reply_latency_ms} ms"
+            cut = ", cut off" if turn.interrupted else ""
+            print(f"  {turn.number:3}  caller: {turn.caller_text}")
+            print(f"       bot:    {turn.bot_text}")
+            print(f"               heard {turn.heard_ms} of {turn.reply_ms} ms{waited}{cut}")
+    if not calls:
+        print(f"{call_sid}: no such call is kept; `list` shows those that are", file=sys.stderr)
+    return 0 if calls else FAILED
+
+
+async def _forget(store: CallStore, number: str, *, is_meant: bool) -> int:
+    if await store.n_running(number):
+        print("a call with this number is running: try again when it has ended", file=sys.stderr)
+        return FAILED
+    recordings = await store.recordings(number)
+    if not is_meant:
+        n_calls = await store.n_calls(number)
+        print(f"{n_calls} calls and {len(recordings)} recordings; nothing was removed, --yes does")
+        return 0
+    for name in recordings:  # first: once the number is gone nothing leads to them
+        await asyncio.to_thread(Path(name).unlink, missing_ok=True)
+    gone = await store.forget(number, now=datetime.now(UTC))
+    print(
+        f"removed the number and {len(recordings)} recordings of {gone.n_calls} calls,"
+        f" and the words of {gone.n_turns} turns"
+    )
+    return 0
+
+
+def _line(call: CallRecord) -> str:
+    began = call.began_at.strftime("%Y-%m-%d %H:%M:%S UTC")
+    who = call.person or ("forgotten" if call.forgotten_at else "withheld")
+    length = timedelta(milliseconds=call.duration_ms or 0).total_seconds()
+    end = f"{call.reason}, {length:.0f} s, {call.n_turns or 0} turns" if call.reason else "running"
+    return f"{began}  {call.call_sid}  {who} -> {call.line or '-'}  {call.persona}  {end}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bot.records", description="Shows kept calls and forgets people."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    listing = commands.add_parser("list", help="the newest calls, a line each")
+    listing.add_argument("--number", help="only calls with this number")
+    listing.add_argument("-n", type=_count, default=20, help="how many at most (20)")
+    showing = commands.add_parser("show", help="one call, turn by turn")
+    showing.add_argument("call_sid", metavar="CALL_SID")
+    forgetting = commands.add_parser("forget", help="remove a person's number, words and sound")
+    forgetting.add_argument("number", metavar="NUMBER")
+    forgetting.add_argument("--yes", action="store_true", help="really; else it is only told")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 100_000:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to 100000, got {text!r}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The only SQL of the house: SQLite by default, PostgreSQL by URL."""

@@ -1,0 +1,181 @@
+"""Opening the database and keeping its tables up to date.
+
+    StorageError         the database cannot be used; the text says why, without its password
+
+A transaction is asked for as `reading` or `writing`. SQLite has one writer: a transaction that will
+write says so as it begins and waits there, instead of failing half-way (`BEGIN IMMEDIATE`).
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import Connection, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+__all__ = ["Database", "StorageError", "is_out_of_reach", "migrate", "open_database"]
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+# A name for PostgreSQL's lock of the migrations; any number that nobody else uses.
+MIGRATION_LOCK = 7_460_125
+BUSY_TIMEOUT_MS = 10_000  # how long a writer of SQLite waits for another
+DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+
+
+class StorageError(Exception):
+    """The database cannot be used."""
+
+
+class Database:
+    """One database. `open_database` makes it."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that only reads. Cancelling ends it."""
+        async with self._engine.connect() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that writes: kept at the end, undone by an exception or by cancelling."""
+        async with self._engine.connect() as connection:
+            writer = await connection.execution_options(begins_writing=True)
+            async with writer.begin():
+                yield writer
+
+    async def scrub(self) -> None:
+        """Leave nothing of what was deleted in SQLite's log of writes, unless somebody reads it.
+
+        PostgreSQL reuses that space by itself (autovacuum).
+        """
+        if self._engine.dialect.name != "sqlite":
+            return
+        raw = await self._engine.raw_connection()
+        try:
+            connection: Any = raw.driver_connection
+            await connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            raw.close()
+
+
+@asynccontextmanager
+async def open_database(url: str) -> AsyncIterator[Database]:
+    """The database at `url`, its tables brought up to date; connections are closed at the end.
+
+    `url` is `sqlite:///file` or `postgresql://user:password@host/name`. Raises StorageError.
+    """
+    engine = _engine(url)
+    try:
+        try:
+            await _bring_up_to_date(engine)
+        except (DBAPIError, OSError) as exc:
+            reason = exc.orig if isinstance(exc, DBAPIError) else exc
+            raise StorageError(f"cannot open the database: {reason}") from None
+        except CommandError:
+            raise StorageError(
+                "the database is newer than this program; bring the program up to date, or go back"
+                " with the program that made it"
+            ) from None
+        yield Database(engine)
+    finally:
+        await engine.dispose()
+
+
+async def _bring_up_to_date(engine: AsyncEngine) -> None:
+    """Migrate, once whoever sets up the same SQLite file has done so.
+
+    A file is switched to its log of writes as it is first opened; SQLite does not wait there.
+    """
+    deadline_s = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            async with engine.connect() as connection:
+                writer = await connection.execution_options(begins_writing=True)
+                async with writer.begin():
+                    await writer.run_sync(migrate)
+                return
+        except OperationalError as exc:
+            if not _is_busy(exc) or time.monotonic() > deadline_s:
+                raise
+        await asyncio.sleep(0.02)
+
+
+def _is_busy(error: OperationalError) -> bool:
+    return getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
+
+
+def migrate(connection: Connection, revision: str = "head") -> None:
+    """Bring the tables to a revision, forwards or (`base`, for one) backwards.
+
+    In the transaction of `connection`: all of it happens or nothing. Processes that start together
+    wait for each other.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    if revision == "base":
+        command.downgrade(config, revision)
+    else:
+        command.upgrade(config, revision)
+
+
+def _engine(url: str) -> AsyncEngine:
+    try:
+        parsed = make_url(url)
+        driver = DRIVERS[parsed.get_backend_name()]
+    except (ArgumentError, KeyError, ValueError):
+        raise StorageError(
+            "expected sqlite:///voicebot.db or postgresql://user:password@host/name"
+        ) from None
+    engine = create_async_engine(parsed.set(drivername=driver), hide_parameters=True)
+    if driver == DRIVERS["sqlite"]:
+        event.listen(engine.sync_engine, "connect", _set_up_sqlite)
+        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # transactions begin where we say so
+    with ExitStack() as unless_usable:
+        unless_usable.callback(connection.close)
+        _set_pragmas(connection)
+        unless_usable.pop_all()
+
+
+def _set_pragmas(connection: Any) -> None:
+    cursor = connection.cursor()
+    for setting in (
+        f"busy_timeout = {BUSY_TIMEOUT_MS}",
+        "journal_mode = WAL",  # readers do not wait for the writer
+        "synchronous = FULL",  # what is committed is on the disk
+        "foreign_keys = ON",
+        "secure_delete = ON",  # what was forgotten is not left in free pages
+    ):
+        cursor.execute(f"PRAGMA {setting}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("begins_writing")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def is_out_of_reach(error: Exception) -> bool:
+    """Whether the database was away or busy, so that the same may be tried again."""
+    if isinstance(error, DBAPIError):
+        return isinstance(error, OperationalError) or error.connection_invalidated
+    return isinstance(error, OSError | PoolTimeoutError)

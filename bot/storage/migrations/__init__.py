@@ -1,0 +1,1 @@
+"""How the tables came about: one module per step, forwards and backwards."""

@@ -1,0 +1,138 @@
+"""Calls in the database, on SQLite and on PostgreSQL alike."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from bot.storage.calls import CallStore, Forgotten
+from bot.storage.database import open_database
+from tests.bot.storage.notes import CALLER, LINE, NOON, begun, ended, turn
+
+
+async def test_a_call_is_kept_as_it_was(database_url: str) -> None:
+    """What was noted of a call is read back, with its turns and its times in UTC."""
+    note = begun(recording="/recordings/CA1-0.wav")
+    async with open_database(database_url) as database:
+        store = CallStore(database)
+        await store.write([note, turn(note), ended(note)])
+        [call] = await store.find("CA1")
+        [said] = await store.turns(note.call_id)
+
+    assert (call.person, call.line, call.persona) == (CALLER, LINE, "support-en")
+    assert (call.began_at, call.ended_at) == (NOON, NOON + timedelta(seconds=8))
+    assert (call.reason, call.duration_ms, call.n_turns, call.heard_ms) == ("goodbye", 8000, 1, 900)
+    assert (said.caller_text, said.bot_text) == ("Where is it?", "It is on its way.")
+    assert (said.interrupted, said.reply_latency_ms, said.heard_ms) == (True, 320, 900)
+    assert said.host_ms == {"total": 280.5}
+
+
+async def test_a_call_outlives_the_process(database_url: str) -> None:
+    """What was written is there when the database is opened again; a running call has no end."""
+    note = begun()
+    async with open_database(database_url) as database:
+        await CallStore(database).write([note, turn(note)])
+    async with open_database(database_url) as database:
+        [call] = await CallStore(database).newest(n=5)
+
+    assert (call.reason, call.ended_at) == (None, None)
+
+
+async def test_a_batch_is_written_whole_or_not_at_all(database_url: str) -> None:
+    """One note that cannot be written leaves none of its batch behind."""
+    first, second = begun("CA1"), begun("CA2")
+    async with open_database(database_url) as database:
+        store = CallStore(database)
+        with pytest.raises(IntegrityError):
+            await store.write([first, second, first])
+        kept = await store.newest(n=5)
+
+    assert kept == []
+
+
+async def test_the_newest_calls_come_first(database_url: str) -> None:
+    """Calls are listed by the time they began, as many as asked, of one number if asked."""
+    notes = [begun(f"CA{n}", at=NOON + timedelta(minutes=n)) for n in range(4)]
+    other = begun("CA9", person="+14155550199", at=NOON + timedelta(hours=1))
+    async with open_database(database_url) as database:
+        store = CallStore(database)
+        await store.write([*notes, other])
+        newest = [call.call_sid for call in await store.newest(n=2)]
+        theirs = [call.call_sid for call in await store.newest(n=9, person=CALLER)]
+
+    assert newest == ["CA9", "CA3"]
+    assert theirs == ["CA3", "CA2", "CA1", "CA0"]
+
+
+async def test_a_person_is_forgotten_and_counts_stay(database_url: str) -> None:
+    """Number, words and recordings go; calls, times and counts stay, and other people's words."""
+    note, other = begun("CA1", recording="a.wav"), begun("CA2", person="+14155550199")
+    async with open_database(database_url) as database:
+        store = CallStore(database)
+        await store.write([note, turn(note), turn(note, 2), ended(note), other, turn(other)])
+        recordings = await store.recordings(CALLER)
+        gone = await store.forget(CALLER, now=NOON + timedelta(days=1))
+        [call] = await store.find("CA1")
+        said = await store.turns(note.call_id)
+        [others] = await store.turns(other.call_id)
+
+    assert recordings == ["a.wav"]
+    assert gone == Forgotten(n_calls=1, n_turns=2)
+    assert (call.person, call.recording) == (None, None)
+    assert call.forgotten_at == NOON + timedelta(days=1)
+    assert (call.reason, call.n_turns) == ("goodbye", 1)
+    assert {(turn.caller_text, turn.bot_text) for turn in said} == {("", "")}
+    assert [turn.heard_ms for turn in said] == [900, 900]
+    assert others.caller_text == "Where is it?"
+
+
+def files_of(folder: Path) -> list[Path]:
+    return list(folder.glob("voicebot.db*"))
+
+
+async def test_the_forgotten_is_not_left_in_the_file(tmp_path: Path) -> None:
+    """SQLite's files hold nothing of a forgotten person, though another process has them open."""
+    note, url = begun(), f"sqlite:///{tmp_path}/voicebot.db"
+    async with open_database(url) as database, open_database(url) as other:
+        await CallStore(database).write([note, turn(note), ended(note)])
+        await CallStore(other).newest(n=1)
+        await CallStore(database).forget(CALLER, now=NOON)
+        content = [path.read_bytes() for path in files_of(tmp_path)]
+
+    assert len(content) > 1
+    assert b"Where is it?" not in b"".join(content)
+    assert CALLER.encode() not in b"".join(content)
+
+
+async def test_calls_of_a_process_that_went_down_are_lost(database_url: str) -> None:
+    """A call without an end that began too long ago is given one; the others are left alone."""
+    old, running, over = begun("CA1"), begun("CA2", at=NOON + timedelta(hours=30)), begun("CA3")
+    async with open_database(database_url) as database:
+        store = CallStore(database)
+        await store.write([old, running, over, ended(over)])
+        n_lost = await store.mark_lost(
+            begun_before=NOON + timedelta(hours=24), now=NOON + timedelta(hours=31)
+        )
+        reasons = {call.call_sid: call.reason for call in await store.newest(n=5)}
+
+    assert n_lost == 1
+    assert reasons == {"CA1": "lost", "CA2": None, "CA3": "goodbye"}
+
+
+async def test_any_text_can_be_kept(database_url: str) -> None:
+    """A NUL or half a surrogate pair in a transcript does not cost the turn."""
+    note = begun()
+    async with open_database(database_url) as database:
+        store = CallStore(database)
+        await store.write([note, turn(note, caller_text="a\x00b\ud83d 你好 😀")])
+        [said] = await store.turns(note.call_id)
+
+    assert said.caller_text == "ab? 你好 😀"
+
+
+async def test_a_time_without_a_zone_is_refused(database_url: str) -> None:
+    """A time that means something else on each machine is not written."""
+    async with open_database(database_url) as database:
+        with pytest.raises(Exception, match="time zone"):
+            await CallStore(database).write([begun(at=NOON.replace(tzinfo=None))])

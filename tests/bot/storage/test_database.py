@@ -1,0 +1,104 @@
+"""Opening the database, and its migrations, forwards and backwards."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, inspect, text
+
+from bot.storage.calls import CallStore
+from bot.storage.database import StorageError, migrate, open_database
+from bot.storage.tables import METADATA
+from tests.bot.storage.notes import begun, turn
+
+
+async def test_the_migrations_make_the_tables_as_declared(database_url: str) -> None:
+    """After all migrations the database has the tables, columns and indexes of tables.py."""
+
+    def differences(connection: Connection) -> list[object]:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        return list(compare_metadata(context, METADATA))
+
+    async with open_database(database_url) as database, database.reading() as connection:
+        found = await connection.run_sync(differences)
+
+    assert found == []
+
+
+async def test_migrations_go_back_and_forth_with_data(database_url: str) -> None:
+    """Tables that hold calls can be taken away and made again."""
+    note = begun()
+    async with open_database(database_url) as database:
+        await CallStore(database).write([note, turn(note)])
+        async with database.writing() as connection:
+            await connection.run_sync(migrate, "base")
+        async with database.reading() as connection:
+            left = await connection.run_sync(lambda sync: inspect(sync).get_table_names())
+        async with database.writing() as connection:
+            await connection.run_sync(migrate)
+        await CallStore(database).write([note, turn(note)])
+        [call] = await CallStore(database).newest(n=5)
+
+    assert left == ["alembic_version"]
+    assert call.call_id == note.call_id
+
+
+async def test_processes_may_start_together(database_url: str) -> None:
+    """Several processes that find an empty database do not make its tables twice."""
+
+    async def start(call_sid: str) -> None:
+        async with open_database(database_url) as database:
+            await CallStore(database).write([begun(call_sid)])
+
+    async with asyncio.TaskGroup() as tasks:
+        for n in range(5):
+            tasks.create_task(start(f"CA{n}"))
+    async with open_database(database_url) as database:
+        kept = await CallStore(database).newest(n=9)
+
+    assert len(kept) == 5
+
+
+async def test_writers_wait_for_each_other(database_url: str) -> None:
+    """Many writers at once all succeed, on SQLite too, which has one at a time."""
+    async with open_database(database_url) as database:
+        store = CallStore(database)
+        async with asyncio.TaskGroup() as tasks:
+            for n in range(20):
+                note = begun(f"CA{n}")
+                tasks.create_task(store.write([note, turn(note)]))
+        kept = await store.newest(n=50)
+
+    assert len(kept) == 20
+
+
+async def test_a_newer_database_is_left_alone(database_url: str) -> None:
+    """A database made by a later version is not touched, and the operator is told."""
+    async with open_database(database_url) as database, database.writing() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+    with pytest.raises(StorageError, match="newer than this program"):
+        async with open_database(database_url):
+            pass
+
+
+async def test_an_unusable_url_says_what_is_expected() -> None:
+    """A database of another kind, or no URL at all, is refused with an example."""
+    for url in ("mysql://a:secret@host/name", "voicebot.db", "postgresql://host:port/name"):
+        with pytest.raises(StorageError, match=r"sqlite:///voicebot\.db") as caught:
+            async with open_database(url):
+                pass
+
+        assert "secret" not in str(caught.value)
+
+
+async def test_a_database_that_is_not_there_says_so(tmp_path: Path) -> None:
+    """A missing folder and a server that does not listen are told without the password."""
+    for url in (f"sqlite:///{tmp_path}/none/a.db", "postgresql://a:secret@127.0.0.1:1/name"):
+        with pytest.raises(StorageError, match="cannot open the database") as caught:
+            async with open_database(url):
+                pass
+
+        assert "secret" not in str(caught.value)
