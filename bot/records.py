@@ -81,14 +81,15 @@ async def _forget(store: CallStore, number: str, *, is_meant: bool) -> int:
     recordings = await store.recordings(number)
     if not is_meant:
         n_calls = await store.n_calls(number)
-        print(f"{n_calls} calls and {len(recordings)} recordings; nothing was removed, --yes does")
+        found = f"{_counted(n_calls, 'call')} and {_counted(len(recordings), 'recording')}"
+        print(f"{found}; nothing was removed, --yes does")
         return 0
     for name in recordings:  # first: once the number is gone nothing leads to them
         await asyncio.to_thread(Path(name).unlink, missing_ok=True)
     gone = await store.forget(number, now=datetime.now(UTC))
     print(
-        f"removed the number and {len(recordings)} recordings of {gone.n_calls} calls,"
-        f" and the words of {gone.n_turns} turns"
+        f"removed the number and {_counted(len(recordings), 'recording')} of"
+        f" {_counted(gone.n_calls, 'call')}, and the words of {_counted(gone.n_turns, 'turn')}"
     )
     return 0
 
@@ -97,8 +98,13 @@ def _line(call: CallRecord) -> str:
     began = call.began_at.strftime("%Y-%m-%d %H:%M:%S UTC")
     who = call.person or ("forgotten" if call.forgotten_at else "withheld")
     length = timedelta(milliseconds=call.duration_ms or 0).total_seconds()
-    end = f"{call.reason}, {length:.0f} s, {call.n_turns or 0} turns" if call.reason else "running"
+    turns = _counted(call.n_turns or 0, "turn")
+    end = f"{call.reason}, {length:.0f} s, {turns}" if call.reason else "running"
     return f"{began}  {call.call_sid}  {who} -> {call.line or '-'}  {call.persona}  {end}"
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -44,7 +44,7 @@ def test_calls_are_listed_and_shown(database_url: str, capsys: pytest.CaptureFix
         "CA1",
         "+14155550123 -> +15550100",
         "support-en",
-        "goodbye, 8 s, 1 turns\n",
+        "goodbye, 8 s, 1 turn\n",
     ]
     assert "caller: Where is it?" in shown
     assert "bot:    It is on its way." in shown
@@ -61,7 +61,7 @@ def test_a_person_is_forgotten(
     write(database_url, [note, turn(note), ended(note)])
 
     assert main(["forget", CALLER]) == 0
-    assert "1 calls and 1 recordings; nothing was removed" in capsys.readouterr().out
+    assert "1 call and 1 recording; nothing was removed" in capsys.readouterr().out
     assert recording.exists()
     assert main(["forget", CALLER, "--yes"]) == 0
     assert not recording.exists()
