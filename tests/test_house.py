@@ -83,7 +83,8 @@ HEAVY = {
     # the keeper of records knows the errors of the database, and nothing else of it
     "sqlalchemy": {"bot.storage", "bot.inbound.record_keeper"},
     "alembic": {"bot.storage"},
-    "phonenumbers": {"bot.calls.numbers"},
+    "phonenumbers": {"bot.calls.numbers", "bot.campaigns.windows"},
+    "holidays": {"bot.campaigns.windows"},
 }
 
 

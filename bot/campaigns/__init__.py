@@ -1,0 +1,1 @@
+"""Outbound campaigns: who may be rung, and when. Pure decisions, given the time."""
