@@ -28,6 +28,8 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 # A name for PostgreSQL's lock of the migrations; any number that nobody else uses.
 MIGRATION_LOCK = 7_460_125
 BUSY_TIMEOUT_MS = 10_000  # how long a writer of SQLite waits for another
+# PostgreSQL's appendix A: connection exceptions, insufficient resources, operator intervention.
+AWAY_STATES = ("08", "53", "57P")
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 
 
@@ -79,8 +81,9 @@ async def open_database(url: str) -> AsyncIterator[Database]:
     engine = _engine(url)
     try:
         try:
+            await _try_file(engine)
             await _bring_up_to_date(engine)
-        except (DBAPIError, OSError) as exc:
+        except (DBAPIError, sqlite3.Error, OSError) as exc:
             reason = exc.orig if isinstance(exc, DBAPIError) else exc
             raise StorageError(f"cannot open the database: {reason}") from None
         except CommandError:
@@ -91,6 +94,17 @@ async def open_database(url: str) -> AsyncIterator[Database]:
         yield Database(engine)
     finally:
         await engine.dispose()
+
+
+async def _try_file(engine: AsyncEngine) -> None:
+    """Open SQLite's file once, without a thread of its own. Raises sqlite3.Error.
+
+    aiosqlite does not wait for the thread of a connection that could not be made, which may then
+    outlive the event loop and complain.
+    """
+    file = engine.url.database
+    if engine.dialect.name == "sqlite" and file:
+        (await asyncio.to_thread(sqlite3.connect, file, check_same_thread=False)).close()
 
 
 async def _bring_up_to_date(engine: AsyncEngine) -> None:
@@ -177,5 +191,7 @@ def _begin_sqlite(connection: Connection) -> None:
 def is_out_of_reach(error: Exception) -> bool:
     """Whether the database was away or busy, so that the same may be tried again."""
     if isinstance(error, DBAPIError):
-        return isinstance(error, OperationalError) or error.connection_invalidated
+        state = getattr(error.orig, "sqlstate", None) or ""
+        is_away = state.startswith(AWAY_STATES)
+        return is_away or isinstance(error, OperationalError) or error.connection_invalidated
     return isinstance(error, OSError | PoolTimeoutError)

@@ -11,6 +11,7 @@ from bot.storage.calls import CallStore
 from bot.storage.database import open_database
 from pipelines.call.plan import EndReason, TurnRecord
 from tests.bot.inbound.line import CALL_SID, running_line
+from tests.bot.storage.databases import start_postgresql
 from tests.bot.storage.notes import begun, ended, turn
 from tests.waiting import eventually
 
@@ -87,6 +88,32 @@ async def test_a_database_that_was_away_costs_nothing(tmp_path: Path) -> None:
         said = await store.turns(note.call_id)
 
     assert (call.reason, len(said)) == ("goodbye", 1)
+
+
+async def test_a_database_restarts(tmp_path: Path) -> None:
+    """PostgreSQL goes down and comes back while notes come in: all of them are kept."""
+    server = start_postgresql(tmp_path / "data")
+    async with open_database(server.get_uri()) as database:
+        store = CallStore(database)
+        keeper = RecordKeeper(store.write, retry_after_ms=10)
+        note = begun()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(keeper.run())
+            keeper.put(note)
+            while not await store.newest(n=1):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await asyncio.to_thread(server.cleanup)
+            keeper.put(turn(note))
+            await asyncio.sleep(0.1)
+            keeper.put(ended(note))
+            server = await asyncio.to_thread(start_postgresql, tmp_path / "data")
+            keeper.finish()
+        [call] = await store.newest(n=5)
+        said = await store.turns(note.call_id)
+    server.cleanup()
+
+    assert (call.reason, len(said)) == ("goodbye", 1)
+    assert keeper.n_dropped == 0
 
 
 async def test_a_refused_note_does_not_cost_the_others(tmp_path: Path) -> None:

