@@ -35,7 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 " example: VOICEBOT_DATABASE_URL=sqlite:///voicebot.db"
             )
         return asyncio.run(_run(settings.database_url.get_secret_value(), options))
-    except (SettingsError, StorageError, NumberError) as exc:
+    except StorageError as exc:
+        print(f"VOICEBOT_DATABASE_URL: {exc}", file=sys.stderr)
+        return UNUSABLE
+    except (SettingsError, NumberError) as exc:
         print(exc, file=sys.stderr)
         return UNUSABLE
 

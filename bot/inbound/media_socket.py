@@ -172,10 +172,11 @@ class MediaSocket:
     ) -> None:
         with structlog.contextvars.bound_contextvars(call_id=start.call_sid):
             started_s = time.perf_counter()
-            plan = self._plan(start, announced)
-            kept = self._begin_record(plan, announced)
             result = CallResult(reason=EndReason.FAILED, n_turns=0, duration_ms=0)
+            kept: CallLog | None = None
             try:
+                plan = self._plan(start, announced)
+                kept = self._begin_record(plan, announced)
                 result = await self._run(websocket, plan, kept or self._metrics)
             except Exception as exc:
                 # The edge of a call: whatever went wrong in it stays in it.

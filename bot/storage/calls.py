@@ -23,7 +23,7 @@ __all__ = ["LONGEST_CALL", "CallStore", "Forgotten"]
 
 calls, turns = tables.calls, tables.turns
 LOST = "lost"
-LONGEST_CALL = timedelta(hours=24)  # Twilio ends calls after four hours unless asked, or 24
+LONGEST_CALL = timedelta(hours=24)  # Twilio lets none last longer
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,19 @@ def test_what_cannot_be_done_is_said(
     assert said in capsys.readouterr().err
 
 
+def test_a_database_that_cannot_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that is no database is left as it is, and the setting is named."""
+    file = tmp_path / "voicebot.db"
+    file.write_text("something else entirely\n" * 100)
+    monkeypatch.setenv("VOICEBOT_DATABASE_URL", f"sqlite:///{file}")
+
+    assert main(["list"]) == 2
+    assert capsys.readouterr().err.startswith("VOICEBOT_DATABASE_URL: cannot open the database")
+    assert file.read_text().startswith("something else")
+
+
 def test_without_a_database(capsys: pytest.CaptureFixture[str]) -> None:
     """Where nothing is kept, the command says which setting keeps it."""
     assert main(["list"]) == 2
