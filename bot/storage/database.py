@@ -53,7 +53,7 @@ class Database:
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that writes: kept at the end, undone by an exception or by cancelling."""
         async with self._engine.connect() as connection:
-            writer = await connection.execution_options(begins_writing=True)
+            writer = await connection.execution_options(begins="BEGIN IMMEDIATE")
             async with writer.begin():
                 yield writer
 
@@ -64,12 +64,9 @@ class Database:
         """
         if self._engine.dialect.name != "sqlite":
             return
-        raw = await self._engine.raw_connection()
-        try:
-            connection: Any = raw.driver_connection
-            await connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        finally:
-            raw.close()
+        async with self._engine.connect() as connection:
+            bare = await connection.execution_options(begins="")
+            await bare.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 @asynccontextmanager
@@ -116,7 +113,7 @@ async def _bring_up_to_date(engine: AsyncEngine) -> None:
     while True:
         try:
             async with engine.connect() as connection:
-                writer = await connection.execution_options(begins_writing=True)
+                writer = await connection.execution_options(begins="BEGIN IMMEDIATE")
                 async with writer.begin():
                     await writer.run_sync(migrate)
                 return
@@ -184,8 +181,10 @@ def _set_pragmas(connection: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("begins_writing")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    """A reading transaction begins plainly; others say how, and "" that there is to be none."""
+    statement = connection.get_execution_options().get("begins", "BEGIN")
+    if statement:
+        connection.exec_driver_sql(statement)
 
 
 def is_out_of_reach(error: Exception) -> bool:
