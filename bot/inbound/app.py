@@ -100,6 +100,9 @@ def build(
     )
     metrics.calls_running.set_function(lambda: calls.n_running)
     metrics.draining.set_function(lambda: calls.is_draining)
+    if keeper is not None:
+        metrics.records_waiting.set_function(lambda: keeper.n_waiting)
+        metrics.records_dropped.set_function(lambda: keeper.n_dropped)
     web = Web(_application(metrics, probe, keeper), calls, tokens, metrics, probe)
     _add_routes(web, webhooks, media)
     return web

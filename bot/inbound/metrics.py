@@ -26,6 +26,8 @@ class Metrics:
         self.calls_running = self._gauge("calls_running", "Calls with an open media stream")
         self.gpu_reachable = self._gauge("gpu_host_reachable", "1 if the GPU host answers")
         self.draining = self._gauge("draining", "1 once no new calls are taken")
+        self.records_waiting = self._gauge("records_waiting", "Notes not yet in the database")
+        self.records_dropped = self._gauge("records_dropped", "Notes that were never written")
         self.loop_lag_s = self._histogram(
             "loop_lag_seconds", "How late the event loop wakes up", LAG_BUCKETS_S
         )

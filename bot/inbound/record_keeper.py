@@ -73,6 +73,11 @@ class RecordKeeper:
         self._max_waiting = max_waiting
         self.n_dropped = 0
 
+    @property
+    def n_waiting(self) -> int:
+        """Notes that no transaction has been begun for."""
+        return self._waiting.qsize()
+
     def begin(
         self,
         *,

@@ -155,3 +155,6 @@ async def test_the_line_ends_though_its_database_is_away(
             async with line.running_call():
                 pass
             await eventually(lambda: line.web.calls.n_running == 0)
+            n_waiting = line.metric("records_waiting")
+
+    assert n_waiting >= 1  # the end at least; the beginning is being tried
