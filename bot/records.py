@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bot.calls.numbers import NumberError, e164
 from bot.calls.records import CallRecord
-from bot.storage.calls import LONGEST_CALL, CallStore
+from bot.storage.calls import CallStore
 from bot.storage.database import StorageError, open_database
 from config.settings import DatabaseSettings, SettingsError, read_settings
 
@@ -46,8 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def _run(url: str, options: argparse.Namespace) -> int:
     async with open_database(url) as database:
         store = CallStore(database)
-        now = datetime.now(UTC)
-        await store.mark_lost(begun_before=now - LONGEST_CALL, now=now)
+        await store.mark_lost(now=datetime.now(UTC))
         match options.command:
             case "list":
                 return await _list(store, options.number, options.n)
@@ -66,7 +65,7 @@ async def _show(store: CallStore, call_sid: str) -> int:
     calls = await store.find(call_sid)
     for call in calls:
         print(_line(call))
-        for turn in await store.turns(call.call_id):
+        for turn in await store.turns(call.record_id):
             waited = "" if turn.reply_latency_ms is None else f", after {turn.reply_latency_ms} ms"
             cut = ", cut off" if turn.interrupted else ""
             print(f"  {turn.number:3}  caller: {turn.caller_text}")

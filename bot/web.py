@@ -20,7 +20,7 @@ from bot.inbound.apologies import render_apologies
 from bot.inbound.app import build
 from bot.inbound.record_keeper import RecordKeeper
 from bot.inbound.serving import end_signals, serve
-from bot.storage.calls import LONGEST_CALL, CallStore
+from bot.storage.calls import CallStore
 from bot.storage.database import StorageError, open_database
 from config.logging import configure
 from config.personas import Routes, read_routes
@@ -55,12 +55,12 @@ def main() -> int:
 
 
 async def _run(settings: WebSettings, routes: Routes, listener: socket.socket) -> None:
-    # Pipecat takes a while to import and logs meanwhile: the settings have been checked by now, and
-    # the log is ours.
-    from pipelines.call.call import run_call
-
-    apologies = await asyncio.to_thread(_prepare, routes)
     async with _record_keeper(settings) as keeper:
+        # Pipecat takes a while to import and logs meanwhile: the settings have been checked by now,
+        # and the log is ours.
+        from pipelines.call.call import run_call
+
+        apologies = await asyncio.to_thread(_prepare, routes)
         web = build(settings, routes, apologies, run_call=run_call, keeper=keeper)
         gc.collect()
         gc.freeze()  # a full collection over all that was imported would be heard as a gap
@@ -83,8 +83,7 @@ async def _record_keeper(settings: WebSettings) -> AsyncIterator[RecordKeeper | 
         return
     async with open_database(settings.database_url.get_secret_value()) as database:
         store = CallStore(database)
-        now = datetime.now(UTC)
-        n_lost = await store.mark_lost(begun_before=now - LONGEST_CALL, now=now)
+        n_lost = await store.mark_lost(now=datetime.now(UTC))
         if n_lost:
             log.warning("calls_lost", n=n_lost)
         yield RecordKeeper(store.write)

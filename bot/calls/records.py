@@ -20,7 +20,7 @@ class Direction(Enum):
 class CallBegun:
     """A media stream was let in. One telephone call may have a second, where the first failed."""
 
-    call_id: str  # ours, unique
+    record_id: str  # ours, unique
     call_sid: str  # Twilio's
     retry: int  # 0 for the first stream of the call
     direction: Direction
@@ -35,7 +35,7 @@ class CallBegun:
 class TurnEnded:
     """The bot has said something, and the caller has heard what he has heard of it."""
 
-    call_id: str
+    record_id: str
     turn: TurnRecord
     at: datetime
 
@@ -44,7 +44,7 @@ class TurnEnded:
 class CallEnded:
     """The stream is over."""
 
-    call_id: str
+    record_id: str
     result: CallResult
     at: datetime
 
@@ -71,7 +71,7 @@ class CallRecord:
     `reason` is a value of EndReason; "lost" if the process went down with it; None while it runs.
     """
 
-    call_id: str
+    record_id: str
     call_sid: str
     retry: int
     direction: Direction

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import Enum
+from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import holidays
@@ -156,7 +157,12 @@ def _is_calling_day(window: CallingWindow, day: date) -> bool:
         return False
     if window.holidays_of is None:
         return True
-    return day not in holidays.country_holidays(window.holidays_of, years=day.year)
+    return day not in _public_holidays(window.holidays_of, day.year)
+
+
+@lru_cache(maxsize=64)
+def _public_holidays(country: str, year: int) -> holidays.HolidayBase:
+    return holidays.country_holidays(country, years=year, expand=False)
 
 
 def _is_zone(name: str) -> bool:

@@ -6,10 +6,9 @@ Knows no process: who runs it decides on sockets, signals and what a call is.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
-import structlog
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from starlette.routing import WebSocketRoute
@@ -34,10 +33,6 @@ from config.personas import Routes
 from config.settings import WebSettings
 
 __all__ = ["Web", "build"]
-
-log = structlog.get_logger()
-
-LAST_RECORDS_MS = 10_000  # for the records of the last calls, when the process ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,27 +129,16 @@ def _application(metrics: Metrics, probe: GpuProbe, keeper: RecordKeeper | None)
                 tasks.create_task(probe.run()),
                 tasks.create_task(watch_loop_lag(metrics)),
             ]
-            records = tasks.create_task(keeper.run()) if keeper else None
             try:
-                yield
+                async with keeper.running() if keeper else nullcontext():
+                    yield
             finally:
                 for watcher in watchers:
                     watcher.cancel()
-                if keeper and records:
-                    await _finish(keeper, records)
 
     return FastAPI(
         lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
     )
-
-
-async def _finish(keeper: RecordKeeper, records: asyncio.Task[None]) -> None:
-    """Let the last calls be written, if the database takes them."""
-    keeper.finish()
-    done, _ = await asyncio.wait([records], timeout=LAST_RECORDS_MS / 1000)
-    if not done:
-        log.error("records_lost", reason="database_away")
-        records.cancel()
 
 
 def _add_routes(web: Web, webhooks: Webhooks, media: MediaSocket) -> None:

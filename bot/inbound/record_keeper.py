@@ -6,7 +6,8 @@ notes are dropped, counted and told in the log: sound goes before records.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -26,6 +27,7 @@ log = structlog.get_logger()
 MAX_WAITING = 10_000
 MAX_BATCH = 500
 RETRY_AFTER_MS = 1_000
+LAST_MS = 10_000
 
 Note = CallBegun | TurnEnded | CallEnded
 Write = Callable[[Sequence[Note]], Coroutine[Any, Any, None]]
@@ -34,15 +36,15 @@ Write = Callable[[Sequence[Note]], Coroutine[Any, Any, None]]
 class CallLog:
     """What is written down of one call: hand it to the call as its observer, which hears of all."""
 
-    def __init__(self, keeper: "RecordKeeper", call_id: str, observer: CallObserver) -> None:
+    def __init__(self, keeper: "RecordKeeper", record_id: str, observer: CallObserver) -> None:
         self._keeper = keeper
-        self._call_id = call_id
+        self._record_id = record_id
         self._observer = observer
 
     def on_turn(self, turn: TurnRecord) -> None:
         """The bot has said something."""
         self._observer.on_turn(turn)
-        self._keeper.put(TurnEnded(self._call_id, turn, datetime.now(UTC)))
+        self._keeper.put(TurnEnded(self._record_id, turn, datetime.now(UTC)))
 
     def count(self, name: str) -> None:
         """Something happened in the call."""
@@ -50,7 +52,7 @@ class CallLog:
 
     def end(self, result: CallResult) -> None:
         """The call is over."""
-        self._keeper.put(CallEnded(self._call_id, result, datetime.now(UTC)))
+        self._keeper.put(CallEnded(self._record_id, result, datetime.now(UTC)))
 
 
 class RecordKeeper:
@@ -65,9 +67,12 @@ class RecordKeeper:
         *,
         max_waiting: int = MAX_WAITING,
         retry_after_ms: int = RETRY_AFTER_MS,
+        last_ms: int = LAST_MS,
     ) -> None:
+        """`last_ms` is for the records of the last calls, when the process ends."""
         self._write = write
         self._retry_after_s = retry_after_ms / 1000
+        self._last_s = last_ms / 1000
         # One place more than notes may take: that of the end.
         self._waiting: asyncio.Queue[Note | None] = asyncio.Queue(max_waiting + 1)
         self._max_waiting = max_waiting
@@ -90,10 +95,10 @@ class RecordKeeper:
         observer: CallObserver,
     ) -> CallLog:
         """Note that a call begins."""
-        call_id = uuid4().hex
+        record_id = uuid4().hex
         self.put(
             CallBegun(
-                call_id=call_id,
+                record_id=record_id,
                 call_sid=call_sid,
                 retry=retry,
                 direction=Direction.INBOUND,
@@ -104,7 +109,7 @@ class RecordKeeper:
                 recording=recording,
             )
         )
-        return CallLog(self, call_id, observer)
+        return CallLog(self, record_id, observer)
 
     def put(self, note: Note) -> None:
         """Have a note written; dropped if too many wait."""
@@ -115,12 +120,22 @@ class RecordKeeper:
             log.error("records_dropped", waiting=self._max_waiting)
         self.n_dropped += 1
 
-    def finish(self) -> None:
-        """Let `run` return once all that waits has been written. Nothing is to be put after."""
-        self._waiting.put_nowait(None)
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Write beside the body, and at its end what still waits, if the database takes it.
 
-    async def run(self) -> None:
-        """Write until `finish`. Cancelling leaves what waits unwritten."""
+        Nothing is to be put after. Cancelling leaves what waits unwritten.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            writer = tasks.create_task(self._run())
+            yield
+            self._waiting.put_nowait(None)
+            _, late = await asyncio.wait([writer], timeout=self._last_s)
+            if late:
+                log.error("records_lost", reason="database_away")
+                writer.cancel()
+
+    async def _run(self) -> None:
         is_over = False
         while not is_over:
             notes = [await self._waiting.get()]

@@ -19,7 +19,7 @@ from bot.calls.records import (
 from bot.storage import tables
 from bot.storage.database import Database
 
-__all__ = ["LONGEST_CALL", "CallStore", "Forgotten"]
+__all__ = ["CallStore", "Forgotten"]
 
 calls, turns = tables.calls, tables.turns
 LOST = "lost"
@@ -49,8 +49,9 @@ class CallStore:
             for note in notes:
                 await _write(connection, note)
 
-    async def mark_lost(self, *, begun_before: datetime, now: datetime) -> int:
+    async def mark_lost(self, *, now: datetime) -> int:
         """End the calls that cannot run any more, as their process went down; how many."""
+        begun_before = now - LONGEST_CALL
         async with self._database.writing() as connection:
             done = await connection.execute(
                 update(calls)
@@ -61,7 +62,7 @@ class CallStore:
 
     async def newest(self, *, n: int, person: str | None = None) -> list[CallRecord]:
         """The calls that began last, newest first; of one person only where a number is given."""
-        query = select(calls).order_by(calls.c.began_at.desc(), calls.c.call_id).limit(n)
+        query = select(calls).order_by(calls.c.began_at.desc(), calls.c.record_id).limit(n)
         if person is not None:
             query = query.where(calls.c.person == person)
         async with self._database.reading() as connection:
@@ -73,12 +74,12 @@ class CallStore:
         async with self._database.reading() as connection:
             return [_record(row) for row in await connection.execute(query)]
 
-    async def turns(self, call_id: str) -> list[Turn]:
+    async def turns(self, record_id: str) -> list[Turn]:
         """What was said in one call, in its order."""
-        query = select(turns).where(turns.c.call_id == call_id).order_by(turns.c.number)
+        query = select(turns).where(turns.c.record_id == record_id).order_by(turns.c.number)
         async with self._database.reading() as connection:
             rows = (await connection.execute(query)).mappings()
-            return [Turn(**{k: v for k, v in row.items() if k != "call_id"}) for row in rows]
+            return [Turn(**{k: v for k, v in row.items() if k != "record_id"}) for row in rows]
 
     async def recordings(self, person: str) -> list[str]:
         """The files that hold a person's voice."""
@@ -105,10 +106,12 @@ class CallStore:
 
         The recordings' files are the caller's to delete, before.
         """
-        theirs = select(calls.c.call_id).where(calls.c.person == person)
+        theirs = select(calls.c.record_id).where(calls.c.person == person)
         async with self._database.writing() as connection:
             spoken = await connection.execute(
-                update(turns).where(turns.c.call_id.in_(theirs)).values(caller_text="", bot_text="")
+                update(turns)
+                .where(turns.c.record_id.in_(theirs))
+                .values(caller_text="", bot_text="")
             )
             rung = await connection.execute(
                 update(calls)
@@ -127,13 +130,13 @@ async def _write(connection: AsyncConnection, note: CallBegun | TurnEnded | Call
             await connection.execute(insert(turns).values(**_turn(note)))
         case CallEnded():
             await connection.execute(
-                update(calls).where(calls.c.call_id == note.call_id).values(**_ended(note))
+                update(calls).where(calls.c.record_id == note.record_id).values(**_ended(note))
             )
 
 
 def _begun(note: CallBegun) -> dict[str, Any]:
     return {
-        "call_id": note.call_id,
+        "record_id": note.record_id,
         "call_sid": note.call_sid,
         "retry": note.retry,
         "direction": note.direction.value,
@@ -149,7 +152,7 @@ def _begun(note: CallBegun) -> dict[str, Any]:
 def _turn(note: TurnEnded) -> dict[str, Any]:
     turn = note.turn
     return {
-        "call_id": note.call_id,
+        "record_id": note.record_id,
         "number": turn.turn,
         "at": note.at,
         "caller_text": _storable(turn.caller_text),

@@ -76,10 +76,11 @@ async def open_database(url: str) -> AsyncIterator[Database]:
     `url` is `sqlite:///file` or `postgresql://user:password@host/name`. Raises StorageError.
     """
     engine = _engine(url)
+    database = Database(engine)
     try:
         try:
             await _try_file(engine)
-            await _bring_up_to_date(engine)
+            await _bring_up_to_date(database)
         except (DBAPIError, sqlite3.Error, OSError) as exc:
             reason = exc.orig if isinstance(exc, DBAPIError) else exc
             raise StorageError(f"cannot open the database: {reason}") from None
@@ -88,7 +89,7 @@ async def open_database(url: str) -> AsyncIterator[Database]:
                 "the database is newer than this program; bring the program up to date, or go back"
                 " with the program that made it"
             ) from None
-        yield Database(engine)
+        yield database
     finally:
         await engine.dispose()
 
@@ -104,7 +105,7 @@ async def _try_file(engine: AsyncEngine) -> None:
         (await asyncio.to_thread(sqlite3.connect, file, check_same_thread=False)).close()
 
 
-async def _bring_up_to_date(engine: AsyncEngine) -> None:
+async def _bring_up_to_date(database: Database) -> None:
     """Migrate, once whoever sets up the same SQLite file has done so.
 
     A file is switched to its log of writes as it is first opened; SQLite does not wait there.
@@ -112,11 +113,9 @@ async def _bring_up_to_date(engine: AsyncEngine) -> None:
     deadline_s = time.monotonic() + BUSY_TIMEOUT_MS / 1000
     while True:
         try:
-            async with engine.connect() as connection:
-                writer = await connection.execution_options(begins="BEGIN IMMEDIATE")
-                async with writer.begin():
-                    await writer.run_sync(migrate)
-                return
+            async with database.writing() as connection:
+                await connection.run_sync(migrate)
+            return
         except OperationalError as exc:
             if not _is_busy(exc) or time.monotonic() > deadline_s:
                 raise

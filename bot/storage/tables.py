@@ -56,7 +56,7 @@ METADATA = MetaData(
 calls = Table(
     "calls",
     METADATA,
-    Column("call_id", String(32), primary_key=True),
+    Column("record_id", String(32), primary_key=True),
     Column("call_sid", String(64), nullable=False),
     Column("retry", Integer, nullable=False),
     Column("direction", String(8), nullable=False),
@@ -81,7 +81,7 @@ calls = Table(
 turns = Table(
     "turns",
     METADATA,
-    Column("call_id", String(32), ForeignKey(calls.c.call_id), primary_key=True),
+    Column("record_id", String(32), ForeignKey(calls.c.record_id), primary_key=True),
     Column("number", Integer, primary_key=True),
     Column("at", UtcTime, nullable=False),
     Column("caller_text", Text, nullable=False),

@@ -4,34 +4,23 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
-
 from bot.inbound.record_keeper import Note, RecordKeeper
 from bot.storage.calls import CallStore
 from bot.storage.database import open_database
-from pipelines.call.plan import EndReason, TurnRecord
+from pipelines.call.plan import EndReason
 from tests.bot.inbound.line import CALL_SID, running_line
 from tests.bot.storage.databases import start_postgresql
 from tests.bot.storage.notes import begun, ended, turn
 from tests.waiting import eventually
 
-TURN = TurnRecord(
-    turn=1,
-    reply_latency_ms=None,
-    heard_ms=700,
-    reply_ms=700,
-    interrupted=False,
-    caller_text="",
-    bot_text="Hello.",
-)
+TURN = turn(begun()).turn
 
 
 async def keep(keeper: RecordKeeper, notes: Sequence[Note]) -> None:
     """Everything, to the end."""
-    for note in notes:
-        keeper.put(note)
-    keeper.finish()
-    await asyncio.wait_for(keeper.run(), 10)
+    async with asyncio.timeout(10), keeper.running():
+        for note in notes:
+            keeper.put(note)
 
 
 async def test_a_call_of_the_line_is_kept(tmp_path: Path) -> None:
@@ -46,13 +35,13 @@ async def test_a_call_of_the_line_is_kept(tmp_path: Path) -> None:
                 pass
             await eventually(lambda: line.web.calls.n_running == 0)
         [call] = await store.newest(n=5)
-        [said] = await store.turns(call.call_id)
+        [said] = await store.turns(call.record_id)
 
     assert (call.call_sid, call.retry) == (CALL_SID, 0)
     assert (call.person, call.line) == ("+15550199", "+15550100")
     assert (call.reason, call.n_turns) == ("caller_hung_up", 1)
     assert call.recording == str(tmp_path / "recordings" / f"{CALL_SID}-0.wav")
-    assert (said.bot_text, said.heard_ms) == ("Hello.", 700)
+    assert (said.bot_text, said.heard_ms) == (TURN.bot_text, TURN.heard_ms)
 
 
 async def test_a_call_that_failed_is_kept(tmp_path: Path) -> None:
@@ -64,7 +53,7 @@ async def test_a_call_that_failed_is_kept(tmp_path: Path) -> None:
             line.call.error = RuntimeError("broken")
             async with line.running_call():
                 await eventually(lambda: line.web.calls.n_running == 0)
-            n_turns = line.metric("turns_total", interrupted="no")
+            n_turns = line.metric("turns_total", interrupted="yes")
         [call] = await store.newest(n=5)
 
     assert call.reason == EndReason.FAILED.value
@@ -85,7 +74,7 @@ async def test_a_database_that_was_away_costs_nothing(tmp_path: Path) -> None:
 
         await keep(RecordKeeper(write, retry_after_ms=1), [note, turn(note), ended(note)])
         [call] = await store.newest(n=5)
-        said = await store.turns(note.call_id)
+        said = await store.turns(note.record_id)
 
     assert (call.reason, len(said)) == ("goodbye", 1)
 
@@ -97,19 +86,15 @@ async def test_a_database_restarts(tmp_path: Path) -> None:
         store = CallStore(database)
         keeper = RecordKeeper(store.write, retry_after_ms=10)
         note = begun()
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(keeper.run())
-            keeper.put(note)
-            while not await store.newest(n=1):  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await store.write([note])
+        async with keeper.running():
             await asyncio.to_thread(server.cleanup)
             keeper.put(turn(note))
-            await asyncio.sleep(0.1)
+            await eventually(lambda: keeper.n_waiting == 0)  # it is being tried
             keeper.put(ended(note))
             server = await asyncio.to_thread(start_postgresql, tmp_path / "data")
-            keeper.finish()
         [call] = await store.newest(n=5)
-        said = await store.turns(note.call_id)
+        said = await store.turns(note.record_id)
     server.cleanup()
 
     assert (call.reason, len(said)) == ("goodbye", 1)
@@ -141,17 +126,14 @@ async def test_what_waits_is_bounded(tmp_path: Path) -> None:
     assert keeper.n_dropped == 2
 
 
-async def test_the_line_ends_though_its_database_is_away(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_the_line_ends_though_its_database_is_away() -> None:
     """A process that is to end waits for the last records for a limited time only."""
-    monkeypatch.setattr("bot.inbound.app.LAST_RECORDS_MS", 50)
 
     async def write(notes: Sequence[Note]) -> None:
         raise ConnectionRefusedError
 
     async with asyncio.timeout(10):
-        async with running_line(keeper=RecordKeeper(write)) as line:
+        async with running_line(keeper=RecordKeeper(write, last_ms=50)) as line:
             async with line.running_call():
                 pass
             await eventually(lambda: line.web.calls.n_running == 0)

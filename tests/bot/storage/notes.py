@@ -19,7 +19,7 @@ def begun(
     recording: str | None = None,
 ) -> CallBegun:
     return CallBegun(
-        call_id=uuid4().hex,
+        record_id=uuid4().hex,
         call_sid=call_sid,
         retry=0,
         direction=Direction.INBOUND,
@@ -42,11 +42,11 @@ def turn(begun: CallBegun, number: int = 1, *, caller_text: str = "Where is it?"
         bot_text="It is on its way.",
         host_ms={"total": 280.5},
     )
-    return TurnEnded(begun.call_id, record, begun.began_at + timedelta(seconds=number))
+    return TurnEnded(begun.record_id, record, begun.began_at + timedelta(seconds=number))
 
 
 def ended(begun: CallBegun) -> CallEnded:
     result = CallResult(
         reason=EndReason.GOODBYE, n_turns=1, duration_ms=8_000, heard_ms=900, n_interruptions=1
     )
-    return CallEnded(begun.call_id, result, begun.began_at + timedelta(seconds=8))
+    return CallEnded(begun.record_id, result, begun.began_at + timedelta(seconds=8))

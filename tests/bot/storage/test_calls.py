@@ -18,7 +18,7 @@ async def test_a_call_is_kept_as_it_was(database_url: str) -> None:
         store = CallStore(database)
         await store.write([note, turn(note), ended(note)])
         [call] = await store.find("CA1")
-        [said] = await store.turns(note.call_id)
+        [said] = await store.turns(note.record_id)
 
     assert (call.person, call.line, call.persona) == (CALLER, LINE, "support-en")
     assert (call.began_at, call.ended_at) == (NOON, NOON + timedelta(seconds=8))
@@ -74,8 +74,8 @@ async def test_a_person_is_forgotten_and_counts_stay(database_url: str) -> None:
         recordings = await store.recordings(CALLER)
         gone = await store.forget(CALLER, now=NOON + timedelta(days=1))
         [call] = await store.find("CA1")
-        said = await store.turns(note.call_id)
-        [others] = await store.turns(other.call_id)
+        said = await store.turns(note.record_id)
+        [others] = await store.turns(other.record_id)
 
     assert recordings == ["a.wav"]
     assert gone == Forgotten(n_calls=1, n_turns=2)
@@ -111,9 +111,7 @@ async def test_calls_of_a_process_that_went_down_are_lost(database_url: str) -> 
     async with open_database(database_url) as database:
         store = CallStore(database)
         await store.write([old, running, over, ended(over)])
-        n_lost = await store.mark_lost(
-            begun_before=NOON + timedelta(hours=24), now=NOON + timedelta(hours=31)
-        )
+        n_lost = await store.mark_lost(now=NOON + timedelta(hours=31))
         reasons = {call.call_sid: call.reason for call in await store.newest(n=5)}
 
     assert n_lost == 1
@@ -126,7 +124,7 @@ async def test_any_text_can_be_kept(database_url: str) -> None:
     async with open_database(database_url) as database:
         store = CallStore(database)
         await store.write([note, turn(note, caller_text="a\x00b\ud83d 你好 😀")])
-        [said] = await store.turns(note.call_id)
+        [said] = await store.turns(note.record_id)
 
     assert said.caller_text == "ab? 你好 😀"
 

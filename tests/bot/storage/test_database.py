@@ -42,7 +42,7 @@ async def test_migrations_go_back_and_forth_with_data(database_url: str) -> None
         [call] = await CallStore(database).newest(n=5)
 
     assert left == ["alembic_version"]
-    assert call.call_id == note.call_id
+    assert call.record_id == note.record_id
 
 
 async def test_processes_may_start_together(database_url: str) -> None:

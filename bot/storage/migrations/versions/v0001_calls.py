@@ -13,7 +13,7 @@ def upgrade() -> None:
     """Make the tables."""
     op.create_table(
         "calls",
-        sa.Column("call_id", sa.String(32), nullable=False),
+        sa.Column("record_id", sa.String(32), nullable=False),
         sa.Column("call_sid", sa.String(64), nullable=False),
         sa.Column("retry", sa.Integer, nullable=False),
         sa.Column("direction", sa.String(8), nullable=False),
@@ -30,14 +30,14 @@ def upgrade() -> None:
         sa.Column("heard_ms", sa.Integer),
         sa.Column("recording", sa.Text),
         sa.Column("forgotten_at", UtcTime),
-        sa.PrimaryKeyConstraint("call_id", name="pk_calls"),
+        sa.PrimaryKeyConstraint("record_id", name="pk_calls"),
         sa.UniqueConstraint("call_sid", "retry", name="uq_calls_call_sid_retry"),
     )
     op.create_index("ix_calls_person", "calls", ["person"])
     op.create_index("ix_calls_began_at", "calls", ["began_at"])
     op.create_table(
         "turns",
-        sa.Column("call_id", sa.String(32), nullable=False),
+        sa.Column("record_id", sa.String(32), nullable=False),
         sa.Column("number", sa.Integer, nullable=False, autoincrement=False),
         sa.Column("at", UtcTime, nullable=False),
         sa.Column("caller_text", sa.Text, nullable=False),
@@ -47,8 +47,8 @@ def upgrade() -> None:
         sa.Column("heard_ms", sa.Integer, nullable=False),
         sa.Column("reply_ms", sa.Integer, nullable=False),
         sa.Column("host_ms", sa.JSON, nullable=False),
-        sa.PrimaryKeyConstraint("call_id", "number", name="pk_turns"),
-        sa.ForeignKeyConstraint(["call_id"], ["calls.call_id"], name="fk_turns_call_id"),
+        sa.PrimaryKeyConstraint("record_id", "number", name="pk_turns"),
+        sa.ForeignKeyConstraint(["record_id"], ["calls.record_id"], name="fk_turns_record_id"),
     )
 
 
