@@ -20,12 +20,16 @@ from bot.inbound.apologies import render_apologies
 from bot.inbound.app import build
 from bot.inbound.record_keeper import RecordKeeper
 from bot.inbound.serving import end_signals, serve
+from bot.outbound.callbacks import Outbound
+from bot.storage.call_reports import CallReports
 from bot.storage.calls import CallStore
+from bot.storage.campaigns import CampaignStore
 from bot.storage.database import StorageError, open_database
 from config.logging import configure
 from config.personas import Routes, read_routes
 from config.settings import SettingsError, WebSettings, read_settings
 from config.strict_yaml import PromptFileError
+from telephony.clock import RealClock
 
 __all__ = ["main"]
 
@@ -55,13 +59,15 @@ def main() -> int:
 
 
 async def _run(settings: WebSettings, routes: Routes, listener: socket.socket) -> None:
-    async with _record_keeper(settings) as keeper:
+    async with _kept(settings) as (keeper, outbound):
         # Pipecat takes a while to import and logs meanwhile: the settings have been checked by now,
         # and the log is ours.
         from pipelines.call.call import run_call
 
         apologies = await asyncio.to_thread(_prepare, routes)
-        web = build(settings, routes, apologies, run_call=run_call, keeper=keeper)
+        web = build(
+            settings, routes, apologies, run_call=run_call, keeper=keeper, outbound=outbound
+        )
         gc.collect()
         gc.freeze()  # a full collection over all that was imported would be heard as a gap
         log.info("web_started", port=listener.getsockname()[1], public_url=settings.public_url)
@@ -76,17 +82,20 @@ async def _run(settings: WebSettings, routes: Routes, listener: socket.socket) -
 
 
 @asynccontextmanager
-async def _record_keeper(settings: WebSettings) -> AsyncIterator[RecordKeeper | None]:
-    """What writes calls down, if there is a database. Raises StorageError."""
+async def _kept(
+    settings: WebSettings,
+) -> AsyncIterator[tuple[RecordKeeper | None, Outbound | None]]:
+    """What writes calls down and knows of campaigns, given a database. Raises StorageError."""
     if settings.database_url is None:
-        yield None
+        yield None, None
         return
     async with open_database(settings.database_url.get_secret_value()) as database:
         store = CallStore(database)
         n_lost = await store.mark_lost(now=datetime.now(UTC))
         if n_lost:
             log.warning("calls_lost", n=n_lost)
-        yield RecordKeeper(store.write)
+        outbound = Outbound(CampaignStore(database), CallReports(database), RealClock())
+        yield RecordKeeper(store.write), outbound
 
 
 def _prepare(routes: Routes) -> dict[str, bytes]:

@@ -5,32 +5,34 @@ them. Both are read strictly (config.strict_yaml). `render_instructions` is the 
 persona becomes a prompt.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from config.strict_yaml import KeyPath, fault, read_model
+from config.strict_yaml import KeyPath, Strict, fault, read_model
 
 Sentence = Annotated[str, Field(min_length=1, max_length=500)]
 E164 = Annotated[str, Field(pattern=r"^\+[1-9]\d{1,14}$")]
 PersonaName = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+# What stands for something of the person who is rung, as in "Good day, {first_name}."
+PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
+FILLED_IN = ("greeting", "goodbye", "instructions")
 
 
-class Limits(_Strict):
+class Limits(Strict):
     """Bounds of one call and of one reply."""
 
     max_call_ms: int = Field(default=15 * 60_000, ge=10_000, le=4 * 3_600_000)
     max_reply_tokens: int = Field(default=1_000, ge=39, le=4_000)
 
 
-class Silence(_Strict):
+class Silence(Strict):
     """What is said to a caller who says nothing: each prompt in turn, then the goodbye."""
 
     after_ms: int = Field(default=8_000, ge=1_000, le=120_000)
@@ -40,7 +42,7 @@ class Silence(_Strict):
 Department = Annotated[str, Field(pattern=r"^[a-z0-9]+([_-][a-z0-9]+)*$", max_length=40)]
 
 
-class Transfer(_Strict):
+class Transfer(Strict):
     """Where the caller is put through to when he asks for a person, by department."""
 
     numbers: dict[Department, E164] = Field(min_length=1, max_length=20)
@@ -48,7 +50,7 @@ class Transfer(_Strict):
     unavailable: Sentence  # said by Twilio's voice when nobody answers
 
 
-class Persona(_Strict):
+class Persona(Strict):
     """One voice of the line."""
 
     name: PersonaName
@@ -68,9 +70,9 @@ class Persona(_Strict):
     limits: Limits = Limits()
 
 
-class _RoutesFile(_Strict):
+class _RoutesFile(Strict):
     default: PersonaName
-    numbers: dict[E164, PersonaName] = {}
+    numbers: dict[E164, PersonaName] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class Routes:
 
     default: Persona
     by_number: Mapping[str, Persona]
+    by_name: Mapping[str, Persona]  # all there are: those of campaigns, too
 
     def persona_for(self, number_called: str) -> Persona:
         """The persona of a number in E.164, or the default one for any other string."""
@@ -86,9 +89,8 @@ class Routes:
 
     @property
     def personas(self) -> tuple[Persona, ...]:
-        """Every persona a call can reach, each once."""
-        found = {p.name: p for p in (self.default, *self.by_number.values())}
-        return tuple(found.values())
+        """Every persona that may speak in a call, each once."""
+        return tuple(self.by_name.values())
 
 
 def read_persona(path: Path) -> Persona:
@@ -111,8 +113,29 @@ def read_routes(routes_file: Path, personas_dir: Path) -> Routes:
             known = ", ".join(personas) or "none"
             sentence = f"there is no persona {name!r} in {personas_dir} (there are: {known})"
             raise fault(routes_file, key, sentence)
+        if names := placeholders(personas[name]):
+            sentence = (
+                f"{name} is for campaigns: nothing is known of {{{min(names)}}} when one calls"
+            )
+            raise fault(routes_file, key, sentence)
     by_number = {number: personas[name] for number, name in table.numbers.items()}
-    return Routes(default=personas[table.default], by_number=by_number)
+    return Routes(default=personas[table.default], by_number=by_number, by_name=personas)
+
+
+def placeholders(persona: Persona) -> frozenset[str]:
+    """The names of what a persona says of the person who is rung."""
+    texts = (str(getattr(persona, field)) for field in FILLED_IN)
+    return frozenset(name for text in texts for name in PLACEHOLDER.findall(text))
+
+
+def fill_in(persona: Persona, variables: Mapping[str, str]) -> Persona:
+    """A persona as it speaks to one person. Raises KeyError for a variable that is missing."""
+    return persona.model_copy(
+        update={
+            field: PLACEHOLDER.sub(lambda found: variables[found[1]], str(getattr(persona, field)))
+            for field in FILLED_IN
+        }
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,16 @@ from typing import Annotated, Literal, Self, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "VOICEBOT_"
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,6 +70,10 @@ def _http_url(url: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be an address beginning with http:// or https://")
     return url
+
+
+def _numbers(text: object) -> object:
+    return tuple(number.strip() for number in text.split(",")) if isinstance(text, str) else text
 
 
 def is_loopback(host: str) -> bool:
@@ -137,6 +148,46 @@ class WebSettings(DatabaseSettings):
         return self
 
 
+class DialerSettings(ProcessSettings):
+    """Settings of `python -m bot.dialer`."""
+
+    database_url: SecretStr = Field(examples=["postgresql://voicebot:secret@localhost/voicebot"])
+    # where Twilio reaches `python -m bot.web`, which answers the calls
+    public_url: Annotated[str, AfterValidator(_public_url)] = Field(
+        examples=["https://voice.example.com"]
+    )
+    twilio_account_sid: str = Field(
+        pattern=r"^AC[0-9a-fA-F]{32}$", examples=["AC00000000000000000000000000000000"]
+    )
+    twilio_auth_token: SecretStr = Field(examples=["the token of your account"])
+    # in place of https://api.twilio.com, for the phone network's emulator
+    twilio_api_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
+        None, examples=["http://127.0.0.1:9000"]
+    )
+
+    # the numbers of the line that may be shown to those who are rung
+    caller_ids: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^\+[1-9]\d{6,14}$")], ...],
+        NoDecode,
+        BeforeValidator(_numbers),
+    ] = Field(min_length=1, examples=["+14155550100,+14155550101"])
+    # below what the account may begin: Twilio queues the rest, and rings it later
+    calls_per_second: float = Field(0.9, gt=0, le=10_000, examples=["0.9"])
+    trunk_calls: int = Field(100, ge=1, le=10_000, examples=["100"])  # outbound, at once
+    # conversations that the GPU host bears, and how many of them are kept for those who call
+    model_slots: int = Field(32, ge=1, le=10_000, examples=["32"])
+    inbound_reserve: int = Field(4, ge=0, le=10_000, examples=["4"])
+
+    @model_validator(mode="after")
+    def _leaves_a_slot(self) -> Self:
+        if self.inbound_reserve >= self.model_slots:
+            raise ValueError(
+                f"{PREFIX}INBOUND_RESERVE: leaves no slot of {PREFIX}MODEL_SLOTS to dial with;"
+                f" example: {PREFIX}INBOUND_RESERVE={max(0, self.model_slots // 8)}"
+            )
+        return self
+
+
 class GpuSettings(ProcessSettings):
     """Settings of `python -m bot.gpu`."""
 
@@ -201,7 +252,7 @@ class GpuSettings(ProcessSettings):
         return self
 
 
-PROCESSES: tuple[type[ProcessSettings], ...] = (WebSettings, GpuSettings)
+PROCESSES: tuple[type[ProcessSettings], ...] = (WebSettings, GpuSettings, DialerSettings)
 
 
 def read_settings(kind: type[Settings], env_file: Path = Path(".env")) -> Settings:
@@ -212,8 +263,12 @@ def read_settings(kind: type[Settings], env_file: Path = Path(".env")) -> Settin
     try:
         return kind(_env_file=env_file)
     except ValidationError as exc:
-        lines = [_fault(kind, error) for error in exc.errors(include_url=False)]
-        raise SettingsError("\n".join(lines)) from None
+        errors = exc.errors(include_url=False)
+        # what is wrong in a list makes it too short as well: the first fault of each is enough
+        firsts = {error["loc"][:1]: error for error in reversed(errors)}
+        raise SettingsError(
+            "\n".join(_fault(kind, firsts[loc]) for loc in reversed(firsts))
+        ) from None
 
 
 def _unknown(variables: Mapping[str, str | None]) -> list[str]:
@@ -234,6 +289,9 @@ def _fault(kind: type[ProcessSettings], error: ErrorDetails) -> str:
     field = str(error["loc"][0])
     name = PREFIX + field.upper()
     info = kind.model_fields[field]
-    got = "" if "Secret" in str(info.annotation) else f", got {error['input']!r}"
+    is_missing = error["type"] == "missing"  # of which the input is all the others
+    if is_missing:
+        message = "is required"
+    got = "" if is_missing or "Secret" in str(info.annotation) else f", got {error['input']!r}"
     example = info.examples[0] if info.examples else ""
     return f"{name}: {message[:1].lower()}{message[1:]}{got}; example: {name}={example}"

@@ -8,13 +8,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 Model = TypeVar("Model", bound=BaseModel)
 KeyPath = tuple[str | int, ...]
 
 MAX_FILE_BYTES = 1 << 20
+
+
+class Strict(BaseModel):
+    """Part of a file: nothing is converted, and nothing unknown is let in."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class PromptFileError(Exception):

@@ -97,6 +97,7 @@ class FoundCall:
     created: datetime | None
     began: datetime | None
     answered_by: str | None
+    duration_s: int | None = None  # of the talk, once it is over
 
     @property
     def is_over(self) -> bool:
@@ -171,6 +172,17 @@ class TwilioCalls:
             return True
         return False
 
+    async def go_on(self, call_sid: str, document: str) -> bool:
+        """Have a call that was answered go on with another TwiML document; its stream is stopped.
+
+        False if it is over. Raises RestError.
+        """
+        try:
+            await self._ask(self._calls(call_sid).update_async(twiml=document))
+        except _Missing:
+            return False
+        return True
+
     async def _ask(self, request: Any) -> Any:
         """Await a request of the SDK. Raises RestError, and _Missing for what is over or gone."""
         try:
@@ -237,7 +249,10 @@ def _refusal(exc: TwilioRestException) -> NotSent | Refused | Unknown:
 
 
 def _found(call: Any) -> FoundCall:
-    return FoundCall(call.sid, call.status, call.date_created, call.start_time, call.answered_by)
+    duration_s = int(call.duration) if (call.duration or "").isdecimal() else None
+    return FoundCall(
+        call.sid, call.status, call.date_created, call.start_time, call.answered_by, duration_s
+    )
 
 
 def _milliseconds(text: str | None) -> int:

@@ -6,13 +6,13 @@ from twilio.twiml.voice_response import Connect, Stream, VoiceResponse
 
 __all__ = [
     "CONTENT_TYPE",
-    "apologise_and_hang_up",
-    "apologise_and_redirect",
     "connect_stream",
     "dial",
     "hang_up",
     "redirect",
     "reject_busy",
+    "say_and_hang_up",
+    "say_and_redirect",
 ]
 
 CONTENT_TYPE = "text/xml"
@@ -38,7 +38,7 @@ def connect_stream(stream_url: str, parameters: Mapping[str, str], *, then_url: 
     return str(response)
 
 
-def apologise_and_redirect(text: str, language: str, *, then_url: str) -> str:
+def say_and_redirect(text: str, language: str, *, then_url: str) -> str:
     """Say a text in Twilio's voice, then ask `then_url` what next. `language` is "en" or "zh"."""
     response = VoiceResponse()
     response.say(text, language=_SAY_LANGUAGES[language])
@@ -46,7 +46,7 @@ def apologise_and_redirect(text: str, language: str, *, then_url: str) -> str:
     return str(response)
 
 
-def apologise_and_hang_up(text: str, language: str) -> str:
+def say_and_hang_up(text: str, language: str) -> str:
     """Say a text in Twilio's voice and end the call. `language` is "en" or "zh"."""
     response = VoiceResponse()
     response.say(text, language=_SAY_LANGUAGES[language])

@@ -1,9 +1,18 @@
 """Waiting for what no event tells of: something on another thread, in another process."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from tests.conftest import MS
+
+
+async def eventually_so(
+    condition: Callable[[], Awaitable[object]], timeout_ms: int = 10_000
+) -> None:
+    """As `eventually`, for what has to be asked for."""
+    async with asyncio.timeout(timeout_ms * MS):
+        while not await condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 async def eventually(condition: Callable[[], object], timeout_ms: int = 10_000) -> None:

@@ -29,6 +29,8 @@ from bot.inbound.webhooks import (
     Announced,
     Webhooks,
 )
+from bot.outbound.callbacks import Outbound, OutboundCallbacks, PersonaFinder
+from bot.outbound.urls import DETECTED_PATH, STATUS_PATH
 from config.personas import Routes
 from config.settings import WebSettings
 
@@ -58,11 +60,13 @@ def build(
     *,
     run_call: RunCall,
     keeper: RecordKeeper | None = None,
+    outbound: Outbound | None = None,
     start_timeout_ms: int = START_TIMEOUT_MS,
 ) -> Web:
     """Put the application together. `apologies` is mu-law by persona name.
 
-    `keeper` writes calls down; it is run by the application.
+    `keeper` writes calls down; it is run by the application. With `outbound` it answers the calls
+    that campaigns place.
     """
     metrics = Metrics()
     calls = LiveCalls(
@@ -83,6 +87,7 @@ def build(
         routes=routes,
         metrics=metrics,
         probe=probe,
+        find_persona=PersonaFinder(outbound.store, routes.by_name) if outbound else None,
     )
     media = MediaSocket(
         requests=requests,
@@ -100,6 +105,8 @@ def build(
         metrics.records_dropped.set_function(lambda: keeper.n_dropped)
     web = Web(_application(metrics, probe, keeper), calls, tokens, metrics, probe)
     _add_routes(web, webhooks, media)
+    if outbound is not None:
+        _add_callbacks(web, requests, outbound)
     return web
 
 
@@ -162,3 +169,9 @@ def _add_routes(web: Web, webhooks: Webhooks, media: MediaSocket) -> None:
     @app.get("/metrics")
     async def metrics() -> Response:
         return Response(web.metrics.render(), media_type=CONTENT_TYPE)
+
+
+def _add_callbacks(web: Web, requests: TwilioRequests, outbound: Outbound) -> None:
+    callbacks = OutboundCallbacks(requests=requests, reports=outbound.reports, clock=outbound.clock)
+    web.app.add_api_route(STATUS_PATH, callbacks.status, methods=["POST"])
+    web.app.add_api_route(DETECTED_PATH, callbacks.detected, methods=["POST"])

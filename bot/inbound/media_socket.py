@@ -201,9 +201,10 @@ class MediaSocket:
             return None
         return self._keeper.begin(
             call_sid=plan.call_sid,
-            retry=announced.attempt,
-            caller=announced.caller,
-            called=announced.called,
+            retry=announced.retry,
+            direction=announced.direction,
+            person=announced.person,
+            line=announced.line,
             persona=announced.persona.name,
             recording=str(plan.recording_path.resolve()) if plan.recording_path else None,
             observer=self._metrics,
@@ -213,7 +214,7 @@ class MediaSocket:
         persona = announced.persona
         apology = self._settings.apologies[persona.name]
         folder = self._settings.recording_dir
-        name = f"{start.call_sid}-{announced.attempt}.wav"
+        name = f"{start.call_sid}-{announced.retry}.wav"
         return CallPlan(
             call_sid=start.call_sid,
             stream_sid=start.stream_sid,
@@ -252,7 +253,8 @@ class MediaSocket:
         log.info(
             "call_done",
             persona=announced.persona.name,
-            attempt=announced.attempt,
+            retry=announced.retry,
+            direction=announced.direction.value,
             reason=result.reason.value,
             detail=result.detail,
             duration_ms=result.duration_ms,
@@ -263,8 +265,8 @@ class MediaSocket:
             starved=result.n_starved,
             media_late=result.n_media_late,
             concealed_ms=result.concealed_ms,
-            pii_caller=announced.caller,
-            pii_called=announced.called,
+            pii_person=announced.person,
+            pii_line=announced.line,
         )
 
 

@@ -7,6 +7,7 @@ behind a proxy neither scheme, host nor decoding can be trusted to be what Twili
 """
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -27,13 +28,14 @@ from telephony.signature import (
 )
 from telephony.strict_json import load_object
 
-__all__ = ["RequestRefused", "TwilioRequests", "media_url"]
+__all__ = ["CALL_SID", "RequestRefused", "TwilioRequests", "media_url"]
 
 MediaSignature = Literal["strict", "relaxed", "off"]
 
 MAX_BODY_BYTES = 64 * 1024
 BODY_TIMEOUT_MS = 5_000
 MAX_FIELDS = 500
+CALL_SID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 FORM_TYPE = "application/x-www-form-urlencoded"
 JSON_TYPE = "application/json"
 

@@ -1,23 +1,27 @@
 """What Twilio asks and what it is told: how to answer a call, and what follows its stream.
 
-A call whose stream fails is tried once more; the number of the attempt travels in the URLs that we
-give to Twilio and that Twilio signs.
+A call whose stream fails is tried once more. Whether this is the retry, and which attempt of a
+campaign the call is if we placed it, travels in the URLs that we give to Twilio and that Twilio
+signs.
 """
 
-import re
+import asyncio
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from enum import Enum
+from urllib.parse import urlencode
 
 import structlog
 from fastapi import Request, Response
 
+from bot.calls.records import Direction
 from bot.inbound.gpu_probe import GpuProbe
 from bot.inbound.live_calls import LiveCalls
 from bot.inbound.metrics import Metrics
-from bot.inbound.requests import RequestRefused, TwilioRequests, media_url
+from bot.inbound.requests import CALL_SID, RequestRefused, TwilioRequests, media_url
 from bot.inbound.stream_tokens import StreamTokens
+from bot.outbound.urls import ATTEMPT
 from config.personas import Persona, Routes
 from pipelines.call.plan import EndReason
 from telephony import twiml
@@ -42,19 +46,31 @@ TRANSFER_ENDED_PATH = "/twilio/transfer-ended"
 MEDIA_PATH = "/twilio/media"
 TOKEN_PARAMETER = "token"
 MAX_RETRIES = 1
+RETRY = "retry"  # the query parameter that counts them
+FIND_TIMEOUT_MS = 4_000  # for the database; Twilio waits 15 s
 END_TIMEOUT_MS = 4_000  # a stream's end and the webhook about it may cross; Twilio waits 15 s
-CALL_SID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announced:
-    """What was decided about a call when its webhook came in."""
+    """Which call a webhook is about, and who speaks in it."""
 
     call_sid: str
     persona: Persona
-    attempt: int
-    caller: str
-    called: str
+    retry: int
+    direction: Direction
+    person: str  # as Twilio writes it: a number, or a word
+    line: str
+    attempt_id: str | None = None  # of a campaign
+
+
+class _NoPersona(Exception):
+    """Nobody is there to speak in this call."""
+
+
+# The persona of an attempt to ring somebody, filled in for that person; None if there is none.
+# Raises OSError where that cannot be found out.
+FindPersona = Callable[[str], Awaitable[Persona | None]]
 
 
 class Step(Enum):
@@ -98,37 +114,35 @@ class Webhooks:
         routes: Routes,
         metrics: Metrics,
         probe: GpuProbe,
+        find_persona: FindPersona | None = None,
     ) -> None:
+        """`find_persona` is asked about calls that campaigns place."""
         self._requests = requests
         self._calls = calls
         self._tokens = tokens
         self._routes = routes
         self._metrics = metrics
         self._probe = probe
+        self._find_persona = find_persona
 
     async def voice(self, request: Request) -> Response:
         """POST /twilio/voice: connect the call to our media socket, or turn it away."""
         try:
             fields = await self._fields(request)
+            announced = await self._announced(request, fields)
         except RequestRefused as refusal:
             return self._refuse(request, refusal)
-        call_sid, attempt = fields["CallSid"], _attempt(request)
-        persona = self._routes.persona_for(fields.get("To", ""))
-        turned_away = self._why_not(call_sid)
+        except _NoPersona as exc:
+            return self._hang_up_on(fields["CallSid"], str(exc))
+        turned_away = self._why_not(announced.call_sid)
         if turned_away:
-            return self._turn_away(turned_away, persona, fields, attempt)
-        announced = Announced(
-            call_sid=call_sid,
-            persona=persona,
-            attempt=attempt,
-            caller=fields.get("From", ""),
-            called=fields.get("To", ""),
-        )
+            return self._turn_away(turned_away, announced, fields.get("CallStatus", ""))
+        token = self._tokens.issue(announced.call_sid, announced, _now_ms())
         return _answer(
             twiml.connect_stream(
                 media_url(self._requests.public_url) + MEDIA_PATH,
-                {TOKEN_PARAMETER: self._tokens.issue(call_sid, announced, _now_ms())},
-                then_url=self._url(STREAM_ENDED_PATH, attempt),
+                {TOKEN_PARAMETER: token},
+                then_url=self._url(STREAM_ENDED_PATH, announced),
             )
         )
 
@@ -136,44 +150,87 @@ class Webhooks:
         """POST /twilio/stream-ended: the stream is over; say what follows."""
         try:
             fields = await self._fields(request)
+            announced = await self._announced(request, fields)
         except RequestRefused as refusal:
             return self._refuse(request, refusal)
-        call_sid, attempt = fields["CallSid"], _attempt(request)
-        end = await self._calls.end_of(call_sid, timeout_ms=END_TIMEOUT_MS)
+        except _NoPersona as exc:
+            return self._hang_up_on(fields["CallSid"], str(exc))
+        end = await self._calls.end_of(announced.call_sid, timeout_ms=END_TIMEOUT_MS)
         reason, detail = (end.reason, end.detail) if end else (None, "")
-        step = await self._step(reason, attempt, fields.get("CallStatus", ""))
+        step = await self._step(reason, announced.retry, fields.get("CallStatus", ""))
         log.info(
             "stream_ended",
-            call_id=call_sid,
+            call_id=announced.call_sid,
             reason=reason.value if reason else None,
-            attempt=attempt,
+            retry=announced.retry,
             step=step.value,
         )
-        persona = self._routes.persona_for(fields.get("To", ""))
-        return _answer(self._document(step, persona, attempt, detail))
+        return _answer(self._document(step, announced, detail))
 
     async def transfer_ended(self, request: Request) -> Response:
         """POST /twilio/transfer-ended: the caller has talked to a person, or nobody answered."""
         try:
             fields = await self._fields(request)
+            persona = (await self._announced(request, fields)).persona
         except RequestRefused as refusal:
             return self._refuse(request, refusal)
+        except _NoPersona as exc:
+            return self._hang_up_on(fields["CallSid"], str(exc))
         status = fields.get("DialCallStatus", "")
         has_talked = status in ("answered", "completed")
         log.info("transfer_ended", call_id=fields["CallSid"], has_talked=has_talked)
-        persona = self._routes.persona_for(fields.get("To", ""))
         if has_talked or persona.transfer is None:
             return _answer(twiml.hang_up())
         sentence = persona.transfer.unavailable
-        return _answer(twiml.apologise_and_hang_up(sentence, persona.language))
+        return _answer(twiml.say_and_hang_up(sentence, persona.language))
 
-    def _put_through(self, persona: Persona, department: str) -> str:
-        transfer = persona.transfer
+    async def _announced(self, request: Request, fields: Mapping[str, str]) -> Announced:
+        """Raises _NoPersona for a call that nobody is there to speak in."""
+        caller, called = fields.get("From", ""), fields.get("To", "")
+        attempt_id = request.query_params.get(ATTEMPT)
+        if attempt_id is None:
+            return Announced(
+                call_sid=fields["CallSid"],
+                retry=_retry(request),
+                persona=self._routes.persona_for(called),
+                direction=Direction.INBOUND,
+                person=caller,
+                line=called,
+            )
+        return Announced(
+            call_sid=fields["CallSid"],
+            retry=_retry(request),
+            persona=await self._persona_of(attempt_id),
+            direction=Direction.OUTBOUND,
+            person=called,
+            line=caller,
+            attempt_id=attempt_id,
+        )
+
+    async def _persona_of(self, attempt_id: str) -> Persona:
+        if self._find_persona is None:
+            raise _NoPersona("no_database")
+        try:
+            async with asyncio.timeout(FIND_TIMEOUT_MS / 1000):
+                persona = await self._find_persona(attempt_id)
+        except OSError:  # a TimeoutError, too
+            raise _NoPersona("database_away") from None
+        if persona is None:
+            raise _NoPersona("no_attempt")
+        return persona
+
+    def _hang_up_on(self, call_sid: str, reason: str) -> Response:
+        self._metrics.call_turned_away(reason)
+        log.error("call_turned_away", call_id=call_sid, reason=reason)
+        return _answer(twiml.hang_up())
+
+    def _put_through(self, announced: Announced, department: str) -> str:
+        transfer = announced.persona.transfer
         assert transfer is not None, "the model is only offered departments of its persona"
         return twiml.dial(
             transfer.numbers[department],
             ring_timeout_s=round(transfer.ring_ms / 1000),
-            then_url=self._requests.public_url + TRANSFER_ENDED_PATH,
+            then_url=self._url(TRANSFER_ENDED_PATH, announced),
         )
 
     async def _fields(self, request: Request) -> Mapping[str, str]:
@@ -198,52 +255,55 @@ class Webhooks:
         n_waiting = self._tokens.n_waiting(_now_ms(), besides=call_sid)
         return None if self._calls.has_room(n_waiting) else "full"
 
-    def _turn_away(
-        self, reason: str, persona: Persona, fields: Mapping[str, str], attempt: int
-    ) -> Response:
+    def _turn_away(self, reason: str, announced: Announced, call_status: str) -> Response:
         self._metrics.call_turned_away(reason)
-        log.warning("call_turned_away", call_id=fields["CallSid"], reason=reason)
+        log.warning("call_turned_away", call_id=announced.call_sid, reason=reason)
+        persona = announced.persona
         # Only a call that has not been answered can be given a busy tone.
-        if attempt or fields.get("CallStatus") == "in-progress":
-            return _answer(twiml.apologise_and_hang_up(persona.apology, persona.language))
+        if announced.retry or call_status == "in-progress":
+            return _answer(twiml.say_and_hang_up(persona.apology, persona.language))
         return _answer(twiml.reject_busy())
 
-    async def _step(self, reason: EndReason | None, attempt: int, call_status: str) -> Step:
+    async def _step(self, reason: EndReason | None, retry: int, call_status: str) -> Step:
         if call_status == "completed":
             return Step.HANG_UP
-        may_retry = attempt < MAX_RETRIES and not self._calls.is_draining
+        may_retry = retry < MAX_RETRIES and not self._calls.is_draining
         host_lost = reason is EndReason.HOST_LOST
         host_is_there = host_lost and may_retry and await self._probe.ask()
         return next_step(reason, may_retry=may_retry, host_is_there=host_is_there)
 
-    def _document(self, step: Step, persona: Persona, attempt: int, detail: str) -> str:
-        again = self._url(VOICE_PATH, attempt + 1)
+    def _document(self, step: Step, announced: Announced, detail: str) -> str:
+        persona, again = announced.persona, replace(announced, retry=announced.retry + 1)
         match step:
             case Step.HANG_UP:
                 return twiml.hang_up()
             case Step.TRANSFER:
-                return self._put_through(persona, department=detail)
+                return self._put_through(announced, department=detail)
             case Step.RETRY:
-                return twiml.redirect(again)
+                return twiml.redirect(self._url(VOICE_PATH, again))
             case Step.APOLOGISE_AND_RETRY:
-                return twiml.apologise_and_redirect(
-                    persona.apology, persona.language, then_url=again
+                return twiml.say_and_redirect(
+                    persona.apology, persona.language, then_url=self._url(VOICE_PATH, again)
                 )
             case Step.APOLOGISE_AND_HANG_UP:
-                return twiml.apologise_and_hang_up(persona.apology, persona.language)
+                return twiml.say_and_hang_up(persona.apology, persona.language)
 
-    def _url(self, path: str, attempt: int) -> str:
-        query = f"?attempt={attempt}" if attempt else ""
-        return self._requests.public_url + path + query
+    def _url(self, path: str, announced: Announced) -> str:
+        query: dict[str, str | int] = {}
+        if announced.attempt_id is not None:
+            query[ATTEMPT] = announced.attempt_id
+        if announced.retry:
+            query[RETRY] = announced.retry
+        return self._requests.public_url + path + (f"?{urlencode(query)}" if query else "")
 
 
 def _answer(document: str) -> Response:
     return Response(document, media_type=twiml.CONTENT_TYPE)
 
 
-def _attempt(request: Request) -> int:
-    """The attempt in a URL of ours; what is not one counts as the last."""
-    given = request.query_params.get("attempt", "0")
+def _retry(request: Request) -> int:
+    """The retry in a URL of ours; what is not one counts as the last."""
+    given = request.query_params.get(RETRY, "0")
     if given.isascii() and given.isdigit() and len(given) <= 2:
         return min(int(given), MAX_RETRIES)
     return MAX_RETRIES

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
+from pydantic import Field, RootModel, model_validator
 
-from config.strict_yaml import KeyPath, fault, read_model
+from config.strict_yaml import KeyPath, Strict, fault, read_model
 
 Text = Annotated[str, Field(min_length=1, max_length=500)]
 Number = Annotated[str, Field(pattern=r"^\+[1-9]\d{1,14}$")]
@@ -35,11 +35,7 @@ ACTIONS = (
 )
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Say(_Strict):
+class Say(Strict):
     """Speech: a text through the synthesizer, or a WAV file beside the scenario."""
 
     text: Text | None = None
@@ -64,7 +60,7 @@ class BargeIn(Say):
     timeout_ms: Ms = 10_000
 
 
-class WaitForReply(_Strict):
+class WaitForReply(Strict):
     """Listen until the bot answers what was done last (or greets)."""
 
     until: Literal["start", "end"] = "end"
@@ -73,26 +69,26 @@ class WaitForReply(_Strict):
     longest_ms: Ms = 30_000
 
 
-class WaitForEnd(_Strict):
+class WaitForEnd(Strict):
     """Stay on the line until the call ends."""
 
     timeout_ms: Ms = 20_000
 
 
-class Dtmf(_Strict):
+class Dtmf(Strict):
     """Press keys one after another."""
 
     keys: Annotated[str, Field(pattern=r"^[0-9*#]{1,40}$")]
     gap_ms: Annotated[int, Field(ge=20, le=10_000)] = 200
 
 
-class Silence(_Strict):
+class Silence(Strict):
     """Say nothing."""
 
     duration_ms: Ms
 
 
-class Noise(_Strict):
+class Noise(Strict):
     """Background noise for a time."""
 
     duration_ms: Ms
@@ -116,25 +112,25 @@ FaultKind = Literal[
 ]
 
 
-class Fault(_Strict):
+class Fault(Strict):
     """Something breaks: the network, a message, or the GPU host (only in a stack of our own)."""
 
     kind: FaultKind
     duration_ms: Ms = 1_000  # of reading_paused and frames_lost
 
 
-class Repeat(_Strict):
+class Repeat(Strict):
     """The same steps again and again until the call has lasted `until_ms`."""
 
     until_ms: Annotated[int, Field(ge=0, le=MAX_CALL_MS)]
     steps: list["Step"] = Field(min_length=1, max_length=50)
 
 
-class HangUp(_Strict):
+class HangUp(Strict):
     """Put the telephone down."""
 
 
-class Step(_Strict):
+class Step(Strict):
     """One action, optionally labelled."""
 
     say: Say | None = None
@@ -164,7 +160,7 @@ class Step(_Strict):
         return next(action for action in ACTIONS if getattr(self, action) is not None)
 
 
-class After(_Strict):
+class After(Strict):
     """Something is expected within a time after a label."""
 
     after: Label = ANSWERED
@@ -183,7 +179,7 @@ class Quiet(After):
     for_ms: Ms = 300
 
 
-class Span(_Strict):
+class Span(Strict):
     """A number between two bounds."""
 
     min: Annotated[int, Field(ge=0)] = 0
@@ -215,7 +211,7 @@ class Sentences(RootModel[Annotated[list[Text], Field(min_length=2, max_length=1
     """A file of all that the bot may say, in English, so that an ear can tell what it was."""
 
 
-class Ends(_Strict):
+class Ends(Strict):
     """How the call is expected to end."""
 
     by: Literal["caller", "bot", "network"]
@@ -231,22 +227,22 @@ class Ends(_Strict):
         return self
 
 
-class Expect(_Strict):
+class Expect(Strict):
     """What must hold for the scenario to pass. What is not stated is not checked."""
 
     greeting_within_ms: Ms | None = None
     reply_latency_ms: Ms | None = None  # of every reply, from the end of the caller's speech
     replies: Span | None = None  # stretches of bot sound, the greeting included
     clears: Span | None = None
-    heard: list[Heard] = []
-    quiet: list[Quiet] = []
-    cleared: list[After] = []
-    spoken: list[Spoken] = []
+    heard: list[Heard] = Field(default_factory=list)
+    quiet: list[Quiet] = Field(default_factory=list)
+    cleared: list[After] = Field(default_factory=list)
+    spoken: list[Spoken] = Field(default_factory=list)
     underruns: Span | None = None
     ends: Ends
 
 
-class Scenario(_Strict):
+class Scenario(Strict):
     """One call."""
 
     name: Name

@@ -25,8 +25,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 __all__ = ["Database", "StorageError", "is_out_of_reach", "migrate", "open_database"]
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-# A name for PostgreSQL's lock of the migrations; any number that nobody else uses.
+# Names for PostgreSQL's locks; any numbers that nobody else uses.
 MIGRATION_LOCK = 7_460_125
+ALONE_LOCK = 7_460_126
 BUSY_TIMEOUT_MS = 10_000  # how long a writer of SQLite waits for another
 # PostgreSQL's appendix A: connection exceptions, insufficient resources, operator intervention.
 AWAY_STATES = ("08", "53", "57P")
@@ -56,6 +57,15 @@ class Database:
             writer = await connection.execution_options(begins="BEGIN IMMEDIATE")
             async with writer.begin():
                 yield writer
+
+    @asynccontextmanager
+    async def writing_alone(self) -> AsyncIterator[AsyncConnection]:
+        """As `writing`, and no other such transaction runs meanwhile, in any process."""
+        async with self.writing() as connection:
+            if connection.dialect.name == "postgresql":
+                lock = text("SELECT pg_advisory_xact_lock(:lock)")
+                await connection.execute(lock, {"lock": ALONE_LOCK})
+            yield connection
 
     async def scrub(self) -> None:
         """Leave nothing of what was deleted in SQLite's log of writes, unless somebody reads it.

@@ -10,6 +10,7 @@ from typing import Self
 
 import httpx
 
+from telephony.clock import Clock, RealClock
 from telephony.emulator.call import Call, CallRecord
 from telephony.emulator.call_webhooks import CallWebhooks, Numbers
 from telephony.emulator.callbacks import CallbackFaults, Callbacks
@@ -57,10 +58,12 @@ class PhoneNetwork:
         directory: Directory = nobody,
         calls_per_second: float = 1.0,
         ring_slack_ms: int = RING_SLACK_MS,
+        clock: Clock | None = None,
     ) -> None:
         """Begin an account.
 
-        `directory` says who can be called. `calls_per_second` leave at most; each rings for
+        `clock` is that of calls which the account places: queueing, ringing, dates; talk is in real
+        time. `directory` says who can be called. `calls_per_second` leave at most; each rings for
         `ring_slack_ms` beyond the timeout that was asked for.
         """
         self._account = Account(
@@ -72,6 +75,7 @@ class PhoneNetwork:
         self._callback_faults = callback_faults
         self._directory = directory
         self._ring_slack_ms = ring_slack_ms
+        self._clock = clock or RealClock()
         self._departures = _Departures(calls_per_second)
         self.outbound: dict[str, OutboundCall] = {}  # all that was placed, by SID, oldest first
         self._ticker = Ticker()
@@ -174,7 +178,8 @@ class PhoneNetwork:
             self._directory(request.to_number),
             call=call,
             webhooks=webhooks,
-            queue_ms=self._departures.next_ms(asyncio.get_running_loop().time()),
+            clock=self._clock,
+            queue_ms=self._departures.next_ms(self._clock.now().timestamp()),
             ring_slack_ms=self._ring_slack_ms,
         )
         self.outbound[sid] = outbound

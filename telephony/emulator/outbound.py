@@ -3,9 +3,10 @@
 import asyncio
 import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from telephony.call_status import FINAL_STATUSES
+from telephony.clock import Clock
 from telephony.emulator.call import Call, CallRecord, Held, stopped
 from telephony.emulator.call_webhooks import CallFailed, CallWebhooks
 from telephony.emulator.callee import Callee, Detection, Fate
@@ -38,6 +39,7 @@ class OutboundCall:
         *,
         call: Call,
         webhooks: CallWebhooks,
+        clock: Clock,
         queue_ms: int,
         ring_slack_ms: int,
     ) -> None:
@@ -47,7 +49,8 @@ class OutboundCall:
         self.queue_ms = queue_ms
         self.status = "queued"
         self.answered_by: str | None = None
-        self.times = Times(datetime.now(UTC))
+        self.times = Times(clock.now())
+        self._clock = clock
         self.record: CallRecord | None = None
         self.n_rings = 0  # how often the callee's telephone began to ring: once, or never
         self.recording_sid: str | None = None  # once there is one
@@ -117,7 +120,7 @@ class OutboundCall:
         return Fate.BUSY.value if self._callee.fate is Fate.BUSY else None
 
     async def _talk(self) -> None:
-        self.times.started = datetime.now(UTC)
+        self.times.started = self._clock.now()
         self._move_to("in-progress")
         request = self.request
         if not request.detects_machines:
@@ -145,14 +148,14 @@ class OutboundCall:
             facts = {
                 "RecordingSid": self.recording_sid,
                 "RecordingStatus": "completed",
-                "RecordingDuration": str(self.duration_s),
+                "RecordingDuration": str(self.recorded_s),
                 "RecordingChannels": str(self.request.recording_channels),
                 "RecordingSource": RECORDING_SOURCE,
             }
             self._webhooks.tell(url, facts)
 
     async def _detect(self) -> None:
-        await asyncio.sleep(self._detection.after_ms / 1000)
+        await self._clock.sleep(self._detection.after_ms / 1000)
         self.answered_by = self._detection.answered_by
         self._webhooks.first_facts = {"AnsweredBy": self.answered_by}
 
@@ -175,14 +178,14 @@ class OutboundCall:
     async def _passes(self, duration_s: float) -> bool:
         """Let time pass; False as soon as the call is cancelled."""
         try:
-            async with asyncio.timeout(duration_s):
+            async with asyncio.timeout(self._clock.real_s(duration_s)):
                 await self._cancelled.wait()
         except TimeoutError:
             return True
         return False
 
     def _end(self, status: str) -> None:
-        self.times.ended = datetime.now(UTC)
+        self.times.ended = self._clock.now()
         self._move_to(status)
 
     def _move_to(self, status: str) -> None:
@@ -208,6 +211,14 @@ class OutboundCall:
     @property
     def duration_s(self) -> int:
         """Whole seconds of talk; 0 while it lasts and if there was none."""
+        times = self.times
+        if times.started is None or times.ended is None:
+            return 0
+        return int((times.ended - times.started).total_seconds())
+
+    @property
+    def recorded_s(self) -> int:
+        """Whole seconds of sound."""
         return 0 if self.record is None else self.record.duration_ms // 1000
 
 

@@ -58,7 +58,7 @@ def shown_recording(account_sid: str, call: OutboundCall) -> Shown:
         "source": RECORDING_SOURCE,
         "status": "completed",
         "error_code": None,
-        "duration": str(call.duration_s),
+        "duration": str(call.recorded_s),
         "price": None,
         "price_unit": "USD",
         "date_created": format_datetime(times.ended or times.created),

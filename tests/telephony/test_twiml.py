@@ -5,13 +5,13 @@ from xml.etree import ElementTree
 import pytest
 
 from telephony.twiml import (
-    apologise_and_hang_up,
-    apologise_and_redirect,
     connect_stream,
     dial,
     hang_up,
     redirect,
     reject_busy,
+    say_and_hang_up,
+    say_and_redirect,
 )
 
 URL = "https://voice.example.com/twilio/stream-ended?attempt=0&x=1"
@@ -44,8 +44,8 @@ def test_apologies(language: str, tag: str, text: str) -> None:
     """Apologies are said in the persona's language, then the call goes on or ends."""
     say = ("Say", {"language": tag}, text)
 
-    assert verbs(apologise_and_hang_up(text, language)) == [say, ("Hangup", {}, "")]
-    assert verbs(apologise_and_redirect(text, language, then_url=URL)) == [
+    assert verbs(say_and_hang_up(text, language)) == [say, ("Hangup", {}, "")]
+    assert verbs(say_and_redirect(text, language, then_url=URL)) == [
         say,
         ("Redirect", {"method": "POST"}, URL),
     ]

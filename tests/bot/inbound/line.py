@@ -18,6 +18,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from bot.inbound.app import Web, build
 from bot.inbound.record_keeper import RecordKeeper
 from bot.inbound.serving import serve
+from bot.outbound.callbacks import Outbound
 from config.personas import read_routes
 from config.settings import WebSettings
 from pipelines.call.plan import CallObserver, CallPlan, CallResult, EndReason, TurnRecord
@@ -189,7 +190,11 @@ async def health_page() -> AsyncIterator[tuple[str, asyncio.Server]]:
 
 @asynccontextmanager
 async def running_line(
-    *, start_timeout_ms: int = 5_000, keeper: RecordKeeper | None = None, **changes: Any
+    *,
+    start_timeout_ms: int = 5_000,
+    keeper: RecordKeeper | None = None,
+    outbound: Outbound | None = None,
+    **changes: Any,
 ) -> AsyncIterator[TestLine]:
     """The application under uvicorn on a free port, as the process runs it."""
     listener = socket.create_server(("127.0.0.1", 0))
@@ -212,6 +217,7 @@ async def running_line(
         apologies,
         run_call=call,
         keeper=keeper,
+        outbound=outbound,
         start_timeout_ms=start_timeout_ms,
     )
     asked_to_end, done = asyncio.Event(), asyncio.Event()

@@ -146,7 +146,7 @@ RAW = [
     b"POST /twilio/voice HTTP/1.1\r\nHost: [\r\nX-Twilio-Signature: \xff\r\n"
     b"Content-Length: 1\r\n\r\n\xff",
     b"POST http://[/twilio/voice HTTP/1.1\r\nHost: [\r\nContent-Length: 0\r\n\r\n",
-    b"POST /twilio/voice?attempt=%ff%00 HTTP/1.1\r\nHost: \r\nContent-Length: -1\r\n\r\n",
+    b"POST /twilio/voice?retry=%ff%00 HTTP/1.1\r\nHost: \r\nContent-Length: -1\r\n\r\n",
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     b"POST /twilio/voice HTTP/1.1\r\nHost: a\r\nX-Twilio-Signature: a\r\n"
     b"Content-Length: 9\r\n\r\nshort",

@@ -21,7 +21,7 @@ async def test_drain() -> None:
             await eventually(lambda: line.web.calls.is_draining)
             ready = await line.http.get(line.url + "/readyz")
             busy = await line.post("/twilio/voice", {**FIELDS, "CallSid": "CA2"})
-            answered = await line.post("/twilio/voice?attempt=1", {**FIELDS, "CallSid": "CA2"})
+            answered = await line.post("/twilio/voice?retry=1", {**FIELDS, "CallSid": "CA2"})
             assert not line.web.calls.drain.is_set()
         await eventually(lambda: line.metric("calls_total", reason="caller_hung_up") == 1)
 

@@ -22,7 +22,7 @@ from tests.bot.inbound.line import (
 @pytest.mark.parametrize(
     "reason", [None, *(one for one in EndReason if one is not EndReason.TRANSFERRED)]
 )
-def test_the_last_attempt_is_the_last(reason: EndReason | None) -> None:
+def test_the_last_retry_is_the_last(reason: EndReason | None) -> None:
     """Without a retry left every call ends, with an apology unless there has been a farewell."""
     step = next_step(reason, may_retry=False, host_is_there=True)
 
@@ -54,10 +54,10 @@ def test_a_lost_host() -> None:
     assert next_step(lost, may_retry=True, host_is_there=False) is Step.HANG_UP
 
 
-async def end_a_call(line: TestLine, reason: EndReason, attempt: int = 0) -> str:
+async def end_a_call(line: TestLine, reason: EndReason, retry: int = 0) -> str:
     """Run a call that ends for a reason; return what Twilio is then told."""
     line.call.reason = reason
-    query = f"?attempt={attempt}" if attempt else ""
+    query = f"?retry={retry}" if retry else ""
     token = await line.announce(path="/twilio/voice" + query)
     async with line.socket() as websocket:
         await begin(websocket, token)
@@ -84,13 +84,13 @@ async def test_stream_ended(line: TestLine) -> None:
     """A call that ended well is hung up; one that failed is apologised for and tried once more."""
     for reason, (first, second) in FOLLOWS.items():
         assert verbs(await end_a_call(line, reason)) == first
-        assert verbs(await end_a_call(line, reason, attempt=1)) == second
+        assert verbs(await end_a_call(line, reason, retry=1)) == second
 
 
 async def test_a_transfer_is_dialled(line: TestLine) -> None:
     """The department's number is rung; who is not answered there is told, who was is let go."""
     line.call.detail = "billing"
-    document = await end_a_call(line, EndReason.TRANSFERRED, attempt=1)
+    document = await end_a_call(line, EndReason.TRANSFERRED, retry=1)
     dial = ElementTree.fromstring(document).find("Dial")
     assert dial is not None
     fields = {**FIELDS, "CallStatus": "in-progress"}
@@ -110,7 +110,7 @@ async def test_host_lost_and_found() -> None:
     """A call that lost its GPU host is tried once more if the host is there again."""
     async with health_page() as (gpu_url, _), running_line(gpu_url=gpu_url) as line:
         assert verbs(await end_a_call(line, EndReason.HOST_LOST)) == ["Redirect"]
-        assert verbs(await end_a_call(line, EndReason.HOST_LOST, attempt=1)) == ["Hangup"]
+        assert verbs(await end_a_call(line, EndReason.HOST_LOST, retry=1)) == ["Hangup"]
 
 
 async def test_stream_that_never_began(line: TestLine) -> None:
@@ -124,15 +124,15 @@ async def test_stream_that_never_began(line: TestLine) -> None:
 
     assert say is not None
     assert say.attrib["language"] == "zh-CN"
-    assert again == "/twilio/voice?attempt=1"
+    assert again == "/twilio/voice?retry=1"
     assert verbs(retry.text) == ["Connect", "Redirect"]
     assert verbs(last.text) == ["Say", "Hangup"]
 
 
-async def test_odd_attempts_are_not_retried(line: TestLine) -> None:
+async def test_odd_retries_are_not_retried(line: TestLine) -> None:
     """Whatever stands in the query, no call is tried without end."""
-    for attempt in ("-1", "99", "x", "", "1e1", "٣", "0" * 5000):
-        path = "/twilio/stream-ended?" + urlencode({"attempt": attempt})
+    for retry in ("-1", "99", "x", "", "1e1", "٣", "0" * 5000):
+        path = "/twilio/stream-ended?" + urlencode({"retry": retry})
 
         assert "Redirect" not in verbs((await line.post(path)).text)
 
@@ -158,7 +158,7 @@ async def test_full() -> None:
         await line.announce("CA1")
         repeated = await line.post("/twilio/voice", {**FIELDS, "CallSid": "CA1"})
         busy = await line.post("/twilio/voice", {**FIELDS, "CallSid": "CA2"})
-        answered = await line.post("/twilio/voice?attempt=1", {**FIELDS, "CallSid": "CA2"})
+        answered = await line.post("/twilio/voice?retry=1", {**FIELDS, "CallSid": "CA2"})
 
     assert verbs(repeated.text) == ["Connect", "Redirect"]
     assert verbs(busy.text) == ["Reject"]

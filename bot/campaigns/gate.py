@@ -1,0 +1,195 @@
+"""The last look before a telephone rings: may this person be rung now, and if not, why and when.
+
+Decided on facts that were read in the same transaction that writes the decision down. What is not
+known counts against ringing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+
+from bot.campaigns.windows import CallingWindow, may_ring, zones_of
+from config.campaigns import Campaign
+
+__all__ = [
+    "CampaignState",
+    "Decision",
+    "Dial",
+    "Facts",
+    "Later",
+    "LineLimits",
+    "Never",
+    "Reason",
+    "calling_window",
+    "decide",
+]
+
+DAY = timedelta(days=1)
+WEEK = timedelta(days=7)
+SOON = timedelta(seconds=2)  # until a place is free, say
+AFTER_OTHER_CALL = timedelta(minutes=1)
+AFTER_MENDING = timedelta(minutes=10)  # an operator has to do something first
+
+
+class CampaignState(Enum):
+    """Whether a campaign dials."""
+
+    DRAFT = "draft"
+    RUNNING = "running"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+
+
+class Reason(Enum):
+    """Why somebody is not rung, now or at all. A word for decisions and counters."""
+
+    CAMPAIGN_CANCELLED = "campaign_cancelled"
+    CAMPAIGN_PAUSED = "campaign_paused"
+    STOPPED = "stopped"  # the person said so, or the operator did
+    NO_CONSENT = "no_consent"
+    FORGOTTEN = "forgotten"  # the number was removed
+    ZONE_UNKNOWN = "zone_unknown"
+    OUTSIDE_WINDOW = "outside_window"
+    HOLIDAY = "holiday"
+    DAY_CAP = "day_cap"
+    WEEK_CAP = "week_cap"
+    OTHER_CALL = "other_call"  # to the same number
+    CALLER_ID = "caller_id"  # not one of the line's
+    BUDGET = "budget"
+    CAMPAIGN_FULL = "campaign_full"
+    TRUNK_FULL = "trunk_full"
+    NO_SLOT = "no_slot"  # the model is busy, or kept free for those who call
+    PACE = "pace"
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Ring, now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Not now; look again at `at`."""
+
+    reason: Reason
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Never:
+    """Not in this campaign."""
+
+    reason: Reason
+
+
+Decision = Dial | Later | Never
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineLimits:
+    """What the line bears, whatever the campaigns ask for.
+
+    Twilio lets an account begin one call a second and queues the others, up to a day: so
+    `calls_per_second` stays below what the account has.
+    """
+
+    caller_ids: frozenset[str]
+    calls_per_second: float = 0.9
+    trunk_calls: int = 100  # outbound, at once
+    model_slots: int = 32  # conversations that the model host bears, of both directions
+    inbound_reserve: int = 4  # of them kept free for those who call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is known of one attempt at the moment of its transaction."""
+
+    campaign: Campaign
+    state: CampaignState
+    number: str | None  # E.164; None if it was removed
+    zone: str | None  # that the contact's row names
+    is_stopped: bool
+    has_consent: bool
+    rung_at: Sequence[datetime]  # in the last week, for all campaigns, oldest first
+    has_other_call: bool
+    n_live_of_campaign: int
+    n_live: int
+    n_inbound: int
+    minutes_today: int  # paid for by this campaign, those of running calls too
+    turn_at: datetime  # when the next call may be begun at the line's pace
+
+
+def calling_window(campaign: Campaign) -> CallingWindow:
+    """The window of a campaign. Raises ValueError if nothing is known of its country."""
+    window = campaign.window
+    return CallingWindow(
+        begins=window.opens,
+        ends=window.closes,
+        weekdays=frozenset(window.weekdays),
+        holidays_of=window.holidays_of,
+    )
+
+
+def decide(facts: Facts, limits: LineLimits, now: datetime) -> Decision:
+    """Whether to ring. The reasons that last come first; places and pace come last."""
+    number = facts.number
+    if number is None:
+        return Never(Reason.FORGOTTEN)
+    return (
+        _by_permission(facts)
+        or _by_clock(facts, number, now)
+        or _by_caps(facts, now)
+        or _by_places(facts, limits, now)
+        or Dial()
+    )
+
+
+def _by_permission(facts: Facts) -> Never | None:
+    if facts.state is CampaignState.CANCELLED:
+        return Never(Reason.CAMPAIGN_CANCELLED)
+    if facts.is_stopped:
+        return Never(Reason.STOPPED)
+    if facts.campaign.consent == "required" and not facts.has_consent:
+        return Never(Reason.NO_CONSENT)
+    return None
+
+
+def _by_clock(facts: Facts, number: str, now: datetime) -> Decision | None:
+    if facts.state is not CampaignState.RUNNING:
+        return Later(Reason.CAMPAIGN_PAUSED, now)
+    verdict = may_ring(calling_window(facts.campaign), zones_of(number, row_zone=facts.zone), now)
+    if verdict.closed is None:
+        return None
+    reason = Reason(verdict.closed.value)
+    return Never(reason) if verdict.next_at is None else Later(reason, verdict.next_at)
+
+
+def _by_caps(facts: Facts, now: datetime) -> Later | None:
+    if facts.has_other_call:
+        return Later(Reason.OTHER_CALL, now + AFTER_OTHER_CALL)
+    caps = facts.campaign.caps
+    for reason, span, most in (
+        (Reason.WEEK_CAP, WEEK, caps.per_week),
+        (Reason.DAY_CAP, DAY, caps.per_day),
+    ):
+        within = [at for at in facts.rung_at if at > now - span]
+        if len(within) >= most:
+            return Later(reason, within[-most] + span)
+    return None
+
+
+def _by_places(facts: Facts, limits: LineLimits, now: datetime) -> Later | None:
+    campaign, budget = facts.campaign, facts.campaign.budget
+    if campaign.caller_id not in limits.caller_ids:
+        return Later(Reason.CALLER_ID, now + AFTER_MENDING)
+    if budget is not None and (1 + facts.minutes_today) * budget.per_minute > budget.per_day:
+        tomorrow = (now + DAY).replace(hour=0, minute=0, second=0, microsecond=0)
+        return Later(Reason.BUDGET, tomorrow)
+    if facts.n_live_of_campaign >= campaign.max_concurrent:
+        return Later(Reason.CAMPAIGN_FULL, now + SOON)
+    if facts.n_live >= limits.trunk_calls:
+        return Later(Reason.TRUNK_FULL, now + SOON)
+    if facts.n_live + max(facts.n_inbound, limits.inbound_reserve) >= limits.model_slots:
+        return Later(Reason.NO_SLOT, now + SOON)
+    return Later(Reason.PACE, facts.turn_at) if facts.turn_at > now else None

@@ -1,0 +1,1 @@
+"""Calls that the line places: the dialer's work, and what Twilio asks and tells about them."""

@@ -1,0 +1,115 @@
+"""What Twilio tells about calls that campaigns placed, and who speaks in them; part of `web`."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+from fastapi import Request, Response
+
+from bot.campaigns.records import CallReport
+from bot.inbound.requests import CALL_SID, RequestRefused, TwilioRequests
+from bot.outbound.urls import ATTEMPT
+from bot.storage.call_reports import CallReports
+from bot.storage.campaigns import CampaignStore
+from bot.storage.database import is_out_of_reach
+from config.personas import Persona, fill_in
+from telephony.clock import Clock
+
+__all__ = ["Outbound", "OutboundCallbacks", "PersonaFinder"]
+
+log = structlog.get_logger()
+
+WORD = re.compile(r"[A-Za-z0-9_-]{1,32}")
+MAX_FACT_CHARS = 64
+# What is kept of a report besides its status. Numbers are not: they stand in the attempt.
+KEPT = ("SequenceNumber", "SipResponseCode", "Timestamp", "MachineDetectionDuration")
+TRY_AGAIN_LATER = 503
+NO_CONTENT = 204
+
+
+@dataclass(frozen=True, slots=True)
+class Outbound:
+    """What `web` needs of campaigns."""
+
+    store: CampaignStore
+    reports: CallReports
+    clock: Clock
+
+
+class PersonaFinder:
+    """Who speaks in a call that a campaign placed."""
+
+    def __init__(self, store: CampaignStore, personas: Mapping[str, Persona]) -> None:
+        self._store = store
+        self._personas = personas
+
+    async def __call__(self, attempt_id: str) -> Persona | None:
+        """The campaign's persona, filled in for the person; None if there is no such attempt.
+
+        Raises OSError if the database is away.
+        """
+        try:
+            script = await self._store.script_of(attempt_id)
+        except Exception as exc:
+            if is_out_of_reach(exc):
+                raise OSError("the database is away") from exc
+            raise
+        if script is None or script.persona not in self._personas:
+            return None
+        return fill_in(self._personas[script.persona], script.variables)
+
+
+class OutboundCallbacks:
+    """The status callbacks. Each is written down before it is answered."""
+
+    def __init__(self, *, requests: TwilioRequests, reports: CallReports, clock: Clock) -> None:
+        self._requests = requests
+        self._reports = reports
+        self._clock = clock
+
+    async def status(self, request: Request) -> Response:
+        """POST /twilio/outbound/status: how a call goes."""
+        return await self._take(request)
+
+    async def detected(self, request: Request) -> Response:
+        """POST /twilio/outbound/detected: who answered."""
+        return await self._take(request)
+
+    async def _take(self, request: Request) -> Response:
+        try:
+            fields = await self._requests.read_fields(request)
+            attempt_id, report = request.query_params.get(ATTEMPT, ""), _report(fields)
+        except RequestRefused as refusal:
+            log.warning("callback_refused", reason=refusal.reason, status=refusal.status)
+            return Response(status_code=refusal.status)
+        try:
+            is_own = await self._reports.note(attempt_id, report, now=self._clock.now())
+        except Exception as exc:
+            if not is_out_of_reach(exc):
+                raise
+            log.warning("database_away", error=type(exc).__name__)
+            return Response(status_code=TRY_AGAIN_LATER)
+        if not is_own:
+            log.warning("callback_of_no_attempt", call_id=report.call_sid)
+        return Response(status_code=NO_CONTENT)
+
+
+def _report(fields: Mapping[str, str]) -> CallReport:
+    """Raises RequestRefused."""
+    call_sid, status = fields.get("CallSid", ""), fields.get("CallStatus", "")
+    answered_by = fields.get("AnsweredBy") or None
+    if not CALL_SID.fullmatch(call_sid) or not WORD.fullmatch(status):
+        raise RequestRefused("malformed", 400)
+    if answered_by is not None and not WORD.fullmatch(answered_by):
+        raise RequestRefused("malformed", 400)
+    duration = fields.get("CallDuration", "")
+    return CallReport(
+        call_sid=call_sid,
+        status=status,
+        answered_by=answered_by,
+        duration_s=int(duration)
+        if duration.isascii() and duration.isdigit() and len(duration) < 9
+        else None,
+        facts={name: fields[name][:MAX_FACT_CHARS] for name in KEPT if name in fields},
+    )

@@ -1,0 +1,168 @@
+"""Watching over attempts that are on their way: what was lost is found, what is to be done is done.
+
+Four looks, each at its own interval: leases of dialers that died; attempts of which it is not known
+whether Twilio has them; calls of which nothing is heard; jobs left by other processes.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from bot.campaigns.attempts import Outcome
+from bot.campaigns.records import CallReport, Job, JobKind, SilentCall, UnknownAttempt
+from bot.outbound.dialling import with_patience
+from bot.storage.call_reports import CallReports
+from bot.storage.dialling import DialStore
+from telephony import twiml
+from telephony.clock import Clock
+from telephony.rest import FoundCall, RestError, TwilioCalls, Unreachable
+
+__all__ = ["WatchTimings", "Watching"]
+
+log = structlog.get_logger()
+
+A_FEW = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchTimings:
+    """How long things are waited for, in milliseconds of the dialer's clock."""
+
+    look: int = 1_000
+    until_asked: int = 5_000  # an unknown attempt may explain itself by a callback
+    # An unknown attempt that Twilio does not list by then was never placed. Longer than a call is
+    # left in Twilio's queue.
+    until_given_up: int = 120_000
+    silence: int = 60_000  # of a call that goes on, until Twilio is asked
+    clock_skew: int = 60_000  # between Twilio and us
+    job_retry: int = 2_000
+
+
+class Watching:
+    """One dialer's watch. Several may watch at once: each look is safe to repeat."""
+
+    def __init__(
+        self,
+        *,
+        store: DialStore,
+        reports: CallReports,
+        calls: TwilioCalls,
+        clock: Clock,
+        timings: WatchTimings | None = None,
+    ) -> None:
+        self._store = store
+        self._reports = reports
+        self._calls = calls
+        self._clock = clock
+        self._timings = timings or WatchTimings()
+
+    async def run(self) -> None:
+        """Watch until cancelled, which breaks off what is being looked at."""
+        async with asyncio.TaskGroup() as looks:
+            for look in (self.expire_leases, self.find_unknown, self.ask_silent, self.do_jobs):
+                looks.create_task(self._again_and_again(look))
+
+    async def _again_and_again(self, look: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await with_patience(look, self._clock)
+            await self._clock.sleep(self._timings.look / 1000)
+
+    async def expire_leases(self) -> None:
+        """Take over what dialers that died have left."""
+        n_planned, n_unknown = await self._store.expire_leases(self._clock.now())
+        if n_planned or n_unknown:
+            log.warning("leases_expired", planned=n_planned, unknown=n_unknown)
+
+    async def find_unknown(self) -> None:
+        """Look in Twilio's list for attempts that may be there."""
+        for attempt in await self._store.unknown_attempts(n=A_FEW):
+            if self._clock.now() - attempt.unknown_at >= _ms(self._timings.until_asked):
+                await self._find(attempt)
+
+    async def _find(self, attempt: UnknownAttempt) -> None:
+        try:
+            is_found = attempt.number is not None and await self._adopt(attempt, attempt.number)
+        except RestError as exc:
+            log.warning("attempt_not_looked_for", attempt=attempt.attempt_id, reason=str(exc))
+            return
+        waited = self._clock.now() - attempt.unknown_at
+        if not is_found and waited >= _ms(self._timings.until_given_up):
+            await self._store.not_placed(
+                attempt.attempt_id,
+                outcome=Outcome.NOT_PLACED,
+                reason="not_found",
+                now=self._clock.now(),
+            )
+
+    async def _adopt(self, attempt: UnknownAttempt, number: str) -> bool:
+        """Give an attempt the call that it placed, if Twilio lists one that is nobody else's."""
+        since = attempt.committed_at - _ms(self._timings.clock_skew)
+        found = await self._calls.find(to_number=number, from_number=attempt.caller_id, since=since)
+        for call in reversed(found):
+            if await self._note(attempt.attempt_id, call):
+                log.info("attempt_found", attempt=attempt.attempt_id, call_id=call.call_sid)
+                return True
+        return False
+
+    async def ask_silent(self) -> None:
+        """Ask for calls that go on, and of which nothing was heard for a while."""
+        since = self._clock.now() - _ms(self._timings.silence)
+        for call in await self._reports.silent(since=since, n=A_FEW):
+            await self._ask(call)
+
+    async def _ask(self, silent: SilentCall) -> None:
+        try:
+            found = await self._calls.fetch(silent.call_sid)
+        except RestError as exc:
+            log.warning("call_not_asked_for", attempt=silent.attempt_id, reason=str(exc))
+            return
+        if found is None:
+            await self._reports.lost(silent.attempt_id, now=self._clock.now())
+        else:
+            await self._note(silent.attempt_id, found)
+
+    async def _note(self, attempt_id: str, call: FoundCall) -> bool:
+        report = CallReport(
+            call_sid=call.call_sid,
+            status=call.status,
+            answered_by=call.answered_by,
+            duration_s=call.duration_s,
+        )
+        return await self._reports.note(attempt_id, report, now=self._clock.now())
+
+    async def do_jobs(self) -> None:
+        """Do what was left to be asked of Twilio."""
+        for job in await self._reports.jobs(n=A_FEW, now=self._clock.now()):
+            if job.is_over or await self._is_done(job):
+                await self._reports.job_done(job.job_id, now=self._clock.now())
+            else:
+                wait = _ms(self._timings.job_retry)
+                await self._reports.job_put_off(job.job_id, due_at=self._clock.now() + wait)
+
+    async def _is_done(self, job: Job) -> bool:
+        if job.call_sid is None:
+            return False  # not known yet: the attempt's first callback tells, or Twilio's list
+        try:
+            match job.kind:
+                case JobKind.END_CALL:
+                    await self._calls.end(job.call_sid)
+                case JobKind.LEAVE_MESSAGE:
+                    await self._calls.go_on(job.call_sid, _message(job))
+        except Unreachable:
+            return False
+        except RestError as exc:
+            log.error("job_refused", job=job.kind, attempt=job.attempt_id, reason=str(exc))
+        return True
+
+
+def _message(job: Job) -> str:
+    message = job.plan.voicemail.message
+    assert message is not None, "a campaign that leaves a message has one"
+    return twiml.say_and_hang_up(message, job.plan.voicemail.language)
+
+
+def _ms(duration: int) -> timedelta:
+    return timedelta(milliseconds=duration)

@@ -1,0 +1,323 @@
+"""Campaigns and their contacts in the database, and who is not to be rung."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.campaigns.attempts import LIVE, AttemptState
+from bot.campaigns.gate import CampaignState, Reason
+from bot.campaigns.records import (
+    CampaignRecord,
+    Consent,
+    ContactRow,
+    Counts,
+    DecisionRow,
+    JobKind,
+    NewContact,
+    Script,
+)
+from bot.storage import tables
+from bot.storage.call_reports import leave_job
+from bot.storage.database import Database
+from bot.storage.settling import hash_of, new_attempt, plan_of
+from config.campaigns import Campaign
+
+__all__ = ["CampaignStore", "NameTaken"]
+
+campaigns, contacts, attempts = tables.campaigns, tables.contacts, tables.attempts
+consents, decisions, do_not_call = tables.consents, tables.decisions, tables.do_not_call
+S = AttemptState
+NOT_MADE = (S.PLANNED.value, S.CLAIMED.value)
+NOT_TALKING = tuple(state.value for state in LIVE - {S.ANSWERED})
+_STATES = CampaignState
+MOVES = {
+    _STATES.RUNNING: (_STATES.DRAFT, _STATES.PAUSED),
+    _STATES.PAUSED: (_STATES.RUNNING,),
+    _STATES.CANCELLED: (_STATES.DRAFT, _STATES.RUNNING, _STATES.PAUSED),
+}
+
+
+class NameTaken(Exception):
+    """There is a campaign of this name already."""
+
+
+class CampaignStore:
+    """The campaigns of a database. Times have a time zone."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, plan: Campaign, *, now: datetime) -> CampaignRecord:
+        """Keep a new campaign, as a draft. Raises NameTaken."""
+        record = CampaignRecord(
+            campaign_id=uuid4().hex, plan=plan, state=CampaignState.DRAFT, why="", created_at=now
+        )
+        row = insert(campaigns).values(
+            campaign_id=record.campaign_id,
+            name=plan.name,
+            state=record.state.value,
+            why="",
+            plan=plan.model_dump_json(),
+            created_at=now,
+        )
+        try:
+            async with self._database.writing() as connection:
+                await connection.execute(row)
+        except IntegrityError:
+            raise NameTaken(plan.name) from None
+        return record
+
+    async def find(self, name: str) -> CampaignRecord | None:
+        """The campaign of a name."""
+        found = await self._campaigns(campaigns.c.name == name)
+        return found[0] if found else None
+
+    async def all(self) -> list[CampaignRecord]:
+        """Every campaign, newest first."""
+        return await self._campaigns()
+
+    async def _campaigns(self, *where: Any) -> list[CampaignRecord]:
+        query = select(campaigns).where(*where).order_by(campaigns.c.created_at.desc())
+        async with self._database.reading() as connection:
+            return [
+                CampaignRecord(
+                    campaign_id=row.campaign_id,
+                    plan=plan_of(row.plan),
+                    state=CampaignState(row.state),
+                    why=row.why,
+                    created_at=row.created_at,
+                )
+                for row in await connection.execute(query)
+            ]
+
+    async def move(self, campaign_id: str, state: CampaignState, *, now: datetime) -> bool:
+        """Start, resume, pause or cancel; False where that is not possible from its state.
+
+        Nobody is rung any more once a pause is written down. Cancelling also closes the contacts
+        that are not being rung at that moment.
+        """
+        sources = [source.value for source in MOVES[state]]
+        changes: dict[str, Any] = {"state": state.value, "why": ""}
+        if state is CampaignState.RUNNING:
+            changes["resumed_at"] = now
+        async with self._database.writing_alone() as connection:
+            moved = await connection.execute(
+                update(campaigns)
+                .where(campaigns.c.campaign_id == campaign_id, campaigns.c.state.in_(sources))
+                .values(**changes)
+            )
+            if moved.rowcount and state is CampaignState.CANCELLED:
+                of_campaign = contacts.c.campaign_id == campaign_id
+                await _close(connection, of_campaign, Reason.CAMPAIGN_CANCELLED)
+            return moved.rowcount > 0
+
+    # --- contacts
+
+    async def add(self, campaign_id: str, people: Sequence[NewContact], *, now: datetime) -> int:
+        """Add people, each with a first attempt that is due; how many were new to the campaign.
+
+        All of them or none. Consents are kept of those who were there before, too.
+        """
+        async with self._database.writing() as connection:
+            known = select(contacts.c.number).where(
+                contacts.c.campaign_id == campaign_id,
+                contacts.c.number.in_([person.number for person in people]),
+            )
+            there = set((await connection.execute(known)).scalars())
+            new = [person for person in people if person.number not in there]
+            rows = [_contact(campaign_id, person) for person in new]
+            if rows:
+                await connection.execute(insert(contacts), rows)
+                firsts = [
+                    new_attempt(row["contact_id"], campaign_id, row["number"], n=1, due_at=now)
+                    for row in rows
+                ]
+                await connection.execute(insert(attempts), firsts)
+            agreed = [_consent(p.number, p.consent) for p in people if p.consent is not None]
+            if agreed:
+                await connection.execute(insert(consents), agreed)
+        return len(new)
+
+    async def script_of(self, attempt_id: str) -> Script | None:
+        """Who speaks in an attempt's call, and about what; None if there is no such attempt."""
+        query = (
+            select(campaigns.c.plan, contacts.c.variables)
+            .select_from(attempts)
+            .join(contacts, contacts.c.contact_id == attempts.c.contact_id)
+            .join(campaigns, campaigns.c.campaign_id == attempts.c.campaign_id)
+            .where(attempts.c.attempt_id == attempt_id)
+        )
+        async with self._database.reading() as connection:
+            found = (await connection.execute(query)).first()
+        return None if found is None else Script(plan_of(found.plan).persona, found.variables)
+
+    async def counts(self, campaign_id: str) -> Counts:
+        """Where the contacts stand, at one moment."""
+        query = (
+            select(contacts.c.is_refused, contacts.c.outcome, attempts.c.state, func.count())
+            .join(
+                attempts,
+                (attempts.c.contact_id == contacts.c.contact_id)
+                & (attempts.c.n == contacts.c.n_attempts),
+            )
+            .where(contacts.c.campaign_id == campaign_id)
+            .group_by(contacts.c.is_refused, contacts.c.outcome, attempts.c.state)
+        )
+        async with self._database.reading() as connection:
+            return _counted((await connection.execute(query)).all())
+
+    async def contacts(self, campaign_id: str) -> AsyncIterator[ContactRow]:
+        """Every contact with its newest attempt, in the order of the file, a few at a time."""
+        query = (
+            select(contacts, attempts.c.state, attempts.c.committed_at, attempts.c.duration_ms)
+            .join(
+                attempts,
+                (attempts.c.contact_id == contacts.c.contact_id)
+                & (attempts.c.n == contacts.c.n_attempts),
+            )
+            .where(contacts.c.campaign_id == campaign_id)
+            .order_by(contacts.c.row, contacts.c.contact_id)
+        )
+        async with self._database.reading() as connection:
+            async for row in await connection.stream(query):
+                yield ContactRow(
+                    row=row.row,
+                    number=row.number,
+                    state=row.state,
+                    outcome=row.outcome,
+                    n_attempts=row.n_attempts,
+                    committed_at=row.committed_at,
+                    duration_ms=row.duration_ms,
+                )
+
+    async def decisions(self, campaign_id: str) -> AsyncIterator[DecisionRow]:
+        """What was decided, in its order, a few at a time."""
+        query = (
+            select(decisions, contacts.c.row, contacts.c.number)
+            .join(contacts, contacts.c.contact_id == decisions.c.contact_id)
+            .where(decisions.c.campaign_id == campaign_id)
+            .order_by(decisions.c.decision_id)
+        )
+        async with self._database.reading() as connection:
+            async for row in await connection.stream(query):
+                yield DecisionRow(
+                    at=row.at,
+                    contact_row=row.row,
+                    number=row.number,
+                    n=row.n,
+                    is_dialled=row.is_dialled,
+                    reason=row.reason,
+                    next_at=row.next_at,
+                )
+
+    # --- do not call
+
+    async def stop(self, number: str, *, source: str, now: datetime) -> int:
+        """Never ring a number (E.164) again; how many contacts that closes.
+
+        In one transaction, and not while any dialer is deciding: what is planned for the number is
+        cancelled in every campaign, and what rings is asked to end. Who talks at that moment may
+        finish the sentence.
+        """
+        async with self._database.writing_alone() as connection:
+            await _keep_off(connection, number, source, now)
+            n = await _close(connection, contacts.c.number == number, Reason.STOPPED)
+            ringing = select(attempts.c.attempt_id).where(
+                attempts.c.number == number, attempts.c.state.in_(NOT_TALKING)
+            )
+            for attempt_id in (await connection.execute(ringing)).scalars().all():
+                await leave_job(connection, JobKind.END_CALL, attempt_id, now)
+            return n
+
+    async def stop_person_of(self, attempt_id: str, *, source: str, now: datetime) -> bool:
+        """As `stop`, for whoever an attempt rang; False if there is no such attempt or number."""
+        query = select(attempts.c.number).where(attempts.c.attempt_id == attempt_id)
+        async with self._database.reading() as connection:
+            number = (await connection.execute(query)).scalar_one_or_none()
+        if number is None:
+            return False
+        await self.stop(number, source=source, now=now)
+        return True
+
+
+def _contact(campaign_id: str, person: NewContact) -> dict[str, Any]:
+    return {
+        "contact_id": uuid4().hex,
+        "campaign_id": campaign_id,
+        "number": person.number,
+        "zone": person.zone,
+        "variables": dict(person.variables),
+        "row": person.row,
+        "n_attempts": 1,
+        "is_refused": False,
+    }
+
+
+def _consent(number: str, consent: Consent) -> dict[str, Any]:
+    return {
+        "consent_id": uuid4().hex,
+        "number": number,
+        "purpose": consent.purpose,
+        "method": consent.method,
+        "source": consent.source,
+        "wording": consent.wording,
+        "given_at": consent.given_at,
+        "expires_at": consent.expires_at,
+    }
+
+
+async def _keep_off(connection: AsyncConnection, number: str, source: str, now: datetime) -> None:
+    insert = insert_sqlite if connection.dialect.name == "sqlite" else insert_postgresql
+    row = insert(do_not_call).values(number_hash=hash_of(number), source=source, at=now)
+    await connection.execute(row.on_conflict_do_nothing())
+
+
+async def _close(connection: AsyncConnection, which: Any, reason: Reason) -> int:
+    """Cancel what is planned for contacts and close them, but for those that are being rung."""
+    theirs = select(contacts.c.contact_id).where(which, contacts.c.outcome.is_(None))
+    cancelled = await connection.execute(
+        update(attempts)
+        .where(attempts.c.contact_id.in_(theirs), attempts.c.state.in_(NOT_MADE))
+        .values(state=S.CANCELLED.value, reason=reason.value)
+    )
+    newest = (
+        select(attempts.c.contact_id)
+        .where(attempts.c.contact_id == contacts.c.contact_id)
+        .where(attempts.c.n == contacts.c.n_attempts, attempts.c.state == S.CANCELLED.value)
+    )
+    await connection.execute(
+        update(contacts)
+        .where(which, contacts.c.outcome.is_(None), newest.exists())
+        .values(outcome=reason.value, is_refused=True)
+    )
+    return cancelled.rowcount
+
+
+def _counted(groups: Iterable[Any]) -> Counts:
+    done: Counter[str] = Counter()
+    refused: Counter[str] = Counter()
+    states: Counter[AttemptState] = Counter()
+    for is_refused, outcome, state, n in groups:
+        if outcome is None:
+            states[AttemptState(state)] += n
+        else:
+            (refused if is_refused else done)[outcome] += n
+    ringing, talking = states.pop(S.RINGING, 0), states.pop(S.ANSWERED, 0)
+    planned = states.pop(S.PLANNED, 0) + states.pop(S.CLAIMED, 0)
+    return Counts(
+        n_contacts=planned + ringing + talking + (done + refused + states).total(),
+        planned=planned,
+        dialling=states.total(),
+        ringing=ringing,
+        talking=talking,
+        done=dict(done),
+        refused=dict(refused),
+    )

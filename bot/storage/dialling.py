@@ -1,0 +1,434 @@
+"""Attempts on their way to Twilio: claimed, looked at once more, written down, and asked for.
+
+What Twilio says of them afterwards is bot.storage.call_reports' to write.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.calls.records import Direction
+from bot.campaigns.attempts import LIVE, AttemptState, Outcome, sources_of
+from bot.campaigns.gate import (
+    CampaignState,
+    Decision,
+    Dial,
+    Facts,
+    Later,
+    LineLimits,
+    Never,
+    Reason,
+    decide,
+)
+from bot.campaigns.records import Claim, Order, UnknownAttempt
+from bot.storage import tables
+from bot.storage.database import Database
+from bot.storage.settling import is_stopped, plan_of, settle
+
+__all__ = ["DialStore", "Granted", "Held", "Missed"]
+
+campaigns, contacts, attempts = tables.campaigns, tables.contacts, tables.attempts
+calls, consents, decisions, paces = (
+    tables.calls,
+    tables.consents,
+    tables.decisions,
+    tables.paces,
+)
+S = AttemptState
+LEASE = timedelta(minutes=1)  # longer than Twilio is waited for
+WEEK = timedelta(days=7)
+LONGEST_INBOUND = timedelta(hours=2)  # a call that is older was lost with its process
+LINE = "line"
+_LIVE = [state.value for state in LIVE]
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """Written down as being asked for: Twilio is to be asked now, once."""
+
+    order: Order
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Not asked for. The attempt waits for its time again, or is over."""
+
+    decision: Later | Never
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """The claim is not valid any more: somebody else has the attempt, or it is gone."""
+
+
+class DialStore:
+    """The attempts of a database, as a dialer needs them. Times have a time zone."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def claim(self, *, owner: str, n: int, now: datetime) -> list[Claim]:
+        """Take up to `n` attempts that are due, of campaigns that have room, for a minute.
+
+        No two dialers get the same one. Campaigns with the most room come first.
+        """
+        async with self._database.writing() as connection:
+            claims: list[Claim] = []
+            for campaign_id, room in await _with_room(connection):
+                due = _due(campaign_id, now, min(room, n - len(claims)))
+                found = await connection.execute(due)
+                claims += [Claim(attempt_id, fence + 1) for attempt_id, fence in found]
+                if len(claims) >= n:
+                    break
+            await connection.execute(
+                update(attempts)
+                .where(attempts.c.attempt_id.in_([claim.attempt_id for claim in claims]))
+                .values(
+                    state=S.CLAIMED.value,
+                    owner=owner,
+                    lease_until=now + LEASE,
+                    fence=attempts.c.fence + 1,
+                )
+            )
+        return claims
+
+    async def next_due(self) -> datetime | None:
+        """When the next attempt of a running campaign is due; None if none is planned."""
+        query = (
+            select(func.min(attempts.c.due_at))
+            .join(campaigns, campaigns.c.campaign_id == attempts.c.campaign_id)
+            .where(
+                attempts.c.state == S.PLANNED.value,
+                campaigns.c.state == CampaignState.RUNNING.value,
+            )
+        )
+        async with self._database.reading() as connection:
+            due_at: datetime | None = (await connection.execute(query)).scalar_one()
+            return due_at
+
+    async def n_free(self, limits: LineLimits, now: datetime) -> int:
+        """How many calls the line could bear besides those that run; each is looked at again."""
+        async with self._database.reading() as connection:
+            n_live, n_inbound = await _n_live(connection), await _n_inbound(connection, now)
+        kept_free = max(n_inbound, limits.inbound_reserve)
+        return max(0, min(limits.trunk_calls, limits.model_slots - kept_free) - n_live)
+
+    async def commit(
+        self, claim: Claim, limits: LineLimits, now: datetime
+    ) -> Granted | Held | Missed:
+        """Look once more whether the attempt may be made, and write down what was decided.
+
+        In one transaction, and one at a time over all dialers. `Granted` is on the disk before it
+        is returned. A claim that only has to wait for the line's pace is kept. Cancelling leaves
+        the attempt claimed until its lease is over.
+        """
+        async with self._database.writing_alone() as connection:
+            found = (await connection.execute(_claimed(claim))).first()
+            if found is None:
+                return Missed()
+            plan = plan_of(found.plan)
+            facts = await _facts(connection, found, now)
+            decision = decide(facts, limits, now)
+            if isinstance(decision, Later) and decision.reason is Reason.PACE:
+                return Held(decision)
+            await _write_decision(connection, found, decision, now)
+            match decision:
+                case Dial():
+                    await _grant(connection, found, limits, now)
+                    order = Order(
+                        attempt_id=claim.attempt_id,
+                        fence=claim.fence,
+                        number=found.number,
+                        plan=plan,
+                    )
+                    return Granted(order)
+                case Later(at=at):
+                    await _move(connection, claim, S.PLANNED, due_at=max(at, found.due_at))
+                case Never(reason=reason):
+                    await _move(connection, claim, S.CANCELLED, reason=reason.value)
+                    await connection.execute(
+                        update(contacts)
+                        .where(contacts.c.contact_id == found.contact_id)
+                        .values(outcome=reason.value, is_refused=True)
+                    )
+            return Held(decision)
+
+    async def give_back(self, claim: Claim) -> None:
+        """Leave an attempt that is claimed to whoever takes it next."""
+        async with self._database.writing() as connection:
+            await _move(connection, claim, S.PLANNED)
+
+    async def not_sent(self, order: Order, *, due_at: datetime) -> None:
+        """Nobody was rung: the attempt is planned again, unless more is known of it by now."""
+        async with self._database.writing() as connection:
+            claim = Claim(order.attempt_id, order.fence)
+            await _move(
+                connection, claim, S.PLANNED, due_at=due_at, committed_at=None, unknown_at=None
+            )
+
+    async def unknown(self, order: Order, *, reason: str, now: datetime) -> None:
+        """It is not known whether somebody is rung."""
+        async with self._database.writing() as connection:
+            claim = Claim(order.attempt_id, order.fence)
+            await _move(connection, claim, S.UNKNOWN, reason=reason, unknown_at=now)
+
+    async def not_placed(
+        self, attempt_id: str, *, outcome: Outcome, reason: str, now: datetime
+    ) -> None:
+        """Nobody was rung, and will not be by this attempt."""
+        async with self._database.writing() as connection:
+            moved = await connection.execute(
+                update(attempts)
+                .where(
+                    attempts.c.attempt_id == attempt_id,
+                    attempts.c.state.in_(_values(sources_of(S.NOT_PLACED))),
+                )
+                .values(
+                    state=S.NOT_PLACED.value, outcome=outcome.value, reason=reason, ended_at=now
+                )
+                .returning(attempts)
+            )
+            attempt = moved.first()
+            if attempt is not None:
+                await settle(connection, attempt, outcome, now)
+
+    async def expire_leases(self, now: datetime) -> tuple[int, int]:
+        """What dialers that died have left: claimed becomes planned, committed becomes unknown."""
+        expired = attempts.c.lease_until < now
+        async with self._database.writing() as connection:
+            planned = await connection.execute(
+                update(attempts)
+                .where(attempts.c.state == S.CLAIMED.value, expired)
+                .values(state=S.PLANNED.value)
+            )
+            unknown = await connection.execute(
+                update(attempts)
+                .where(attempts.c.state == S.COMMITTED.value, expired)
+                .values(state=S.UNKNOWN.value, reason="dialer_lost", unknown_at=now)
+            )
+            return planned.rowcount, unknown.rowcount
+
+    async def unknown_attempts(self, *, n: int) -> list[UnknownAttempt]:
+        """Attempts of which it is not known whether Twilio has them, oldest first."""
+        query = (
+            select(attempts, campaigns.c.plan)
+            .join(campaigns, campaigns.c.campaign_id == attempts.c.campaign_id)
+            .where(attempts.c.state == S.UNKNOWN.value)
+            .order_by(attempts.c.unknown_at)
+            .limit(n)
+        )
+        async with self._database.reading() as connection:
+            return [
+                UnknownAttempt(
+                    attempt_id=row.attempt_id,
+                    number=row.number,
+                    caller_id=plan_of(row.plan).caller_id,
+                    committed_at=row.committed_at,
+                    unknown_at=row.unknown_at,
+                )
+                for row in await connection.execute(query)
+            ]
+
+    async def slow_down(self, until: datetime) -> None:
+        """Begin no call of the line before `until`."""
+        async with self._database.writing() as connection:
+            await connection.execute(
+                update(paces)
+                .where(paces.c.name == LINE, paces.c.next_at < until)
+                .values(next_at=until)
+            )
+
+
+def _values(states: frozenset[AttemptState]) -> list[str]:
+    return [state.value for state in states]
+
+
+async def _with_room(connection: AsyncConnection) -> list[tuple[str, int]]:
+    """Running campaigns that may begin calls, and how many."""
+    n_live = (
+        select(attempts.c.campaign_id, func.count().label("n"))
+        .where(attempts.c.state.in_(_LIVE))
+        .group_by(attempts.c.campaign_id)
+        .subquery()
+    )
+    query = (
+        select(campaigns.c.campaign_id, campaigns.c.plan, func.coalesce(n_live.c.n, 0))
+        .outerjoin(n_live, n_live.c.campaign_id == campaigns.c.campaign_id)
+        .where(campaigns.c.state == CampaignState.RUNNING.value)
+    )
+    rooms = [
+        (campaign_id, plan_of(plan).max_concurrent - n)
+        for campaign_id, plan, n in await connection.execute(query)
+    ]
+    return sorted((room for room in rooms if room[1] > 0), key=lambda room: -room[1])
+
+
+def _due(campaign_id: str, now: datetime, n: int) -> Any:
+    return (
+        select(attempts.c.attempt_id, attempts.c.fence)
+        .where(
+            attempts.c.campaign_id == campaign_id,
+            attempts.c.state == S.PLANNED.value,
+            attempts.c.due_at <= now,
+        )
+        .order_by(attempts.c.due_at, attempts.c.attempt_id)
+        .limit(n)
+        .with_for_update(skip_locked=True)
+    )
+
+
+def _claimed(claim: Claim) -> Any:
+    """The attempt that is claimed, with its contact and its campaign, if it still is."""
+    return (
+        select(
+            attempts.c.attempt_id,
+            attempts.c.contact_id,
+            attempts.c.campaign_id,
+            attempts.c.n,
+            attempts.c.due_at,
+            contacts.c.number,
+            contacts.c.zone,
+            campaigns.c.state,
+            campaigns.c.plan,
+        )
+        .join(contacts, contacts.c.contact_id == attempts.c.contact_id)
+        .join(campaigns, campaigns.c.campaign_id == attempts.c.campaign_id)
+        .where(
+            attempts.c.attempt_id == claim.attempt_id,
+            attempts.c.fence == claim.fence,
+            attempts.c.state == S.CLAIMED.value,
+        )
+        .with_for_update(of=attempts)
+    )
+
+
+async def _move(
+    connection: AsyncConnection, claim: Claim, state: AttemptState, **values: Any
+) -> None:
+    """Move an attempt, if its claim is the last one and the move a legal one."""
+    await connection.execute(
+        update(attempts)
+        .where(
+            attempts.c.attempt_id == claim.attempt_id,
+            attempts.c.fence == claim.fence,
+            attempts.c.state.in_(_values(sources_of(state))),
+        )
+        .values(state=state.value, **values)
+    )
+
+
+async def _grant(
+    connection: AsyncConnection, found: Row[Any], limits: LineLimits, now: datetime
+) -> None:
+    await connection.execute(
+        update(attempts)
+        .where(attempts.c.attempt_id == found.attempt_id)
+        .values(
+            state=S.COMMITTED.value, number=found.number, committed_at=now, lease_until=now + LEASE
+        )
+    )
+    gap = timedelta(seconds=1 / limits.calls_per_second)
+    await connection.execute(update(paces).where(paces.c.name == LINE).values(next_at=now + gap))
+
+
+async def _write_decision(
+    connection: AsyncConnection, found: Row[Any], decision: Decision, now: datetime
+) -> None:
+    await connection.execute(
+        insert(decisions).values(
+            at=now,
+            campaign_id=found.campaign_id,
+            contact_id=found.contact_id,
+            attempt_id=found.attempt_id,
+            n=found.n,
+            is_dialled=isinstance(decision, Dial),
+            reason="" if isinstance(decision, Dial) else decision.reason.value,
+            next_at=decision.at if isinstance(decision, Later) else None,
+        )
+    )
+
+
+# --- facts
+
+
+async def _facts(connection: AsyncConnection, found: Row[Any], now: datetime) -> Facts:
+    plan, number = plan_of(found.plan), found.number
+    n_live = await _n_live(connection)
+    return Facts(
+        campaign=plan,
+        state=CampaignState(found.state),
+        number=number,
+        zone=found.zone,
+        is_stopped=number is not None and await is_stopped(connection, number),
+        has_consent=await _has_consent(connection, number, plan.purpose, now),
+        rung_at=await _rung_at(connection, number, now),
+        has_other_call=await _n_live(connection, attempts.c.number == number) > 0,
+        n_live_of_campaign=await _n_live(connection, attempts.c.campaign_id == found.campaign_id),
+        n_live=n_live,
+        n_inbound=await _n_inbound(connection, now),
+        minutes_today=await _minutes_today(connection, found.campaign_id, now),
+        turn_at=(
+            await connection.execute(select(paces.c.next_at).where(paces.c.name == LINE))
+        ).scalar_one(),
+    )
+
+
+async def _n_live(connection: AsyncConnection, *of: Any) -> int:
+    query = select(func.count()).select_from(attempts).where(attempts.c.state.in_(_LIVE), *of)
+    return (await connection.execute(query)).scalar_one()
+
+
+async def _n_inbound(connection: AsyncConnection, now: datetime) -> int:
+    query = (
+        select(func.count())
+        .select_from(calls)
+        .where(
+            calls.c.ended_at.is_(None),
+            calls.c.direction == Direction.INBOUND.value,
+            calls.c.began_at > now - LONGEST_INBOUND,
+        )
+    )
+    return (await connection.execute(query)).scalar_one()
+
+
+async def _has_consent(
+    connection: AsyncConnection, number: str | None, purpose: str, now: datetime
+) -> bool:
+    query = select(consents.c.consent_id).where(
+        consents.c.number == number,
+        consents.c.purpose == purpose,
+        consents.c.given_at <= now,
+        or_(consents.c.expires_at.is_(None), consents.c.expires_at > now),
+        consents.c.revoked_at.is_(None),
+    )
+    return (await connection.execute(query)).first() is not None
+
+
+async def _rung_at(
+    connection: AsyncConnection, number: str | None, now: datetime
+) -> Sequence[datetime]:
+    """When the number was rung in the last week, or may have been."""
+    query = (
+        select(attempts.c.committed_at)
+        .where(
+            attempts.c.number == number,
+            attempts.c.committed_at > now - WEEK,
+            attempts.c.state != S.NOT_PLACED.value,
+        )
+        .order_by(attempts.c.committed_at)
+    )
+    return (await connection.execute(query)).scalars().all()
+
+
+async def _minutes_today(connection: AsyncConnection, campaign_id: str, now: datetime) -> int:
+    """Minutes that are paid for today; a call that goes on counts for one."""
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    paid = select(func.coalesce(func.sum(attempts.c.paid_minutes), 0)).where(
+        attempts.c.campaign_id == campaign_id, attempts.c.ended_at >= midnight
+    )
+    ended = (await connection.execute(paid)).scalar_one()
+    return int(ended) + await _n_live(connection, attempts.c.campaign_id == campaign_id)

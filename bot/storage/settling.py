@@ -1,0 +1,159 @@
+"""What the end of an attempt means for its contact and its campaign, in the transaction of its end.
+
+Also the words of do-not-call: a number is kept there as a hash, which outlives the number.
+"""
+
+from datetime import datetime
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Row, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bot.campaigns.attempts import AttemptState, Outcome
+from bot.campaigns.breaker import Ended, why_stop
+from bot.campaigns.gate import CampaignState, Reason
+from bot.campaigns.retries import next_attempt_at
+from bot.storage import tables
+from config.campaigns import Campaign
+
+__all__ = ["hash_of", "is_stopped", "new_attempt", "plan_of", "settle"]
+
+campaigns, contacts, attempts = tables.campaigns, tables.contacts, tables.attempts
+do_not_call = tables.do_not_call
+
+
+def hash_of(number: str) -> str:
+    """What is kept of a number (E.164) that is not to be rung."""
+    return sha256(number.encode()).hexdigest()
+
+
+async def is_stopped(connection: AsyncConnection, number: str) -> bool:
+    """Whether a number is not to be rung any more."""
+    query = select(do_not_call.c.at).where(do_not_call.c.number_hash == hash_of(number))
+    return (await connection.execute(query)).first() is not None
+
+
+@lru_cache(maxsize=64)
+def plan_of(text: str) -> Campaign:
+    """A campaign's plan as it is kept."""
+    return Campaign.model_validate_json(text)
+
+
+def new_attempt(
+    contact_id: str, campaign_id: str, number: str | None, *, n: int, due_at: datetime
+) -> dict[str, Any]:
+    """The row of an attempt that is planned."""
+    return {
+        "attempt_id": uuid4().hex,
+        "contact_id": contact_id,
+        "campaign_id": campaign_id,
+        "number": number,
+        "n": n,
+        "state": AttemptState.PLANNED.value,
+        "due_at": due_at,
+        "fence": 0,
+        "reason": "",
+    }
+
+
+async def settle(
+    connection: AsyncConnection, attempt: Row[Any], outcome: Outcome, now: datetime
+) -> None:
+    """Plan another attempt after one that is over, or close its contact; perhaps stop its campaign.
+
+    The attempt's own row holds its end already. One that is not the newest closes no contact.
+    """
+    contact = (
+        await connection.execute(
+            select(contacts).where(contacts.c.contact_id == attempt.contact_id).with_for_update()
+        )
+    ).one()
+    campaign = (
+        await connection.execute(
+            select(campaigns).where(campaigns.c.campaign_id == attempt.campaign_id)
+        )
+    ).one()
+    plan = plan_of(campaign.plan)
+    if contact.n_attempts == attempt.n:
+        await _follow(connection, contact, campaign.state, plan, outcome, now)
+    await _break(connection, campaign, plan)
+
+
+async def _follow(
+    connection: AsyncConnection,
+    contact: Row[Any],
+    state: str,
+    plan: Campaign,
+    outcome: Outcome,
+    now: datetime,
+) -> None:
+    word, next_at = await _what_follows(connection, contact, state, plan, outcome, now)
+    if next_at is None:
+        closing = update(contacts).where(contacts.c.contact_id == contact.contact_id)
+        await connection.execute(closing.values(outcome=word, is_refused=False))
+    else:
+        n = contact.n_attempts + 1
+        planned = new_attempt(
+            contact.contact_id, contact.campaign_id, contact.number, n=n, due_at=next_at
+        )
+        await connection.execute(insert(attempts).values(**planned))
+        await connection.execute(
+            update(contacts)
+            .where(contacts.c.contact_id == contact.contact_id)
+            .values(n_attempts=n, outcome=None)
+        )
+
+
+async def _what_follows(
+    connection: AsyncConnection,
+    contact: Row[Any],
+    state: str,
+    plan: Campaign,
+    outcome: Outcome,
+    now: datetime,
+) -> tuple[str, datetime | None]:
+    """The word for a contact that is closed, and when it is tried again instead."""
+    if contact.number is None:
+        return outcome.value, None
+    if await is_stopped(connection, contact.number):
+        return Reason.STOPPED.value, None
+    if state == CampaignState.CANCELLED.value:
+        return outcome.value, None
+    query = (
+        select(attempts.c.outcome)
+        .where(attempts.c.contact_id == contact.contact_id, attempts.c.outcome.is_not(None))
+        .order_by(attempts.c.n)
+    )
+    outcomes = [Outcome(word) for word in (await connection.execute(query)).scalars()]
+    next_at = next_attempt_at(plan, outcomes, now, number=contact.number, zone=contact.zone)
+    return outcome.value, next_at
+
+
+async def _break(connection: AsyncConnection, campaign: Row[Any], plan: Campaign) -> None:
+    """Pause a campaign whose last calls, since it was started, went wrong."""
+    if campaign.state != CampaignState.RUNNING.value:
+        return
+    query = (
+        select(attempts.c.outcome, attempts.c.duration_ms)
+        .where(
+            attempts.c.campaign_id == campaign.campaign_id,
+            attempts.c.outcome.is_not(None),
+            attempts.c.ended_at >= campaign.resumed_at,
+        )
+        .order_by(attempts.c.ended_at.desc(), attempts.c.attempt_id)
+        .limit(plan.breaker.calls)
+    )
+    last = [
+        Ended(Outcome(outcome), duration_ms or 0)
+        for outcome, duration_ms in await connection.execute(query)
+    ]
+    why = why_stop(plan.breaker, last)
+    if why is not None:
+        await connection.execute(
+            update(campaigns)
+            .where(campaigns.c.campaign_id == campaign.campaign_id)
+            .values(state=CampaignState.PAUSED.value, why=why)
+        )

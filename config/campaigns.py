@@ -1,0 +1,139 @@
+"""Campaigns as their operator writes them: who calls, when, how often, and what follows.
+
+A YAML file holds one campaign and is read strictly (config.strict_yaml). The same model is what the
+database keeps of it.
+"""
+
+import re
+from datetime import time
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from config.personas import E164, PersonaName, Sentence
+from config.strict_yaml import Strict, read_model
+
+__all__ = ["Campaign", "Retry", "read_campaign"]
+
+MINUTE_MS = 60_000
+WEEK_MS = 7 * 24 * 60 * MINUTE_MS
+CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])", re.ASCII)
+
+
+def _clock(text: str) -> str:
+    if not CLOCK.fullmatch(text):
+        raise ValueError("should be a time in quotes, such as '09:30'")
+    return text
+
+
+Clock = Annotated[str, AfterValidator(_clock)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
+VariableName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+
+
+class Window(Strict):
+    """When people may be rung, by their own clocks."""
+
+    begins: Clock = "09:00"
+    ends: Clock = "20:00"
+    weekdays: list[Annotated[int, Field(ge=1, le=7)]] = Field([1, 2, 3, 4, 5, 6, 7], min_length=1)
+    holidays_of: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] | None = None
+
+    @model_validator(mode="after")
+    def _is_open(self) -> Self:
+        if self.opens >= self.closes:
+            raise ValueError(
+                "should end later on the day that it begins, such as '09:00' to '20:00'"
+            )
+        return self
+
+    @property
+    def opens(self) -> time:
+        """`begins` as a time of day."""
+        return time.fromisoformat(self.begins)
+
+    @property
+    def closes(self) -> time:
+        """`ends` as a time of day."""
+        return time.fromisoformat(self.ends)
+
+
+class Caps(Strict):
+    """How often one number is rung at most, whatever campaign it is for."""
+
+    per_day: int = Field(1, ge=1, le=100)
+    per_week: int = Field(3, ge=1, le=100)
+
+
+class Retry(Strict):
+    """What follows an attempt that did not reach the person."""
+
+    times: int = Field(0, ge=0, le=20)
+    after_ms: int = Field(2 * 60 * MINUTE_MS, ge=MINUTE_MS, le=WEEK_MS)
+
+
+class Retries(Strict):
+    """By outcome; and in all, at most so many attempts."""
+
+    max_attempts: int = Field(3, ge=1, le=20)
+    another_hour: bool = True  # not at the hour of the day at which it failed
+    busy: Retry = Retry(times=2, after_ms=15 * MINUTE_MS)
+    no_answer: Retry = Retry(times=2)
+    voicemail: Retry = Retry(times=1, after_ms=24 * 60 * MINUTE_MS)
+    failed: Retry = Retry(times=1, after_ms=60 * MINUTE_MS)
+
+
+class Budget(Strict):
+    """What a day may cost, in any one currency; days are those of UTC."""
+
+    per_day: float = Field(gt=0)
+    per_minute: float = Field(gt=0)  # each begun minute
+
+
+class Breaker(Strict):
+    """When a campaign stops itself: of the last calls, so many failed or were very short."""
+
+    calls: int = Field(20, ge=5, le=1000)
+    max_failed_share: float = Field(0.5, gt=0, le=1)
+    max_short_share: float = Field(0.5, gt=0, le=1)
+    short_ms: int = Field(5_000, ge=1_000, le=60_000)
+
+
+class Voicemail(Strict):
+    """What an answering machine gets."""
+
+    then: Literal["hang_up", "leave_message", "talk"] = "hang_up"
+    message: Sentence | None = None  # said after the beep, by Twilio's voice
+    language: Literal["en", "zh"] = "en"
+
+    @model_validator(mode="after")
+    def _has_a_message(self) -> Self:
+        if (self.then == "leave_message") != (self.message is not None):
+            raise ValueError("should have a message if, and only if, it leaves one")
+        return self
+
+
+class Campaign(Strict):
+    """One campaign."""
+
+    name: Name
+    persona: PersonaName
+    caller_id: E164
+    purpose: Annotated[str, Field(min_length=1, max_length=200)]  # what people consented to
+    consent: Literal["required", "not_required"] = "required"
+    window: Window = Window()
+    caps: Caps = Caps()
+    retries: Retries = Retries()
+    voicemail: Voicemail = Voicemail()
+    budget: Budget | None = None
+    breaker: Breaker = Breaker()
+    max_concurrent: int = Field(5, ge=1, le=10_000)
+    ring_ms: int = Field(30_000, ge=15_000, le=600_000)
+    max_call_ms: int = Field(15 * MINUTE_MS, ge=10_000, le=4 * 60 * MINUTE_MS)
+    variables: list[VariableName] = Field([], max_length=50)  # each contact has them
+
+
+def read_campaign(path: Path) -> Campaign:
+    """Read one campaign file. Raises PromptFileError."""
+    return read_model(path, Campaign)
