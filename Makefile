@@ -9,7 +9,7 @@ VLLM_STAMP := $(VLLM_VENV)/.installed
 # Those that a change must pass; the others measure and take longer.
 SCENARIOS := $(filter-out %/load.yaml %/long-call.yaml,$(wildcard prompts/scenarios/*.yaml))
 
-.PHONY: call test lint types checks unit scenarios test-vllm clean
+.PHONY: call test lint types checks unit scenarios thorough test-vllm clean
 .DELETE_ON_ERROR:
 
 call: $(STAMP)
@@ -37,6 +37,10 @@ unit: $(STAMP)
 # Four calls at once: whether the line bears more is another question (prompts/scenarios/load.yaml).
 scenarios: $(STAMP)
 	$(BIN)/python -m bot.simulate --at-once 4 $(SCENARIOS)
+
+# What takes minutes: dialers killed at every statement, and a thousand contacts.
+thorough: $(STAMP)
+	$(BIN)/python -m pytest -n 0 -m thorough
 
 # vLLM lives in an environment of its own: it wants other versions than the bot.
 test-vllm: $(STAMP) $(VLLM_STAMP)

@@ -56,11 +56,11 @@ class FastClock:
             raise ValueError("expected a moment with a time zone, and a speed above 0")
         self._begins = begins
         self._speed = speed
-        self._started_s = time.time() if started_s is None else started_s
+        self.started_s = time.time() if started_s is None else started_s
 
     def now(self) -> datetime:
         """The moment, in UTC."""
-        passed_s = self._speed * (time.time() - self._started_s)
+        passed_s = self._speed * (time.time() - self.started_s)
         return self._begins.astimezone(UTC) + timedelta(seconds=passed_s)
 
     async def sleep(self, duration_s: float) -> None:

@@ -85,6 +85,7 @@ HEAVY = {
     "alembic": {"bot.storage"},
     "phonenumbers": {"bot.calls.numbers", "bot.campaigns.windows"},
     "holidays": {"bot.campaigns.windows"},
+    "openpyxl": {"bot.campaigns.spreadsheets"},
 }
 
 

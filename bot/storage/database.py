@@ -137,7 +137,7 @@ def _is_busy(error: OperationalError) -> bool:
 
 
 def migrate(connection: Connection, revision: str = "head") -> None:
-    """Bring the tables to a revision, forwards or (`base`, for one) backwards.
+    """Bring the tables to a revision, forwards or (`base`, or `-1` for one step) backwards.
 
     In the transaction of `connection`: all of it happens or nothing. Processes that start together
     wait for each other.
@@ -147,7 +147,7 @@ def migrate(connection: Connection, revision: str = "head") -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
-    if revision == "base":
+    if revision == "base" or revision.startswith("-"):
         command.downgrade(config, revision)
     else:
         command.upgrade(config, revision)

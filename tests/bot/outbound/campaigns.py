@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bot.campaigns.gate import CampaignState, LineLimits
-from bot.campaigns.records import CampaignRecord, Consent, Counts, NewContact
+from bot.campaigns.records import CampaignRecord, Counts, NewContact
 from bot.inbound.webhooks import VOICE_PATH
 from bot.outbound.callbacks import Outbound
 from bot.outbound.dialer import Dialer
@@ -26,48 +26,31 @@ from telephony.emulator.line import Line
 from telephony.emulator.outbound import OutboundCall
 from telephony.emulator.rest import Faults, Rest, no_faults
 from telephony.rest import twilio_calls
+from tests.bot.campaigns import facts
+from tests.bot.campaigns.facts import OURS
 from tests.bot.inbound.line import TOKEN, TestLine, running_line
 from tests.waiting import eventually_so
 
-OURS = "+12125550100"
-PURPOSE = "appointment reminders"
 # A Wednesday, 10:00 in New York.
 MORNING = datetime(2026, 11, 18, 15, tzinfo=UTC)
-AGREED = Consent(
-    purpose=PURPOSE, method="web form", source="form 7", given_at=datetime(2026, 1, 2, tzinfo=UTC)
-)
 NO_FAULTS = CallbackFaults()
 EVERY_LIMIT = LineLimits(
     caller_ids=frozenset({OURS}), calls_per_second=1_000, model_slots=50, inbound_reserve=0
 )
 
 
-def number(n: int) -> str:
-    """A number of New York."""
-    return f"+1212556{n:04}"
-
-
 def plan(name: str = "reminders", **changes: Any) -> Campaign:
     """A campaign without retries, unless the test asks for some."""
     none = {"times": 0, "after_ms": 60_000}
-    return Campaign.model_validate(
-        {
+    return facts.plan(
+        **{
             "name": name,
-            "persona": "support-en",
-            "caller_id": OURS,
-            "purpose": PURPOSE,
             "max_concurrent": 50,
             "breaker": {"calls": 1000, "max_failed_share": 1.0, "max_short_share": 1.0},
             "retries": {"busy": none, "no_answer": none, "voicemail": none, "failed": none},
             **changes,
         }
     )
-
-
-def people(n: int, **changes: Any) -> list[NewContact]:
-    """Contacts number 1 to n, who agreed to be rung."""
-    common = {"consent": AGREED, **changes}
-    return [NewContact(number=number(i), row=i, **common) for i in range(1, n + 1)]
 
 
 async def hangs_up(line: Line) -> None:

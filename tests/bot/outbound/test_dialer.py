@@ -1,4 +1,4 @@
-"""Campaigns from the first claim to the last count, on SQLite and on PostgreSQL alike.
+"""Campaigns from the first claim to the last count.
 
 Who was rung is read from the network's own list.
 """
@@ -16,14 +16,13 @@ from telephony.emulator.callee import Detection
 from telephony.emulator.dial_request import DialRequest
 from telephony.emulator.outbound import OutboundCall
 from telephony.emulator.rest import Faults
+from tests.bot.campaigns.facts import number, people
 from tests.bot.outbound.campaigns import (
     BUSY,
     EVERY_LIMIT,
     MORNING,
     QUICK,
     campaign_line,
-    number,
-    people,
     plan,
 )
 from tests.waiting import eventually, eventually_so
@@ -77,10 +76,10 @@ async def test_a_lost_answer_heals_itself(database_url: str, fault: CreateFault)
     assert counts.done == {"answered": 5}
 
 
-async def test_a_call_is_found_where_nothing_was_heard_of_it(database_url: str) -> None:
+async def test_a_call_is_found_where_nothing_was_heard_of_it(sqlite_url: str) -> None:
     """Without an answer and without a callback, calls are found in Twilio's list, to their end."""
     async with campaign_line(
-        database_url,
+        sqlite_url,
         faults=first_time(CreateFault.LOST_ANSWER),
         callback_faults=CallbackFaults(lost=ALL_STATUSES),
         speed=100,
@@ -94,10 +93,10 @@ async def test_a_call_is_found_where_nothing_was_heard_of_it(database_url: str) 
 
 
 @pytest.mark.parametrize("fault", [CreateFault.LOST_REQUEST, CreateFault.ERROR])
-async def test_who_was_not_rung_is_tried_again_later(database_url: str, fault: CreateFault) -> None:
+async def test_who_was_not_rung_is_tried_again_later(sqlite_url: str, fault: CreateFault) -> None:
     """A request that broke is not made again before Twilio's list shows that nobody is rung."""
     once_more = {"failed": {"times": 1, "after_ms": 60_000}, "another_hour": False}
-    async with campaign_line(database_url, faults=first_time(fault), speed=200) as ours:
+    async with campaign_line(sqlite_url, faults=first_time(fault), speed=200) as ours:
         await ours.campaign(people(3), plan(retries=once_more, caps={"per_day": 1}))
         begun_at = ours.clock.now()
         async with ours.dialling():
@@ -109,9 +108,9 @@ async def test_who_was_not_rung_is_tried_again_later(database_url: str, fault: C
     assert waited_s > 120
 
 
-async def test_a_busy_twilio_is_asked_again(database_url: str) -> None:
+async def test_a_busy_twilio_is_asked_again(sqlite_url: str) -> None:
     """Requests that were refused as too many are planned again, as the same attempt."""
-    async with campaign_line(database_url, faults=first_time(CreateFault.TOO_MANY)) as ours:
+    async with campaign_line(sqlite_url, faults=first_time(CreateFault.TOO_MANY)) as ours:
         record = await ours.campaign(people(3), plan())
         async with ours.dialling(after_refusal=500):
             counts = await ours.finished()
@@ -122,12 +121,12 @@ async def test_a_busy_twilio_is_asked_again(database_url: str) -> None:
     assert attempts == [1, 1, 1]
 
 
-async def test_callbacks_may_come_late_twice_and_out_of_order(database_url: str) -> None:
+async def test_callbacks_may_come_late_twice_and_out_of_order(sqlite_url: str) -> None:
     """No callback takes a call back to where it was, and none counts twice."""
     faults = CallbackFaults(
         late_ms=10, extra_copies=2, late_by_status_ms={"initiated": 300, "ringing": 200}
     )
-    async with campaign_line(database_url, callback_faults=faults) as ours:
+    async with campaign_line(sqlite_url, callback_faults=faults) as ours:
         await ours.campaign(people(5), plan())
         async with ours.dialling():
             counts = await ours.finished()
@@ -138,10 +137,10 @@ async def test_callbacks_may_come_late_twice_and_out_of_order(database_url: str)
     assert counts.done == {"answered": 5}
 
 
-async def test_a_lost_end_is_asked_for(database_url: str) -> None:
+async def test_a_lost_end_is_asked_for(sqlite_url: str) -> None:
     """A call whose last callback never came is over once Twilio says so."""
     faults = CallbackFaults(lost=frozenset({"completed"}))
-    async with campaign_line(database_url, callback_faults=faults, speed=100) as ours:
+    async with campaign_line(sqlite_url, callback_faults=faults, speed=100) as ours:
         await ours.campaign(people(3), plan())
         async with ours.dialling():
             counts = await ours.finished()
@@ -149,10 +148,10 @@ async def test_a_lost_end_is_asked_for(database_url: str) -> None:
     assert counts.done == {"answered": 3}
 
 
-async def test_the_busy_are_tried_again_at_another_hour(database_url: str) -> None:
+async def test_the_busy_are_tried_again_at_another_hour(sqlite_url: str) -> None:
     """Who was busy is rung again after the time the campaign says, as often as it says."""
     retries = {"max_attempts": 3, "busy": {"times": 1, "after_ms": 600_000}}
-    async with campaign_line(database_url, directory=lambda number: BUSY, speed=2_000) as ours:
+    async with campaign_line(sqlite_url, directory=lambda number: BUSY, speed=2_000) as ours:
         await ours.campaign(people(1), plan(retries=retries, caps={"per_day": 9, "per_week": 9}))
         async with ours.dialling():
             counts = await ours.finished()
@@ -162,10 +161,10 @@ async def test_the_busy_are_tried_again_at_another_hour(database_url: str) -> No
     assert (second.times.created - first.times.created).total_seconds() > 3_600
 
 
-async def test_a_pause_stops_within_one_call(database_url: str) -> None:
+async def test_a_pause_stops_within_one_call(sqlite_url: str) -> None:
     """After a pause is written down nobody is rung; after resuming, everybody else is."""
     slowly = replace(EVERY_LIMIT, calls_per_second=1)
-    async with campaign_line(database_url, limits=slowly) as ours:
+    async with campaign_line(sqlite_url, limits=slowly) as ours:
         record = await ours.campaign(people(20), plan())
         async with ours.dialling():
             await eventually(lambda: len(ours.rung) >= 3)
@@ -181,10 +180,10 @@ async def test_a_pause_stops_within_one_call(database_url: str) -> None:
     assert max(numbers(ours.rung).values()) == 1
 
 
-async def test_calls_are_begun_at_the_pace_of_the_line(database_url: str) -> None:
+async def test_calls_are_begun_at_the_pace_of_the_line(sqlite_url: str) -> None:
     """No call is begun sooner after another than the line allows."""
     slowly = replace(EVERY_LIMIT, calls_per_second=0.5)
-    async with campaign_line(database_url, limits=slowly, speed=10) as ours:
+    async with campaign_line(sqlite_url, limits=slowly, speed=10) as ours:
         await ours.campaign(people(6), plan())
         async with ours.dialling():
             await ours.finished()
@@ -194,11 +193,11 @@ async def test_calls_are_begun_at_the_pace_of_the_line(database_url: str) -> Non
     assert (began[-1] - began[0]).total_seconds() > 5 * 2.0 - 1.0
 
 
-async def test_no_more_are_rung_at_once_than_the_model_bears(database_url: str) -> None:
+async def test_no_more_are_rung_at_once_than_the_model_bears(sqlite_url: str) -> None:
     """Calls of a campaign leave the slots free that are kept for those who call."""
     few = replace(EVERY_LIMIT, model_slots=5, inbound_reserve=2)
     most = 0
-    async with campaign_line(database_url, limits=few) as ours:
+    async with campaign_line(sqlite_url, limits=few) as ours:
         await ours.campaign(people(12), plan())
         async with ours.dialling():
             while (counts := await ours.counts()).n_open:
@@ -209,9 +208,9 @@ async def test_no_more_are_rung_at_once_than_the_model_bears(database_url: str) 
     assert most <= 3
 
 
-async def test_a_call_that_waits_in_twilios_queue_is_taken_back(database_url: str) -> None:
+async def test_a_call_that_waits_in_twilios_queue_is_taken_back(sqlite_url: str) -> None:
     """What Twilio would ring much later is not left to ring, and the line slows down."""
-    async with campaign_line(database_url, calls_per_second=1 / 60, speed=50) as ours:
+    async with campaign_line(sqlite_url, calls_per_second=1 / 60, speed=50) as ours:
         await ours.campaign(people(3), plan())
         async with ours.dialling():
             counts = await ours.finished()
@@ -226,7 +225,7 @@ async def test_a_call_that_waits_in_twilios_queue_is_taken_back(database_url: st
     [({"then": "hang_up"}, False), ({"then": "leave_message", "message": "Please call."}, True)],
 )
 async def test_voicemail_gets_what_the_campaign_says(
-    database_url: str, voicemail: dict[str, str], heard: bool
+    sqlite_url: str, voicemail: dict[str, str], heard: bool
 ) -> None:
     """A machine is hung up on, or gets the message after its beep; it is no person."""
     machine = Callee(
@@ -234,7 +233,7 @@ async def test_voicemail_gets_what_the_campaign_says(
         detection=Detection("machine_start", 1_000),
         message_end=Detection("machine_end_beep", 2_000),
     )
-    async with campaign_line(database_url, directory=lambda number: machine) as ours:
+    async with campaign_line(sqlite_url, directory=lambda number: machine) as ours:
         await ours.campaign(people(1), plan(voicemail=voicemail))
         async with ours.dialling():
             counts = await ours.finished()
@@ -262,10 +261,10 @@ async def test_a_stop_cancels_what_is_planned(database_url: str) -> None:
     assert ours.rung[0].status == "canceled"
 
 
-async def test_nobody_is_rung_outside_the_window(database_url: str) -> None:
+async def test_nobody_is_rung_outside_the_window(sqlite_url: str) -> None:
     """A campaign that is started too early rings when it is time by the clock of the callee."""
     eight_in_new_york = MORNING.replace(hour=13)
-    async with campaign_line(database_url, begins=eight_in_new_york, speed=3_000) as ours:
+    async with campaign_line(sqlite_url, begins=eight_in_new_york, speed=3_000) as ours:
         await ours.campaign(people(2), plan(window={"begins": "09:00", "ends": "20:00"}))
         async with ours.dialling():
             counts = await ours.finished()
@@ -291,13 +290,11 @@ async def test_a_decision_is_kept_for_every_dial_and_every_refusal(database_url:
     assert (counts.done, counts.refused) == ({"answered": 1}, {"no_consent": 1})
 
 
-async def test_a_campaign_whose_calls_fail_stops_itself(database_url: str) -> None:
+async def test_a_campaign_whose_calls_fail_stops_itself(sqlite_url: str) -> None:
     """When too many of the last calls failed, nobody else is rung until an operator has looked."""
     dead = Callee(fate=Fate.UNREACHABLE, rings_ms=0)
     one_by_one = replace(EVERY_LIMIT, trunk_calls=1)
-    async with campaign_line(
-        database_url, directory=lambda number: dead, limits=one_by_one
-    ) as ours:
+    async with campaign_line(sqlite_url, directory=lambda number: dead, limits=one_by_one) as ours:
         record = await ours.campaign(people(12), plan(breaker={"calls": 5}))
 
         async def is_paused() -> bool:

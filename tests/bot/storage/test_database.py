@@ -11,6 +11,8 @@ from sqlalchemy import Connection, inspect, text
 from bot.storage.calls import CallStore
 from bot.storage.database import StorageError, migrate, open_database
 from bot.storage.tables import METADATA
+from tests.bot.campaigns.facts import NOON, number, people
+from tests.bot.storage.desk import desk
 from tests.bot.storage.notes import begun, turn
 
 
@@ -43,6 +45,25 @@ async def test_migrations_go_back_and_forth_with_data(database_url: str) -> None
 
     assert left == ["alembic_version"]
     assert call.record_id == note.record_id
+
+
+async def test_going_back_one_step_keeps_what_was_there_before(database_url: str) -> None:
+    """Campaigns with attempts, consents and stops go with their tables; calls stay."""
+    async with desk(database_url, people(3)) as ours:
+        await ours.heard(await ours.order(), "ringing", at=NOON)
+        await ours.store.stop(number(2), source="api", now=NOON)
+        await CallStore(ours.database).write([begun()])
+        async with ours.database.writing() as connection:
+            await connection.run_sync(migrate, "-1")
+        async with ours.database.reading() as connection:
+            left = await connection.run_sync(lambda sync: inspect(sync).get_table_names())
+        async with ours.database.writing() as connection:
+            await connection.run_sync(migrate)
+        kept = await CallStore(ours.database).newest(n=5)
+        campaigns = await ours.store.all()
+
+    assert sorted(left) == ["alembic_version", "calls", "turns"]
+    assert (len(kept), campaigns) == (1, [])
 
 
 async def test_processes_may_start_together(database_url: str) -> None:

@@ -1,0 +1,121 @@
+"""The last look before a telephone rings."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from bot.campaigns.gate import CampaignState, Dial, Later, Never, Reason, decide
+from tests.bot.campaigns.facts import LIMITS, NOON, OURS, facts, plan
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+
+
+def test_whom_nothing_keeps_from_it_is_rung() -> None:
+    """With all permissions, at a lawful hour and with places free, the decision is to dial."""
+    assert decide(facts(), LIMITS, NOON) == Dial()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"number": None}, Reason.FORGOTTEN),
+        ({"state": CampaignState.CANCELLED}, Reason.CAMPAIGN_CANCELLED),
+        ({"is_stopped": True}, Reason.STOPPED),
+        ({"has_consent": False}, Reason.NO_CONSENT),
+        ({"zone": "Mars/Olympus"}, Reason.ZONE_UNKNOWN),
+        ({"number": "+80012345678"}, Reason.ZONE_UNKNOWN),
+    ],
+)
+def test_some_are_not_rung_at_all(changes: dict[str, Any], reason: Reason) -> None:
+    """What will not change closes the contact."""
+    assert decide(facts(**changes), LIMITS, NOON) == Never(reason)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "at"),
+    [
+        ({"state": CampaignState.PAUSED}, Reason.CAMPAIGN_PAUSED, NOON),
+        ({"state": CampaignState.DRAFT}, Reason.CAMPAIGN_PAUSED, NOON),
+        ({"zone": "Asia/Tokyo"}, Reason.OUTSIDE_WINDOW, NOON.replace(day=19, hour=0)),
+        ({"rung_at": [NOON - 2 * HOUR]}, Reason.DAY_CAP, NOON - 2 * HOUR + DAY),
+        (
+            {"rung_at": [NOON - 6 * DAY, NOON - 5 * DAY, NOON - 2 * DAY]},
+            Reason.WEEK_CAP,
+            NOON + DAY,
+        ),
+        ({"has_other_call": True}, Reason.OTHER_CALL, NOON + timedelta(minutes=1)),
+        ({"turn_at": NOON + timedelta(seconds=1)}, Reason.PACE, NOON + timedelta(seconds=1)),
+        ({"n_live_of_campaign": 5}, Reason.CAMPAIGN_FULL, NOON + timedelta(seconds=2)),
+        ({"n_live": 100}, Reason.TRUNK_FULL, NOON + timedelta(seconds=2)),
+        ({"n_live": 8}, Reason.NO_SLOT, NOON + timedelta(seconds=2)),
+        ({"n_live": 3, "n_inbound": 7}, Reason.NO_SLOT, NOON + timedelta(seconds=2)),
+    ],
+)
+def test_others_are_rung_later(changes: dict[str, Any], reason: Reason, at: datetime) -> None:
+    """What passes by itself names the moment of the next look."""
+    assert decide(facts(**changes), LIMITS, NOON) == Later(reason, at)
+
+
+def test_a_reserve_is_only_what_callers_do_not_use() -> None:
+    """Two slots of ten are kept for callers; two callers who talk are those two."""
+    assert decide(facts(n_live=7, n_inbound=2), LIMITS, NOON) == Dial()
+
+
+def test_consent_is_asked_for_where_the_campaign_needs_it() -> None:
+    """A campaign that needs none rings those without."""
+    needs_none = facts(campaign=plan(consent="not_required"), has_consent=False)
+
+    assert decide(needs_none, LIMITS, NOON) == Dial()
+
+
+def test_a_public_holiday_is_kept_where_asked() -> None:
+    """On Thanksgiving nobody is rung by a campaign that keeps the holidays of the US."""
+    thanksgiving = NOON.replace(day=26)
+    keeps = facts(campaign=plan(window={"holidays_of": "US"}), turn_at=thanksgiving)
+    decision = decide(keeps, LIMITS, thanksgiving)
+
+    assert decision == Later(Reason.HOLIDAY, NOON.replace(day=27, hour=14))
+    assert decide(replace(keeps, campaign=plan()), LIMITS, thanksgiving) == Dial()
+
+
+@pytest.mark.parametrize(
+    ("now", "is_open"),
+    [
+        ("2026-03-07T13:59:00Z", False),  # the day before clocks go forward: 8:59
+        ("2026-03-07T14:00:00Z", True),
+        ("2026-03-08T12:59:00Z", False),  # the day they do: 8:59
+        ("2026-03-08T13:00:00Z", True),
+        ("2026-10-31T12:59:00Z", False),  # the day before they go back
+        ("2026-10-31T13:00:00Z", True),
+        ("2026-11-01T13:59:00Z", False),  # the day they do
+        ("2026-11-01T14:00:00Z", True),
+    ],
+)
+def test_the_window_is_that_of_the_wall_clock(now: str, is_open: bool) -> None:
+    """Nine in New York is another moment of the day in UTC once clocks have changed."""
+    at = datetime.fromisoformat(now)
+    decision = decide(facts(turn_at=at), LIMITS, at)
+
+    assert (decision == Dial()) is is_open
+
+
+def test_a_budget_stops_the_day() -> None:
+    """When the next minute would be too much, the contact waits for the next day."""
+    campaign = plan(budget={"per_day": 1.0, "per_minute": 0.1})
+
+    assert decide(facts(campaign=campaign, minutes_today=9), LIMITS, NOON) == Dial()
+    assert decide(facts(campaign=campaign, minutes_today=10), LIMITS, NOON) == Later(
+        Reason.BUDGET, NOON.replace(day=19, hour=0)
+    )
+
+
+def test_a_number_that_is_not_the_lines_is_not_shown() -> None:
+    """A campaign with a caller id that the line does not have rings nobody."""
+    foreign = replace(LIMITS, caller_ids=frozenset({OURS + "9"}))
+    decision = decide(facts(), foreign, NOON)
+
+    assert isinstance(decision, Later)
+    assert decision.reason is Reason.CALLER_ID

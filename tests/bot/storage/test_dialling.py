@@ -1,0 +1,275 @@
+"""Attempts on their way to Twilio, in the database."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+from bot.campaigns.attempts import Outcome
+from bot.campaigns.gate import CampaignState, Later, Never, Reason
+from bot.campaigns.records import Claim
+from bot.storage.calls import CallStore
+from bot.storage.database import open_database
+from bot.storage.dialling import LEASE, Granted, Held, Missed
+from tests.bot.campaigns.facts import NOON, number, people, plan
+from tests.bot.storage.desk import FAST, Desk, desk
+from tests.bot.storage.notes import begun
+
+SECOND = timedelta(seconds=1)
+
+
+async def test_no_two_dialers_get_the_same_attempt(database_url: str) -> None:
+    """Attempts that are claimed at the same moment are claimed once each."""
+    async with desk(database_url, people(40)) as ours:
+        claims = await asyncio.gather(*(ours.claim(10, owner=str(n)) for n in range(6)))
+    ids = [claim.attempt_id for mine in claims for claim in mine]
+
+    assert len(ids) == len(set(ids))
+    assert len(ids) >= 10
+
+
+async def test_only_what_is_due_is_claimed(database_url: str) -> None:
+    """An attempt waits for its time, and for its campaign to run."""
+    async with desk(database_url) as ours:
+        early = await ours.claim(now=NOON - SECOND)
+        await ours.store.move(ours.campaign.campaign_id, CampaignState.PAUSED, now=NOON)
+        paused = await ours.claim()
+        await ours.store.move(ours.campaign.campaign_id, CampaignState.RUNNING, now=NOON)
+        due = await ours.claim()
+
+    assert (early, paused, len(due)) == ([], [], 1)
+
+
+async def test_a_campaign_claims_no_more_than_it_may_ring_at_once(database_url: str) -> None:
+    """Of a campaign whose places are taken nothing is claimed."""
+    async with desk(database_url, people(5), max_concurrent=2) as ours:
+        first = await ours.order()
+        claims = await ours.claim(9)
+
+    assert first.number == number(1) or first.number in {number(n) for n in range(2, 6)}
+    assert len(claims) == 1
+
+
+async def test_a_dialer_that_wakes_up_late_commits_nothing(database_url: str) -> None:
+    """After its lease a claim is somebody else's, whose fence is higher."""
+    async with desk(database_url) as ours:
+        [old] = await ours.claim()
+        await ours.dials.expire_leases(NOON + LEASE + SECOND)
+        [new] = await ours.claim(now=NOON + LEASE + SECOND, owner="two")
+        late = await ours.dials.commit(old, FAST, NOON + LEASE + 2 * SECOND)
+        granted = await ours.dials.commit(new, FAST, NOON + LEASE + 2 * SECOND)
+
+    assert (new.attempt_id, new.fence) == (old.attempt_id, old.fence + 1)
+    assert late == Missed()
+    assert isinstance(granted, Granted)
+
+
+async def test_what_was_committed_is_never_planned_again_by_itself(database_url: str) -> None:
+    """A dialer that died while Twilio was asked leaves an attempt that has to be looked for."""
+    async with desk(database_url) as ours:
+        order = await ours.order()
+        expired = await ours.dials.expire_leases(NOON + LEASE + SECOND)
+        claims = await ours.claim(now=NOON + 2 * LEASE)
+        [unknown] = await ours.dials.unknown_attempts(n=9)
+
+    assert expired == (0, 1)
+    assert claims == []
+    assert (unknown.attempt_id, unknown.committed_at) == (order.attempt_id, NOON)
+
+
+async def test_two_attempts_to_one_number_are_not_made_at_once(database_url: str) -> None:
+    """Two campaigns that ring the same person at the same moment ring him once."""
+    async with desk(database_url, caps={"per_day": 9, "per_week": 9}) as ours:
+        other = await ours.store.create(plan(name="other"), now=NOON)
+        await ours.store.add(other.campaign_id, people(1), now=NOON)
+        await ours.store.move(other.campaign_id, CampaignState.RUNNING, now=NOON)
+        claims = await ours.claim() + await ours.claim()
+        results = await asyncio.gather(
+            *(ours.dials.commit(claim, FAST, NOON + SECOND) for claim in claims)
+        )
+
+    [held] = [result for result in results if isinstance(result, Held)]
+    assert held.decision == Later(Reason.OTHER_CALL, NOON + SECOND + timedelta(minutes=1))
+    assert sum(isinstance(result, Granted) for result in results) == 1
+
+
+async def test_caps_count_over_campaigns_and_not_what_never_rang(database_url: str) -> None:
+    """Who was rung by one campaign today is not rung by another; a failed request is no ring."""
+    async with desk(database_url) as ours:
+        order = await ours.order()
+        await ours.dials.not_placed(
+            order.attempt_id, outcome=Outcome.REJECTED, reason="twilio_21211", now=NOON
+        )
+        for name in ("second", "third"):
+            record = await ours.store.create(plan(name=name), now=NOON)
+            await ours.store.add(record.campaign_id, people(1), now=NOON)
+            await ours.store.move(record.campaign_id, CampaignState.RUNNING, now=NOON)
+        second = await ours.order(NOON + SECOND)
+        await ours.heard(second, "completed", at=NOON + 9 * SECOND)
+        [third] = await ours.claim(now=NOON + 10 * SECOND)
+        held = await ours.dials.commit(third, FAST, NOON + 10 * SECOND)
+
+    assert held == Held(Later(Reason.DAY_CAP, NOON + SECOND + timedelta(days=1)))
+
+
+async def test_calls_that_came_in_take_places(database_url: str) -> None:
+    """The model's places are shared with those who call at the moment."""
+    limits = replace(FAST, model_slots=3)
+    async with desk(database_url, people(2)) as ours:
+        notes = [begun(f"CA{n}", person=None, at=NOON) for n in range(2)]
+        await CallStore(ours.database).write(notes)
+        free = await ours.dials.n_free(limits, NOON)
+        claims = await ours.claim(2)
+        results = [await ours.dials.commit(claim, limits, NOON + SECOND) for claim in claims]
+
+    assert free == 1
+    assert isinstance(results[0], Granted)
+    assert results[1] == Held(Later(Reason.NO_SLOT, NOON + 3 * SECOND))
+
+
+async def test_the_pace_is_one_for_all_dialers(database_url: str) -> None:
+    """A claim that comes too soon after another's call waits, and is kept meanwhile."""
+    limits = replace(FAST, calls_per_second=0.5)
+    async with desk(database_url, people(2)) as ours:
+        first, second = await ours.claim(2)
+        granted = await ours.dials.commit(first, limits, NOON)
+        held = await ours.dials.commit(second, limits, NOON + SECOND)
+        later = await ours.dials.commit(second, limits, NOON + 2 * SECOND)
+
+    assert isinstance(granted, Granted)
+    assert held == Held(Later(Reason.PACE, NOON + 2 * SECOND))
+    assert isinstance(later, Granted)
+
+
+async def test_nobody_rung_means_planned_again(database_url: str) -> None:
+    """After a request that was not processed the same attempt waits for its next time."""
+    async with desk(database_url) as ours:
+        order = await ours.order()
+        await ours.dials.not_sent(order, due_at=NOON + 5 * SECOND)
+        early = await ours.claim(now=NOON + 4 * SECOND)
+        [again] = await ours.claim(now=NOON + 5 * SECOND)
+        granted = await ours.dials.commit(again, FAST, NOON + 5 * SECOND)
+
+    assert early == []
+    assert again == Claim(order.attempt_id, order.fence + 1)
+    assert isinstance(granted, Granted)
+
+
+async def test_a_callback_may_come_before_the_answer(database_url: str) -> None:
+    """What Twilio said of a ringing call is not undone by the answer to the request."""
+    async with desk(database_url) as ours:
+        order = await ours.order()
+        await ours.heard(order, "ringing", at=NOON + SECOND)
+        await ours.heard(order, "queued", at=NOON + 2 * SECOND)
+        await ours.dials.not_sent(order, due_at=NOON)
+        states = await ours.states()
+
+    assert states == ["ringing"]
+
+
+async def test_what_was_given_up_and_rings_takes_its_retry_back(database_url: str) -> None:
+    """A late callback of an attempt thought lost cancels the attempt planned in its place."""
+    retries = {"failed": {"times": 1, "after_ms": 60_000}}
+    async with desk(database_url, retries=retries) as ours:
+        order = await ours.order()
+        await ours.dials.unknown(order, reason="no_answer", now=NOON + SECOND)
+        await ours.dials.not_placed(
+            order.attempt_id, outcome=Outcome.NOT_PLACED, reason="not_found", now=NOON + 2 * SECOND
+        )
+        [between] = await ours.rows()
+        await ours.heard(order, "in-progress", at=NOON + 3 * SECOND)
+        [talking] = await ours.rows()
+        await ours.heard(order, "completed", at=NOON + 9 * SECOND, duration_s=6)
+        [done] = await ours.rows()
+
+    assert (between.state, between.n_attempts) == ("planned", 2)
+    assert (talking.state, talking.n_attempts) == ("answered", 1)
+    assert (done.state, done.outcome, done.duration_ms) == ("ended", "answered", 6_000)
+
+
+async def test_a_call_belongs_to_one_attempt(database_url: str) -> None:
+    """A report of a call that another attempt has moves nothing."""
+    async with desk(database_url, people(2)) as ours:
+        first, second = await ours.order(), await ours.order(NOON + SECOND)
+        taken = await ours.heard(first, "ringing", at=NOON + SECOND, call_sid="CA1")
+        again = await ours.heard(second, "ringing", at=NOON + SECOND, call_sid="CA1")
+        other = await ours.heard(first, "completed", at=NOON + SECOND, call_sid="CA2")
+        states = await ours.states()
+
+    assert (taken, again, other) == (True, False, False)
+    assert sorted(states) == ["committed", "ringing"]
+
+
+async def test_a_stop_closes_everywhere_at_once(database_url: str) -> None:
+    """A stop cancels what is planned in all campaigns, and asks a ringing call to end."""
+    async with desk(database_url) as ours:
+        other = await ours.store.create(plan(name="other"), now=NOON)
+        await ours.store.add(other.campaign_id, people(2), now=NOON)
+        order = await ours.order()
+        await ours.heard(order, "ringing", at=NOON + SECOND)
+        n_closed = await ours.store.stop(order.number, source="api", now=NOON + 2 * SECOND)
+        others = await ours.store.counts(other.campaign_id)
+        jobs = await ours.reports.jobs(n=9, now=NOON + 2 * SECOND)
+        await ours.heard(order, "canceled", at=NOON + 3 * SECOND)
+        counts = await ours.store.counts(ours.campaign.campaign_id)
+
+    assert n_closed == 1
+    assert (others.planned, others.refused) == (1, {"stopped": 1})
+    assert [job.attempt_id for job in jobs] == [order.attempt_id]
+    assert counts.done == {"stopped": 1}
+
+
+async def test_who_was_stopped_is_not_rung_by_later_campaigns(database_url: str) -> None:
+    """A stop outlives the campaign in which it was said."""
+    async with desk(database_url) as ours:
+        await ours.store.stop(number(1), source="import", now=NOON)
+        later = await ours.store.create(plan(name="later"), now=NOON)
+        await ours.store.add(later.campaign_id, people(1), now=NOON)
+        await ours.store.move(later.campaign_id, CampaignState.RUNNING, now=NOON)
+        [claim] = await ours.claim()
+        held = await ours.dials.commit(claim, FAST, NOON + SECOND)
+
+    assert held == Held(Never(Reason.STOPPED))
+
+
+async def test_a_cancelled_campaign_closes_all_but_those_it_rings(database_url: str) -> None:
+    """Whoever is rung as a campaign is cancelled is counted by how that went."""
+    async with desk(database_url, people(3)) as ours:
+        order = await ours.order()
+        await ours.claim()
+        await ours.store.move(ours.campaign.campaign_id, CampaignState.CANCELLED, now=NOON)
+        before = await ours.store.counts(ours.campaign.campaign_id)
+        await ours.heard(order, "busy", at=NOON + SECOND)
+        after = await ours.store.counts(ours.campaign.campaign_id)
+
+    assert (before.dialling, before.refused) == (1, {"campaign_cancelled": 2})
+    assert (after.done, after.refused) == ({"busy": 1}, {"campaign_cancelled": 2})
+
+
+async def test_a_database_that_restarts_keeps_what_was_committed(database_url: str) -> None:
+    """Opened again, the database knows what was asked for and what it was answered."""
+    async with desk(database_url, people(2)) as ours:
+        first = await ours.order()
+        await ours.heard(first, "ringing", at=NOON + SECOND)
+        await ours.order(NOON + SECOND)
+    async with open_database(database_url) as database:
+        again = Desk(database, ours.campaign)
+        states = await again.states()
+
+    assert sorted(states) == ["committed", "ringing"]
+
+
+async def test_a_clock_that_jumps_makes_nobody_ring_twice(database_url: str) -> None:
+    """An hour that the clock leaps ends leases early; what was committed stays unknown."""
+    async with desk(database_url, people(2)) as ours:
+        order = await ours.order()
+        [claim] = await ours.claim()
+        leap = NOON + timedelta(hours=1)
+        expired = await ours.dials.expire_leases(leap)
+        late = await ours.dials.commit(claim, FAST, leap)
+        placed = await ours.heard(order, "queued", at=leap)
+        back = await ours.claim(9, now=NOON)
+
+    assert expired == (1, 1)
+    assert late == Missed()
+    assert placed
+    assert [found.attempt_id for found in back] == [claim.attempt_id]
