@@ -102,10 +102,15 @@ def read_persona(path: Path) -> Persona:
     return persona
 
 
+def read_personas(personas_dir: Path) -> dict[str, Persona]:
+    """Read every persona of a folder, by name. Raises PromptFileError."""
+    return {p.stem: read_persona(p) for p in sorted(personas_dir.glob("*.yaml"))}
+
+
 def read_routes(routes_file: Path, personas_dir: Path) -> Routes:
     """Read the routes and every persona in `personas_dir`. Raises PromptFileError."""
     table = read_model(routes_file, _RoutesFile)
-    personas = {p.stem: read_persona(p) for p in sorted(personas_dir.glob("*.yaml"))}
+    personas = read_personas(personas_dir)
     wanted: dict[KeyPath, str] = {("default",): table.default}
     wanted |= {("numbers", number): name for number, name in table.numbers.items()}
     for key, name in wanted.items():

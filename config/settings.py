@@ -148,10 +148,17 @@ class WebSettings(DatabaseSettings):
         return self
 
 
+class CampaignSettings(ProcessSettings):
+    """Settings of `python -m bot.campaign`."""
+
+    database_url: SecretStr = Field(examples=["sqlite:///voicebot.db"])
+    personas_dir: Path = Field(ROOT / "prompts" / "personas", examples=["prompts/personas"])
+
+
 class DialerSettings(ProcessSettings):
     """Settings of `python -m bot.dialer`."""
 
-    database_url: SecretStr = Field(examples=["postgresql://voicebot:secret@localhost/voicebot"])
+    database_url: SecretStr = Field(examples=["sqlite:///voicebot.db"])
     # where Twilio reaches `python -m bot.web`, which answers the calls
     public_url: Annotated[str, AfterValidator(_public_url)] = Field(
         examples=["https://voice.example.com"]
@@ -252,7 +259,12 @@ class GpuSettings(ProcessSettings):
         return self
 
 
-PROCESSES: tuple[type[ProcessSettings], ...] = (WebSettings, GpuSettings, DialerSettings)
+PROCESSES: tuple[type[ProcessSettings], ...] = (
+    WebSettings,
+    GpuSettings,
+    DialerSettings,
+    CampaignSettings,
+)
 
 
 def read_settings(kind: type[Settings], env_file: Path = Path(".env")) -> Settings:

@@ -24,6 +24,7 @@ __all__ = [
     "RowError",
     "preview",
     "read_contacts",
+    "read_numbers",
 ]
 
 
@@ -89,6 +90,23 @@ def preview(
         ignored=tuple(h for place, h in enumerate(found.headings) if h and place not in used),
         rows=first,
     )
+
+
+def read_numbers(
+    path: Path, *, columns: Mapping[str, str], region: str | None = None
+) -> Iterator[str | RowError]:
+    """The numbers (E.164) in a file that has a column for them, such as a list of refusals.
+
+    Raises ContactFileError.
+    """
+    with closing(read_rows(path)) as rows:
+        found = find_columns(path, next(rows, []), (), columns)
+        for n, cells in enumerate(rows, 2):
+            row = Row(n, found, cells)
+            number = number_of(row, region) if any(cells) else ""
+            yield from row.errors.values()
+            if number:
+                yield number
 
 
 def _results(rows: Iterable[Sequence[str]], columns: Columns, terms: Terms) -> Iterator[Result]:

@@ -1,13 +1,13 @@
 """CSV that a spreadsheet shows as text: nothing that is written becomes a formula in it."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import TextIO
+from io import StringIO
 
 from bot.calls.numbers import e164_or_none
 
-__all__ = ["guarded", "write_csv"]
+__all__ = ["csv_row", "guarded"]
 
 # What a spreadsheet takes for the beginning of a formula, in full width too, or drops before one.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
@@ -29,15 +29,8 @@ def guarded(value: object) -> str:
     return "'" + text
 
 
-def write_csv(file: TextIO, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
-    """Write headings and rows as they come; how many rows.
-
-    `file` is open with newline="", for CSV has line ends of its own.
-    """
-    writer = csv.writer(file)
-    writer.writerow([guarded(heading) for heading in headings])
-    n_rows = 0
-    for row in rows:
-        writer.writerow([guarded(value) for value in row])
-        n_rows += 1
-    return n_rows
+def csv_row(values: Iterable[object]) -> str:
+    """A row with its line end, which is CSV's own: write it to a file open with newline=""."""
+    row = StringIO(newline="")
+    csv.writer(row).writerow([guarded(value) for value in values])
+    return row.getvalue()

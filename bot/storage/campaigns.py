@@ -220,22 +220,15 @@ class CampaignStore:
 
     # --- do not call
 
-    async def stop(self, number: str, *, source: str, now: datetime) -> int:
-        """Never ring a number (E.164) again; how many contacts that closes.
+    async def stop(self, *numbers: str, source: str, now: datetime) -> int:
+        """Never ring these numbers (E.164) again; how many planned calls that cancels.
 
-        In one transaction, and not while any dialer is deciding: what is planned for the number is
+        In one transaction, and not while any dialer is deciding: what is planned for them is
         cancelled in every campaign, and what rings is asked to end. Who talks at that moment may
         finish the sentence.
         """
         async with self._database.writing_alone() as connection:
-            await _keep_off(connection, number, source, now)
-            n = await _close(connection, contacts.c.number == number, Reason.STOPPED)
-            ringing = select(attempts.c.attempt_id).where(
-                attempts.c.number == number, attempts.c.state.in_(NOT_TALKING)
-            )
-            for attempt_id in (await connection.execute(ringing)).scalars().all():
-                await leave_job(connection, JobKind.END_CALL, attempt_id, now)
-            return n
+            return sum([await _stop(connection, n, source, now) for n in numbers])
 
     async def stop_person_of(self, attempt_id: str, *, source: str, now: datetime) -> bool:
         """As `stop`, for whoever an attempt rang; False if there is no such attempt or number."""
@@ -274,10 +267,17 @@ def _consent(number: str, consent: Consent) -> dict[str, Any]:
     }
 
 
-async def _keep_off(connection: AsyncConnection, number: str, source: str, now: datetime) -> None:
+async def _stop(connection: AsyncConnection, number: str, source: str, now: datetime) -> int:
     insert = insert_sqlite if connection.dialect.name == "sqlite" else insert_postgresql
     row = insert(do_not_call).values(number_hash=hash_of(number), source=source, at=now)
     await connection.execute(row.on_conflict_do_nothing())
+    n_cancelled = await _close(connection, contacts.c.number == number, Reason.STOPPED)
+    ringing = select(attempts.c.attempt_id).where(
+        attempts.c.number == number, attempts.c.state.in_(NOT_TALKING)
+    )
+    for attempt_id in (await connection.execute(ringing)).scalars().all():
+        await leave_job(connection, JobKind.END_CALL, attempt_id, now)
+    return n_cancelled
 
 
 async def _close(connection: AsyncConnection, which: Any, reason: Reason) -> int:

@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from config.personas import Persona, read_persona
+from config.personas import Persona, placeholders, read_persona
 from pipelines.glm4voice.training.config import ROOT
 from pipelines.glm4voice.training.settings.corpus import Language
 
@@ -11,9 +11,9 @@ PERSONAS = ROOT / "prompts/personas"
 
 @cache
 def personas(language: Language) -> tuple[Persona, ...]:
-    """Those of one language."""
+    """Those of one language that say the same to everybody."""
     found = (read_persona(path) for path in sorted(PERSONAS.glob("*.yaml")))
-    return tuple(persona for persona in found if persona.language == language)
+    return tuple(p for p in found if p.language == language and not placeholders(p))
 
 
 @cache

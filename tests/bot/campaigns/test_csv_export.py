@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.campaigns.csv_export import guarded, write_csv
+from bot.campaigns.csv_export import csv_row, guarded
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_file_on_disk(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
     rows = [("+14155550123", 'says "no, thanks"\nand hangs up'), ("+8613800138000", None)]
     with path.open("w", encoding="utf-8", newline="") as file:
-        n_rows = write_csv(file, ["number", "=note"], rows)
+        file.writelines(csv_row(row) for row in [("number", "=note"), *rows])
 
     with path.open(encoding="utf-8", newline="") as file:
         assert list(csv.reader(file, strict=True)) == [
@@ -60,7 +60,6 @@ def test_a_file_on_disk(tmp_path: Path) -> None:
             ["+14155550123", 'says "no, thanks"\nand hangs up'],
             ["+8613800138000", ""],
         ]
-    assert n_rows == 2
 
 
 text = st.text(st.sampled_from("=+-@\t\r\n\"',; a1李")) | st.text()
@@ -69,12 +68,9 @@ text = st.text(st.sampled_from("=+-@\t\r\n\"',; a1李")) | st.text()
 @given(rows=st.lists(st.lists(text, min_size=2, max_size=2), max_size=5))
 def test_every_text_comes_back(rows: list[list[str]]) -> None:
     """But for the apostrophe, what is read again is what was written."""
-    file = StringIO(newline="")
-    n_rows = write_csv(file, ["a", "b"], rows)
-    file.seek(0)
-    read = list(csv.reader(file, strict=True))[1:]
+    file = StringIO("".join(csv_row(row) for row in rows), newline="")
+    read = list(csv.reader(file, strict=True))
 
-    assert n_rows == len(rows)
     assert read == [[guarded(value) for value in row] for row in rows]
     for value, cell in zip(chain(*rows), chain(*read), strict=True):
         assert cell in (value, "'" + value)

@@ -1,0 +1,338 @@
+"""The command `campaign`: outbound campaigns from their file to their last count.
+
+    python -m bot.campaign create prompts/campaigns/appointment-reminder.yaml
+    python -m bot.campaign import appointment-reminder people.csv --column number=Phone --preview
+    python -m bot.campaign start appointment-reminder       (or pause, resume, cancel)
+    python -m bot.campaign status appointment-reminder --watch
+    python -m bot.campaign export appointment-reminder --decisions decisions.csv
+    python -m bot.campaign stop +14155550123                (or --file refusals.csv)
+
+It uses VOICEBOT_DATABASE_URL, as `python -m bot.web` and `python -m bot.dialer` do; the latter
+rings the people.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import Progress
+
+from bot.calls.numbers import NumberError, e164
+from bot.campaigns.contact_list import (
+    ContactFileError,
+    Duplicate,
+    RowError,
+    preview,
+    read_numbers,
+)
+from bot.campaigns.csv_export import csv_row
+from bot.campaigns.gate import CampaignState
+from bot.campaigns.records import CampaignRecord, NewContact
+from bot.outbound.board import board
+from bot.outbound.operating import (
+    CONTACT_HEADINGS,
+    DECISION_HEADINGS,
+    ContactFile,
+    ImportReport,
+    contact_rows,
+    decision_rows,
+    faults_of,
+    import_contacts,
+)
+from bot.storage.campaigns import CampaignStore, NameTaken
+from bot.storage.database import StorageError, open_database
+from config.campaigns import read_campaign
+from config.personas import read_personas
+from config.settings import CampaignSettings, SettingsError, read_settings
+from config.strict_yaml import PromptFileError
+
+FAILED = 1
+UNUSABLE = 2
+WATCH_EVERY_S = 0.5
+STOPPED_AT_ONCE = 200
+MOVES = {
+    "start": CampaignState.RUNNING,
+    "resume": CampaignState.RUNNING,
+    "pause": CampaignState.PAUSED,
+    "cancel": CampaignState.CANCELLED,
+}
+
+
+class CommandFailed(Exception):
+    """What was asked for cannot be done; the text says why, and what can."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0 if it did what was asked, 1 if that cannot be done, 2 if it cannot run."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = read_settings(CampaignSettings)
+        asyncio.run(_run(settings, options))
+    except (CommandFailed, ContactFileError, NumberError, PromptFileError) as exc:
+        print(exc, file=sys.stderr)
+        return FAILED
+    except StorageError as exc:
+        print(f"VOICEBOT_DATABASE_URL: {exc}", file=sys.stderr)
+        return UNUSABLE
+    except SettingsError as exc:
+        print(exc, file=sys.stderr)
+        return UNUSABLE
+    return 0
+
+
+async def _run(settings: CampaignSettings, options: argparse.Namespace) -> None:
+    async with AsyncExitStack() as stack:
+        url = settings.database_url.get_secret_value()
+        store = CampaignStore(await stack.enter_async_context(open_database(url)))
+        match options.command:
+            case "create":
+                await _create(store, options.file, settings.personas_dir)
+            case "list":
+                for campaign in await store.all():
+                    await _show(store, campaign)
+            case "import":
+                await _import(store, options)
+            case "status":
+                await _status(store, options.name, watches=options.watch)
+            case "export":
+                await _export(store, options)
+            case "stop":
+                await _stop(store, options)
+            case move:
+                await _move(store, options.name, move)
+
+
+async def _create(store: CampaignStore, path: Path, personas_dir: Path) -> None:
+    plan = read_campaign(path)
+    if faults := faults_of(plan, read_personas(personas_dir)):
+        raise CommandFailed("\n".join(f"{path}: {fault}" for fault in faults))
+    try:
+        await store.create(plan, now=_now())
+    except NameTaken:
+        raise CommandFailed(
+            f"{path}: there is a campaign {plan.name} already; give this one another name"
+        ) from None
+    print(f"{plan.name} is kept as a draft; import people, then start it")
+
+
+async def _find(store: CampaignStore, name: str) -> CampaignRecord:
+    campaign = await store.find(name)
+    if campaign is None:
+        known = ", ".join(campaign.plan.name for campaign in await store.all()) or "none"
+        raise CommandFailed(f"there is no campaign {name} (there are: {known})")
+    return campaign
+
+
+async def _move(store: CampaignStore, name: str, move: str) -> None:
+    campaign = await _find(store, name)
+    if not await store.move(campaign.campaign_id, MOVES[move], now=_now()):
+        raise CommandFailed(f"{name} is {campaign.state.value}: it cannot be told to {move}")
+    await _show(store, await _find(store, name))
+
+
+async def _show(store: CampaignStore, campaign: CampaignRecord) -> None:
+    Console().print(board(campaign, await store.counts(campaign.campaign_id)))
+
+
+async def _status(store: CampaignStore, name: str, *, watches: bool) -> None:
+    campaign = await _find(store, name)
+    if not watches:
+        await _show(store, campaign)
+        return
+    with Live() as live:
+        while True:
+            campaign = await _find(store, name)
+            counts = await store.counts(campaign.campaign_id)
+            live.update(board(campaign, counts), refresh=True)
+            if not counts.n_open:
+                return
+            await asyncio.sleep(WATCH_EVERY_S)
+
+
+async def _stop(store: CampaignStore, options: argparse.Namespace) -> None:
+    if (options.number is None) == (options.file is None):
+        raise CommandFailed("expected either a number, or --file and the name of a file")
+    if options.file is not None:
+        await _stop_list(store, options)
+        return
+    n_cancelled = await store.stop(e164(options.number), source="command", now=_now())
+    print(f"the number is not rung any more; {n_cancelled} planned calls to it were cancelled")
+
+
+async def _stop_list(store: CampaignStore, options: argparse.Namespace) -> None:
+    """Every number of a file that is one: a refusal is not to wait until its list is mended."""
+    found = read_numbers(options.file, columns=dict(options.column), region=options.region)
+    n_stopped = n_cancelled = n_bad = 0
+    while some := list(islice(found, STOPPED_AT_ONCE)):
+        numbers = [number for number in some if isinstance(number, str)]
+        n_cancelled += await store.stop(*numbers, source="import", now=_now())
+        n_stopped += len(numbers)
+        n_bad += len(some) - len(numbers)
+        for error in some:
+            if isinstance(error, RowError):
+                print(_shown(error), file=sys.stderr)
+    print(f"{n_stopped} numbers are not rung any more; {n_cancelled} planned calls were cancelled")
+    if n_bad:
+        raise CommandFailed(f"{n_bad} rows hold no number: mend them and import the file again")
+
+
+# --- import and export
+
+
+async def _import(store: CampaignStore, options: argparse.Namespace) -> None:
+    campaign = await _find(store, options.name)
+    file = ContactFile(
+        path=options.file, columns=dict(options.column), region=options.region, now=_now()
+    )
+    if options.preview:
+        _preview(campaign, file)
+        return
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("rows", total=None)
+        report = await import_contacts(
+            store,
+            campaign,
+            file,
+            skips_bad=options.skip_bad,
+            now=_now,
+            on_progress=lambda n_rows: progress.update(task, completed=n_rows),
+        )
+    _tell(report, skips_bad=options.skip_bad)
+
+
+def _preview(campaign: CampaignRecord, file: ContactFile) -> None:
+    seen = preview(file.path, campaign.plan, columns=file.columns, now=file.now, region=file.region)
+    for name, heading in seen.fields.items():
+        print(f"{name}: from column {heading!r}")
+    if seen.ignored:
+        print(f"not used: {', '.join(map(repr, seen.ignored))}")
+    for result in seen.rows:
+        match result:
+            case NewContact():
+                facts = ", ".join(f"{k} {v!r}" for k, v in result.variables.items())
+                agreed = "consent" if result.consent else "no consent"
+                print(f"row {result.row}: {result.number}, {agreed} {facts}".rstrip())
+            case RowError():
+                print(_shown(result))
+            case Duplicate():
+                print(f"row {result.row}: the number of row {result.first_row} again")
+
+
+def _tell(report: ImportReport, *, skips_bad: bool) -> None:
+    """What became of a file. Raises CommandFailed if nothing was imported of it."""
+    for error in report.errors:
+        print(_shown(error), file=sys.stderr)
+    if report.n_bad and not skips_bad:
+        raise CommandFailed(
+            f"nothing was imported: {report.n_bad} of {report.n_rows} rows cannot be used;"
+            " mend them, or leave them out with --skip-bad"
+        )
+    print(
+        f"{report.n_added} people were added; {report.n_known} were there before,"
+        f" {report.n_duplicates} stood twice in the file, {report.n_bad} were left out"
+    )
+
+
+def _shown(error: RowError) -> str:
+    return f"row {error.row}, {error.column}: expected {error.expected}, got {error.value!r}"
+
+
+async def _export(store: CampaignStore, options: argparse.Namespace) -> None:
+    campaign = await _find(store, options.name)
+    headings, rows = CONTACT_HEADINGS, contact_rows(store, campaign)
+    if options.decisions:
+        headings, rows = DECISION_HEADINGS, decision_rows(store, campaign)
+    try:
+        n_rows = await _write(options.file, headings, rows)
+    except OSError as exc:
+        raise CommandFailed(f"{options.file}: cannot be written: {exc.strerror}") from None
+    print(f"{n_rows} rows", file=sys.stderr)
+
+
+async def _write(path: Path, headings: Sequence[str], rows: AsyncIterator[Sequence[object]]) -> int:
+    n_rows = 0
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.write(csv_row(headings))
+        async for row in rows:
+            file.write(csv_row(row))
+            n_rows += 1
+    return n_rows
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+# --- arguments
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bot.campaign", description="Outbound campaigns."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    creating = commands.add_parser("create", help="keep a campaign, as a draft")
+    creating.add_argument("file", metavar="FILE", type=Path, help="its YAML file")
+    commands.add_parser("list", help="every campaign with its counts")
+    _add_import(commands.add_parser("import", help="add the people of a CSV or XLSX file"))
+    for name, what in (
+        ("start", "ring the people of a draft"),
+        ("pause", "ring nobody else"),
+        ("resume", "go on after a pause"),
+        ("cancel", "ring nobody else, for good"),
+    ):
+        commands.add_parser(name, help=what).add_argument("name", metavar="NAME")
+    showing = commands.add_parser("status", help="where its people stand")
+    showing.add_argument("name", metavar="NAME")
+    showing.add_argument("--watch", action="store_true", help="until nothing is open any more")
+    exporting = commands.add_parser("export", help="write a CSV file of its people")
+    exporting.add_argument("name", metavar="NAME")
+    exporting.add_argument("file", metavar="FILE", type=Path)
+    exporting.add_argument(
+        "--decisions", action="store_true", help="of every dial and every refusal instead"
+    )
+    stopping = commands.add_parser("stop", help="never ring a number again")
+    stopping.add_argument("number", metavar="NUMBER", nargs="?")
+    stopping.add_argument("--file", type=Path, help="a CSV or XLSX file of numbers instead")
+    _add_columns(stopping)
+    return parser
+
+
+def _add_import(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("file", metavar="FILE", type=Path)
+    _add_columns(parser)
+    parser.add_argument("--preview", action="store_true", help="show what would be read")
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave out rows that cannot be used"
+    )
+
+
+def _add_columns(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--column",
+        metavar="FIELD=HEADING",
+        type=_column,
+        action="append",
+        default=[],
+        help="which column a field is read from, where it has another name",
+    )
+    parser.add_argument("--region", help="of numbers without a country code, such as US")
+
+
+def _column(text: str) -> tuple[str, str]:
+    name, separator, heading = text.partition("=")
+    if not separator or not name or not heading:
+        raise argparse.ArgumentTypeError(f"expected FIELD=HEADING, got {text!r}")
+    return name, heading
+
+
+if __name__ == "__main__":
+    sys.exit(main())

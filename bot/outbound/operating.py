@@ -1,0 +1,176 @@
+"""What an operator does with campaigns: checks them, imports people, exports what happened.
+
+Used by the command and by the API, which say it to people and to programs.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+
+from bot.campaigns.contact_list import Duplicate, Result, RowError, read_contacts
+from bot.campaigns.gate import calling_window
+from bot.campaigns.records import CampaignRecord, NewContact
+from bot.storage.campaigns import CampaignStore
+from config.campaigns import Campaign
+from config.personas import Persona, placeholders
+
+__all__ = [
+    "CONTACT_HEADINGS",
+    "DECISION_HEADINGS",
+    "ContactFile",
+    "ImportReport",
+    "contact_rows",
+    "decision_rows",
+    "faults_of",
+    "import_contacts",
+]
+
+CHUNK = 500
+SHOWN_ERRORS = 100
+CONTACT_HEADINGS = ("row", "number", "state", "outcome", "attempts", "last_dialled_at", "talk_ms")
+DECISION_HEADINGS = ("at", "row", "number", "attempt", "dialled", "reason", "next_at")
+
+OnProgress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContactFile:
+    """A file of people, and how it is read."""
+
+    path: Path
+    columns: Mapping[str, str] = field(default_factory=dict)  # field: heading
+    region: str | None = None  # of numbers without a country code
+    now: datetime
+
+    def results(self, plan: Campaign) -> Iterator[Result]:
+        """What its rows say. Raises ContactFileError, between results too."""
+        return read_contacts(
+            self.path, plan, columns=self.columns, now=self.now, region=self.region
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportReport:
+    """What became of a file. `errors` are the first of those that there are."""
+
+    n_rows: int = 0  # that were not empty
+    n_added: int = 0
+    n_known: int = 0  # to the campaign, by their number
+    n_duplicates: int = 0  # in the file
+    n_bad: int = 0  # rows with an error
+    errors: Sequence[RowError] = ()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether anything was imported, or would have been."""
+        return self.n_added + self.n_known > 0 or self.n_bad == 0
+
+
+def faults_of(plan: Campaign, personas: Mapping[str, Persona]) -> list[str]:
+    """What is wrong with a campaign besides its form; a sentence each."""
+    faults = []
+    persona = personas.get(plan.persona)
+    if persona is None:
+        known = ", ".join(sorted(personas)) or "none"
+        faults.append(f"persona: there is no {plan.persona!r} (there are: {known})")
+    elif missing := placeholders(persona) - set(plan.variables):
+        names = ", ".join(sorted(missing))
+        faults.append(f"variables: {plan.persona} also needs {names}")
+    try:
+        calling_window(plan)
+    except ValueError as exc:
+        faults.append(f"window: {exc}")
+    return faults
+
+
+async def import_contacts(
+    store: CampaignStore,
+    campaign: CampaignRecord,
+    file: ContactFile,
+    *,
+    skips_bad: bool,
+    now: Callable[[], datetime],
+    on_progress: OnProgress = lambda n_rows: None,
+) -> ImportReport:
+    """Read a file twice: to see whether it is sound, and to add its people.
+
+    Nobody is added if a row is bad, unless such rows are to be skipped. Cancelling, or a crash,
+    leaves those who were added; the same file adds the others. Raises ContactFileError.
+    """
+    seen = await asyncio.to_thread(_inspect, file, campaign.plan, on_progress)
+    if seen.n_bad and not skips_bad:
+        return seen
+    results = file.results(campaign.plan)
+    n_added = n_known = 0
+    while chunk := await asyncio.to_thread(lambda: list(islice(results, CHUNK))):
+        people = [result for result in chunk if isinstance(result, NewContact)]
+        n_new = await store.add(campaign.campaign_id, people, now=now())
+        n_added, n_known = n_added + n_new, n_known + len(people) - n_new
+        on_progress(n_added + n_known)
+    return ImportReport(
+        n_rows=seen.n_rows,
+        n_added=n_added,
+        n_known=n_known,
+        n_duplicates=seen.n_duplicates,
+        n_bad=seen.n_bad,
+        errors=seen.errors,
+    )
+
+
+def _inspect(file: ContactFile, plan: Campaign, on_progress: OnProgress) -> ImportReport:
+    n_sound = n_duplicates = n_bad = bad_row = 0
+    errors: list[RowError] = []
+    for result in file.results(plan):
+        match result:
+            case NewContact():
+                n_sound += 1
+            case Duplicate():
+                n_duplicates += 1
+            case RowError():
+                n_bad += result.row != bad_row
+                bad_row = result.row
+                if len(errors) < SHOWN_ERRORS:
+                    errors.append(result)
+        if (n_sound + n_bad) % CHUNK == 0:
+            on_progress(n_sound + n_bad)
+    return ImportReport(
+        n_rows=n_sound + n_duplicates + n_bad,
+        n_duplicates=n_duplicates,
+        n_bad=n_bad,
+        errors=tuple(errors),
+    )
+
+
+async def contact_rows(
+    store: CampaignStore, campaign: CampaignRecord
+) -> AsyncIterator[Sequence[object]]:
+    """Under CONTACT_HEADINGS: how it stands with each person."""
+    async for row in store.contacts(campaign.campaign_id):
+        yield (
+            row.row,
+            row.number or "forgotten",
+            row.state,
+            row.outcome,
+            row.n_attempts,
+            row.committed_at,
+            row.duration_ms,
+        )
+
+
+async def decision_rows(
+    store: CampaignStore, campaign: CampaignRecord
+) -> AsyncIterator[Sequence[object]]:
+    """Under DECISION_HEADINGS: every dial and every refusal, in their order."""
+    async for row in store.decisions(campaign.campaign_id):
+        yield (
+            row.at,
+            row.contact_row,
+            row.number or "forgotten",
+            row.n,
+            "yes" if row.is_dialled else "no",
+            row.reason,
+            row.next_at,
+        )

@@ -1,0 +1,181 @@
+"""The command `python -m bot.campaign`."""
+
+import asyncio
+import csv
+import re
+from pathlib import Path
+
+import pytest
+
+from bot.campaign import main
+from bot.storage.campaigns import CampaignStore
+from bot.storage.database import open_database
+from tests.bot.campaigns.facts import number
+
+ROOT = Path(__file__).resolve().parents[2]
+FILE = ROOT / "prompts" / "campaigns" / "appointment-reminder.yaml"
+NAME = "appointment-reminder"
+HEADINGS = "number,first_name,day,consent_at,consent_method,consent_source\n"
+AGREED = "2026-01-02,web form,form 7\n"
+
+
+@pytest.fixture
+def database_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    url = f"sqlite:///{tmp_path}/voicebot.db"
+    monkeypatch.setenv("VOICEBOT_DATABASE_URL", url)
+    return url
+
+
+@pytest.fixture
+def draft(database_url: str) -> str:
+    """The campaign that the project brings, as a draft."""
+    assert main(["create", str(FILE)]) == 0
+    return database_url
+
+
+def people(folder: Path, *rows: str, name: str = "people.csv") -> str:
+    path = folder / name
+    path.write_text(HEADINGS + "".join(row + "\n" for row in rows))
+    return str(path)
+
+
+def person(n: int) -> str:
+    return f"{number(n)},Ann,Monday,{AGREED}".strip()
+
+
+def test_the_campaign_of_the_project_can_be_created(
+    database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its persona exists and knows its variables; a second one of its name is refused."""
+    assert main(["create", str(FILE)]) == 0
+    assert "kept as a draft" in capsys.readouterr().out
+    assert main(["create", str(FILE)]) == 1
+    assert "another name" in capsys.readouterr().err
+
+
+def test_a_campaign_that_cannot_work_is_refused(
+    database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A persona that is not there, a variable that is missing, a country without holidays."""
+    text = FILE.read_text()
+    for old, new in (
+        ("persona: reminder-en", "persona: reminder-fr"),
+        ("[first_name, day]", "[first_name]"),
+        ("holidays_of: US", "holidays_of: ZQ"),
+        ('ends: "20:00"', 'ends: "08:00"'),
+    ):
+        path = tmp_path / "campaign.yaml"
+        path.write_text(text.replace(old, new))
+        assert main(["create", str(path)]) == 1
+    errors = capsys.readouterr().err
+
+    assert "persona: there is no 'reminder-fr'" in errors
+    assert "variables: reminder-en also needs day" in errors
+    assert "window: no public holidays are known of 'ZQ'" in errors
+    assert "key window: should end later on the day that it begins" in errors
+
+
+def test_people_are_imported_once(
+    draft: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who stands twice in a file, or was there before, is one contact."""
+    assert main(["import", NAME, people(tmp_path, person(1), person(2), person(1))]) == 0
+    first = capsys.readouterr().out
+    assert main(["import", NAME, people(tmp_path, person(2), person(3))]) == 0
+    second = capsys.readouterr().out
+
+    assert first.startswith("2 people were added; 0 were there before, 1 stood twice")
+    assert second.startswith("1 people were added; 1 were there before, 0 stood twice")
+
+
+def test_nothing_is_imported_of_a_file_with_a_bad_row(
+    draft: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The row is named, and nobody is added, unless bad rows are to be skipped."""
+    path = people(tmp_path, person(1), "12,Bob,Monday," + AGREED.strip(), person(2))
+    assert main(["import", NAME, path]) == 1
+    refused = capsys.readouterr()
+    assert main(["import", NAME, path, "--skip-bad"]) == 0
+    taken = capsys.readouterr().out
+
+    assert "row 3, number: expected a telephone number" in refused.err
+    assert "nothing was imported: 1 of 3 rows" in refused.err
+    assert taken.startswith("2 people were added; 0 were there before, 0 stood twice")
+
+
+def test_a_preview_shows_how_a_file_is_read(
+    draft: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which column feeds which field, what is not used, and the first rows; nothing is kept."""
+    path = tmp_path / "people.csv"
+    path.write_text(f"Phone,First Name,Day,Hair\n{number(1)},Ann,Monday,red\n")
+    assert main(["import", NAME, str(path), "--preview", "--column", "number=Phone"]) == 0
+    shown = capsys.readouterr().out
+    assert main(["status", NAME]) == 0
+    after = capsys.readouterr().out
+
+    assert "number: from column 'Phone'" in shown
+    assert "not used: 'Hair'" in shown
+    assert f"row 2: {number(1)}, no consent first_name 'Ann', day 'Monday'" in shown
+    assert re.search(r"all +│ +0 ", after)
+
+
+def test_a_campaign_moves_only_as_it_can(draft: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A draft is started, paused, resumed and cancelled; nothing else is possible."""
+    assert main(["pause", NAME]) == 1
+    assert "is draft: it cannot be told to pause" in capsys.readouterr().err
+    for move in ("start", "pause", "resume", "cancel"):
+        assert main([move, NAME]) == 0
+    assert main(["resume", NAME]) == 1
+    assert "is cancelled" in capsys.readouterr().err
+
+
+def test_an_export_can_be_read_again(draft: str, tmp_path: Path) -> None:
+    """Contacts and decisions are CSV files, a row each."""
+    main(["import", NAME, people(tmp_path, person(1), person(2))])
+    out = tmp_path / "out.csv"
+    assert main(["export", NAME, str(out)]) == 0
+    with out.open(newline="") as file:
+        contacts = list(csv.DictReader(file))
+    assert main(["export", NAME, str(out), "--decisions"]) == 0
+    decisions = out.read_text().splitlines()
+
+    assert [(c["number"], c["state"]) for c in contacts] == [
+        (number(1), "planned"),
+        (number(2), "planned"),
+    ]
+    assert decisions == ["at,row,number,attempt,dialled,reason,next_at"]
+
+
+def test_a_number_is_stopped(
+    draft: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One number, or all of a file: what is planned for them is cancelled, bad rows are named."""
+    main(["import", NAME, people(tmp_path, *(person(n) for n in range(1, 6)))])
+    refusals = tmp_path / "refusals.csv"
+    refusals.write_text(f"number\n{number(2)}\n{number(3)}\nnobody\n{number(99)}\n")
+    capsys.readouterr()
+    assert main(["stop", "+1 212 556-0001"]) == 0
+    one = capsys.readouterr().out
+    assert main(["stop", "--file", str(refusals)]) == 1
+    many = capsys.readouterr()
+    assert main(["stop"]) == 1
+
+    async def refused() -> dict[str, int]:
+        async with open_database(draft) as database:
+            store = CampaignStore(database)
+            [campaign] = await store.all()
+            return dict((await store.counts(campaign.campaign_id)).refused)
+
+    assert "1 planned calls to it were cancelled" in one
+    assert "3 numbers are not rung any more; 2 planned calls were cancelled" in many.out
+    assert "row 4, number: expected a telephone number" in many.err
+    assert asyncio.run(refused()) == {"stopped": 3}
+
+
+def test_an_unknown_campaign_is_told_with_those_there_are(
+    draft: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A name that is misspelt is answered with the names that exist."""
+    assert main(["start", "appointment-reminders"]) == 1
+    assert f"(there are: {NAME})" in capsys.readouterr().err
