@@ -9,11 +9,15 @@ VLLM_STAMP := $(VLLM_VENV)/.installed
 # Those that a change must pass; the others measure and take longer.
 SCENARIOS := $(filter-out %/load.yaml %/long-call.yaml,$(wildcard prompts/scenarios/*.yaml))
 
-.PHONY: call test lint types checks unit scenarios thorough test-vllm clean
+.PHONY: call campaign test lint types checks unit scenarios thorough test-vllm clean
 .DELETE_ON_ERROR:
 
 call: $(STAMP)
 	$(BIN)/python -m bot.simulate prompts/scenarios/question-and-answer.yaml
+
+# A campaign rings ten people of the same network; what it saw and what was written down must agree.
+campaign: $(STAMP)
+	$(BIN)/python -m bot.rehearse
 
 # Many tests and all calls wait for something: types are checked in what time that leaves.
 test: lint

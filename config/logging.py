@@ -60,7 +60,7 @@ def _to_stdout(shared: list[Processor], level: int, *, human: bool, pii: bool) -
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for noisy in ("uvicorn.access", "websockets", "httpx", "httpcore", "openai", "numba"):
+    for noisy in ("uvicorn.access", "websockets", "httpx", "httpcore", "openai", "numba", "twilio"):
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
 
 

@@ -42,12 +42,22 @@ class Stack:
     `on_log`, which must not raise. Leaving, also by cancellation, ends them.
     """
 
-    def __init__(self, log_dir: Path, *, max_calls: int, on_log: OnLog | None = None) -> None:
+    def __init__(
+        self,
+        log_dir: Path,
+        *,
+        max_calls: int,
+        on_log: OnLog | None = None,
+        database_url: str | None = None,
+    ) -> None:
+        """With `database_url` calls are kept, and those of campaigns are answered."""
         self._log_dir = log_dir
+        self._database_url = database_url
         self._max_calls = max_calls
         self._on_log = on_log
         self._gpu: _Child | None = None
         self._web: _Child | None = None
+        self._dialer: _Child | None = None
         self.auth_token = secrets.token_hex(16)
         self.url = f"http://127.0.0.1:{_free_port()}"
 
@@ -71,6 +81,25 @@ class Stack:
         """Kill the GPU host as a failing machine would, without a word to its clients."""
         assert self._gpu is not None
         await self._gpu.kill()
+
+    async def dial(self, settings: Mapping[str, str]) -> None:
+        """Start `bot.dialer`, too; `settings` are those that are its own, without their prefix."""
+        assert self._database_url is not None
+        ours = {
+            "LOG_FORMAT": "json",
+            "DATABASE_URL": self._database_url,
+            "PUBLIC_URL": self.url,
+            "TWILIO_AUTH_TOKEN": self.auth_token,
+        }
+        self._dialer = await _Child.start(
+            "bot.dialer", {**ours, **settings}, self._log_dir / "dialer.log"
+        )
+
+    def check(self) -> None:
+        """Raise StackFailed if a process has ended."""
+        for child in (self._gpu, self._web, self._dialer):
+            if child is not None:
+                child.check()
 
     def cpu_s(self) -> dict[str, float]:
         """Seconds of CPU each process has used so far; empty where the system does not tell."""
@@ -99,6 +128,8 @@ class Stack:
             "LOG_PII": "true",
             "TRANSCRIBE_CALLERS": "true",
         }
+        if self._database_url is not None:
+            web["DATABASE_URL"] = self._database_url
         # The host is at home on another machine: here it must not hold up the line or the caller.
         self._gpu = await _Child.start(
             "bot.gpu", common | gpu, self._log_dir / "gpu.log", niceness=HOST_NICENESS
@@ -123,7 +154,7 @@ class Stack:
     async def _stop(self) -> None:
         # The last one in is stopped first, and each whatever becomes of the others.
         async with AsyncExitStack() as children:
-            for child in (self._gpu, self._web):
+            for child in (self._gpu, self._web, self._dialer):
                 if child is not None:
                     children.push_async_callback(child.stop)
 
