@@ -18,6 +18,7 @@ from bot.calls.numbers import NumberError, e164
 from bot.calls.records import CallRecord
 from bot.storage.calls import CallStore
 from bot.storage.database import StorageError, open_database
+from bot.storage.people import PeopleStore
 from config.settings import DatabaseSettings, SettingsError, read_settings
 
 FAILED = 1
@@ -45,14 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _run(url: str, options: argparse.Namespace) -> int:
     async with open_database(url) as database:
-        store = CallStore(database)
+        store, people = CallStore(database), PeopleStore(database)
         await store.mark_lost(now=datetime.now(UTC))
         match options.command:
             case "list":
                 return await _list(store, options.number, options.n)
             case "show":
                 return await _show(store, options.call_sid)
-        return await _forget(store, e164(options.number), is_meant=options.yes)
+        return await _forget(people, e164(options.number), is_meant=options.yes)
 
 
 async def _list(store: CallStore, number: str | None, n: int) -> int:
@@ -76,22 +77,26 @@ async def _show(store: CallStore, call_sid: str) -> int:
     return 0 if calls else FAILED
 
 
-async def _forget(store: CallStore, number: str, *, is_meant: bool) -> int:
-    if await store.n_running(number):
+async def _forget(people: PeopleStore, number: str, *, is_meant: bool) -> int:
+    if await people.n_running(number):
         print("a call with this number is running: try again when it has ended", file=sys.stderr)
         return FAILED
-    recordings = await store.recordings(number)
+    recordings = await people.recordings(number)
     if not is_meant:
-        n_calls = await store.n_calls(number)
-        found = f"{_counted(n_calls, 'call')} and {_counted(len(recordings), 'recording')}"
-        print(f"{found}; nothing was removed, --yes does")
+        found = [
+            _counted(await people.n_calls(number), "call"),
+            _counted(len(recordings), "recording"),
+            _counted(await people.n_contacts(number), "place") + " on lists of campaigns",
+        ]
+        print(f"{', '.join(found)}; nothing was removed, --yes does")
         return 0
     for name in recordings:  # first: once the number is gone nothing leads to them
         await asyncio.to_thread(Path(name).unlink, missing_ok=True)
-    gone = await store.forget(number, now=datetime.now(UTC))
+    gone = await people.forget(number, now=datetime.now(UTC))
     print(
         f"removed the number and {_counted(len(recordings), 'recording')} of"
-        f" {_counted(gone.n_calls, 'call')}, and the words of {_counted(gone.n_turns, 'turn')}"
+        f" {_counted(gone.n_calls, 'call')}, the words of {_counted(gone.n_turns, 'turn')},"
+        f" and {_counted(gone.n_contacts, 'place')} on lists of campaigns"
     )
     return 0
 

@@ -1,11 +1,10 @@
 """Calls and turns in the database."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.calls.records import (
@@ -19,19 +18,11 @@ from bot.calls.records import (
 from bot.storage import tables
 from bot.storage.database import Database
 
-__all__ = ["CallStore", "Forgotten"]
+__all__ = ["CallStore"]
 
 calls, turns = tables.calls, tables.turns
 LOST = "lost"
 LONGEST_CALL = timedelta(hours=24)  # Twilio lets none last longer
-
-
-@dataclass(frozen=True, slots=True)
-class Forgotten:
-    """What was taken away of a person."""
-
-    n_calls: int
-    n_turns: int
 
 
 class CallStore:
@@ -80,46 +71,6 @@ class CallStore:
         async with self._database.reading() as connection:
             rows = (await connection.execute(query)).mappings()
             return [Turn(**{k: v for k, v in row.items() if k != "record_id"}) for row in rows]
-
-    async def recordings(self, person: str) -> list[str]:
-        """The files that hold a person's voice."""
-        query = select(calls.c.recording).where(
-            calls.c.person == person, calls.c.recording.is_not(None)
-        )
-        async with self._database.reading() as connection:
-            return [str(name) for name in (await connection.execute(query)).scalars()]
-
-    async def n_calls(self, person: str) -> int:
-        """The calls of a person."""
-        query = select(func.count()).where(calls.c.person == person)
-        async with self._database.reading() as connection:
-            return (await connection.execute(query)).scalar_one()
-
-    async def n_running(self, person: str) -> int:
-        """The calls of a person that have not ended."""
-        query = select(func.count()).where(calls.c.person == person, calls.c.ended_at.is_(None))
-        async with self._database.reading() as connection:
-            return (await connection.execute(query)).scalar_one()
-
-    async def forget(self, person: str, *, now: datetime) -> Forgotten:
-        """Remove a person's number and words; calls, their times and their counts stay.
-
-        The recordings' files are the caller's to delete, before.
-        """
-        theirs = select(calls.c.record_id).where(calls.c.person == person)
-        async with self._database.writing() as connection:
-            spoken = await connection.execute(
-                update(turns)
-                .where(turns.c.record_id.in_(theirs))
-                .values(caller_text="", bot_text="")
-            )
-            rung = await connection.execute(
-                update(calls)
-                .where(calls.c.person == person)
-                .values(person=None, recording=None, forgotten_at=now)
-            )
-        await self._database.scrub()
-        return Forgotten(rung.rowcount, spoken.rowcount)
 
 
 async def _write(connection: AsyncConnection, note: CallBegun | TurnEnded | CallEnded) -> None:

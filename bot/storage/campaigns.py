@@ -27,7 +27,7 @@ from bot.campaigns.records import (
 from bot.storage import tables
 from bot.storage.call_reports import leave_job
 from bot.storage.database import Database
-from bot.storage.settling import hash_of, new_attempt, plan_of
+from bot.storage.settling import close_contacts, hash_of, new_attempt, plan_of
 from config.campaigns import Campaign
 
 __all__ = ["CampaignStore", "NameTaken"]
@@ -35,7 +35,6 @@ __all__ = ["CampaignStore", "NameTaken"]
 campaigns, contacts, attempts = tables.campaigns, tables.contacts, tables.attempts
 consents, decisions, do_not_call = tables.consents, tables.decisions, tables.do_not_call
 S = AttemptState
-NOT_MADE = (S.PLANNED.value, S.CLAIMED.value)
 NOT_TALKING = tuple(state.value for state in LIVE - {S.ANSWERED})
 _STATES = CampaignState
 MOVES = {
@@ -116,7 +115,7 @@ class CampaignStore:
             )
             if moved.rowcount and state is CampaignState.CANCELLED:
                 of_campaign = contacts.c.campaign_id == campaign_id
-                await _close(connection, of_campaign, Reason.CAMPAIGN_CANCELLED)
+                await close_contacts(connection, of_campaign, Reason.CAMPAIGN_CANCELLED)
             return moved.rowcount > 0
 
     # --- contacts
@@ -271,34 +270,13 @@ async def _stop(connection: AsyncConnection, number: str, source: str, now: date
     insert = insert_sqlite if connection.dialect.name == "sqlite" else insert_postgresql
     row = insert(do_not_call).values(number_hash=hash_of(number), source=source, at=now)
     await connection.execute(row.on_conflict_do_nothing())
-    n_cancelled = await _close(connection, contacts.c.number == number, Reason.STOPPED)
+    n_cancelled = await close_contacts(connection, contacts.c.number == number, Reason.STOPPED)
     ringing = select(attempts.c.attempt_id).where(
         attempts.c.number == number, attempts.c.state.in_(NOT_TALKING)
     )
     for attempt_id in (await connection.execute(ringing)).scalars().all():
         await leave_job(connection, JobKind.END_CALL, attempt_id, now)
     return n_cancelled
-
-
-async def _close(connection: AsyncConnection, which: Any, reason: Reason) -> int:
-    """Cancel what is planned for contacts and close them, but for those that are being rung."""
-    theirs = select(contacts.c.contact_id).where(which, contacts.c.outcome.is_(None))
-    cancelled = await connection.execute(
-        update(attempts)
-        .where(attempts.c.contact_id.in_(theirs), attempts.c.state.in_(NOT_MADE))
-        .values(state=S.CANCELLED.value, reason=reason.value)
-    )
-    newest = (
-        select(attempts.c.contact_id)
-        .where(attempts.c.contact_id == contacts.c.contact_id)
-        .where(attempts.c.n == contacts.c.n_attempts, attempts.c.state == S.CANCELLED.value)
-    )
-    await connection.execute(
-        update(contacts)
-        .where(which, contacts.c.outcome.is_(None), newest.exists())
-        .values(outcome=reason.value, is_refused=True)
-    )
-    return cancelled.rowcount
 
 
 def _counted(groups: Iterable[Any]) -> Counts:

@@ -19,10 +19,11 @@ from bot.campaigns.retries import next_attempt_at
 from bot.storage import tables
 from config.campaigns import Campaign
 
-__all__ = ["hash_of", "is_stopped", "new_attempt", "plan_of", "settle"]
+__all__ = ["close_contacts", "hash_of", "is_stopped", "new_attempt", "plan_of", "settle"]
 
 campaigns, contacts, attempts = tables.campaigns, tables.contacts, tables.attempts
 do_not_call = tables.do_not_call
+NOT_MADE = (AttemptState.PLANNED.value, AttemptState.CLAIMED.value)
 
 
 def hash_of(number: str) -> str:
@@ -80,6 +81,32 @@ async def settle(
     if contact.n_attempts == attempt.n:
         await _follow(connection, contact, campaign.state, plan, outcome, now)
     await _break(connection, campaign, plan)
+
+
+async def close_contacts(connection: AsyncConnection, which: Any, reason: Reason) -> int:
+    """Cancel what is planned for contacts and close them, but for those that are being rung.
+
+    How many attempts that cancels.
+    """
+    theirs = select(contacts.c.contact_id).where(which, contacts.c.outcome.is_(None))
+    cancelled = await connection.execute(
+        update(attempts)
+        .where(attempts.c.contact_id.in_(theirs), attempts.c.state.in_(NOT_MADE))
+        .values(state=AttemptState.CANCELLED.value, reason=reason.value)
+    )
+    newest = (
+        select(attempts.c.contact_id)
+        .where(attempts.c.contact_id == contacts.c.contact_id)
+        .where(
+            attempts.c.n == contacts.c.n_attempts, attempts.c.state == AttemptState.CANCELLED.value
+        )
+    )
+    await connection.execute(
+        update(contacts)
+        .where(which, contacts.c.outcome.is_(None), newest.exists())
+        .values(outcome=reason.value, is_refused=True)
+    )
+    return cancelled.rowcount
 
 
 async def _follow(

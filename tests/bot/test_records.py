@@ -61,7 +61,10 @@ def test_a_person_is_forgotten(
     write(database_url, [note, turn(note), ended(note)])
 
     assert main(["forget", CALLER]) == 0
-    assert "1 call and 1 recording; nothing was removed" in capsys.readouterr().out
+    assert (
+        "1 call, 1 recording, 0 places on lists of campaigns; nothing was removed"
+        in capsys.readouterr().out
+    )
     assert recording.exists()
     assert main(["forget", CALLER, "--yes"]) == 0
     assert not recording.exists()

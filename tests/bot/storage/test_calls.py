@@ -1,12 +1,11 @@
 """Calls in the database, on SQLite and on PostgreSQL alike."""
 
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from bot.storage.calls import CallStore, Forgotten
+from bot.storage.calls import CallStore
 from bot.storage.database import open_database
 from tests.bot.storage.notes import CALLER, LINE, NOON, begun, ended, turn
 
@@ -63,46 +62,6 @@ async def test_the_newest_calls_come_first(database_url: str) -> None:
 
     assert newest == ["CA9", "CA3"]
     assert theirs == ["CA3", "CA2", "CA1", "CA0"]
-
-
-async def test_a_person_is_forgotten_and_counts_stay(database_url: str) -> None:
-    """Number, words and recordings go; calls, times and counts stay, and other people's words."""
-    note, other = begun("CA1", recording="a.wav"), begun("CA2", person="+14155550199")
-    async with open_database(database_url) as database:
-        store = CallStore(database)
-        await store.write([note, turn(note), turn(note, 2), ended(note), other, turn(other)])
-        recordings = await store.recordings(CALLER)
-        gone = await store.forget(CALLER, now=NOON + timedelta(days=1))
-        [call] = await store.find("CA1")
-        said = await store.turns(note.record_id)
-        [others] = await store.turns(other.record_id)
-
-    assert recordings == ["a.wav"]
-    assert gone == Forgotten(n_calls=1, n_turns=2)
-    assert (call.person, call.recording) == (None, None)
-    assert call.forgotten_at == NOON + timedelta(days=1)
-    assert (call.reason, call.n_turns) == ("goodbye", 1)
-    assert {(turn.caller_text, turn.bot_text) for turn in said} == {("", "")}
-    assert [turn.heard_ms for turn in said] == [900, 900]
-    assert others.caller_text == "Where is it?"
-
-
-def files_of(folder: Path) -> list[Path]:
-    return list(folder.glob("voicebot.db*"))
-
-
-async def test_the_forgotten_is_not_left_in_the_file(tmp_path: Path) -> None:
-    """SQLite's files hold nothing of a forgotten person, though another process has them open."""
-    note, url = begun(), f"sqlite:///{tmp_path}/voicebot.db"
-    async with open_database(url) as database, open_database(url) as other:
-        await CallStore(database).write([note, turn(note), ended(note)])
-        await CallStore(other).newest(n=1)
-        await CallStore(database).forget(CALLER, now=NOON)
-        content = [path.read_bytes() for path in files_of(tmp_path)]
-
-    assert len(content) > 1
-    assert b"Where is it?" not in b"".join(content)
-    assert CALLER.encode() not in b"".join(content)
 
 
 async def test_calls_of_a_process_that_went_down_are_lost(database_url: str) -> None:

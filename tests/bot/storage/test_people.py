@@ -1,0 +1,104 @@
+"""What is known of a person, and forgetting it."""
+
+from datetime import timedelta
+from pathlib import Path
+
+from sqlalchemy import select
+
+from bot.campaigns.gate import Never, Reason
+from bot.storage import tables
+from bot.storage.calls import CallStore
+from bot.storage.database import open_database
+from bot.storage.dialling import Held
+from bot.storage.people import Forgotten, PeopleStore
+from tests.bot.campaigns.facts import NOON as CAMPAIGN_NOON
+from tests.bot.campaigns.facts import number, people
+from tests.bot.storage.desk import FAST, desk
+from tests.bot.storage.notes import CALLER, NOON, begun, ended, turn
+
+
+async def test_a_person_is_forgotten_and_counts_stay(database_url: str) -> None:
+    """Number, words and recordings go; calls, times and counts stay, and other people's words."""
+    note, other = begun("CA1", recording="a.wav"), begun("CA2", person="+14155550199")
+    async with open_database(database_url) as database:
+        store = CallStore(database)
+        await store.write([note, turn(note), turn(note, 2), ended(note), other, turn(other)])
+        people = PeopleStore(database)
+        recordings = await people.recordings(CALLER)
+        gone = await people.forget(CALLER, now=NOON + timedelta(days=1))
+        [call] = await store.find("CA1")
+        said = await store.turns(note.record_id)
+        [others] = await store.turns(other.record_id)
+
+    assert recordings == ["a.wav"]
+    assert gone == Forgotten(n_calls=1, n_turns=2, n_contacts=0)
+    assert (call.person, call.recording) == (None, None)
+    assert call.forgotten_at == NOON + timedelta(days=1)
+    assert (call.reason, call.n_turns) == ("goodbye", 1)
+    assert {(turn.caller_text, turn.bot_text) for turn in said} == {("", "")}
+    assert [turn.heard_ms for turn in said] == [900, 900]
+    assert others.caller_text == "Where is it?"
+
+
+def files_of(folder: Path) -> list[Path]:
+    return list(folder.glob("voicebot.db*"))
+
+
+async def test_the_forgotten_is_not_left_in_the_file(tmp_path: Path) -> None:
+    """SQLite's files hold nothing of a forgotten person, though another process has them open."""
+    note, url = begun(), f"sqlite:///{tmp_path}/voicebot.db"
+    async with open_database(url) as database, open_database(url) as other:
+        await CallStore(database).write([note, turn(note), ended(note)])
+        await CallStore(other).newest(n=1)
+        await PeopleStore(database).forget(CALLER, now=NOON)
+        content = [path.read_bytes() for path in files_of(tmp_path)]
+
+    assert len(content) > 1
+    assert b"Where is it?" not in b"".join(content)
+    assert CALLER.encode() not in b"".join(content)
+
+
+async def test_a_forgotten_contact_is_not_rung(database_url: str) -> None:
+    """Number, variables and consent go from every list; the place on it stays, and is closed."""
+    contacts = people(2, variables={"first_name": "Ann"})
+    async with desk(database_url, contacts, variables=["first_name"]) as ours:
+        store = PeopleStore(ours.database)
+        n_before = await store.n_contacts(number(1))
+        gone = await store.forget(number(1), now=CAMPAIGN_NOON)
+        claims = await ours.claim(9)
+        counts = await ours.store.counts(ours.campaign.campaign_id)
+        numbers = {row.number for row in await ours.rows()}
+        async with ours.database.reading() as connection:
+            consents = (await connection.execute(select(tables.consents.c.number))).scalars().all()
+            variables = (await connection.execute(select(tables.contacts.c.variables))).scalars()
+            known = [found for found in variables if found]
+
+    assert (n_before, gone) == (1, Forgotten(n_calls=0, n_turns=0, n_contacts=1))
+    assert len(claims) == 1
+    assert (counts.planned, counts.refused) == (1, {"forgotten": 1})
+    assert numbers == {None, number(2)}
+    assert consents == [number(2)]
+    assert len(known) == 1
+
+
+async def test_who_is_being_rung_counts_as_running(database_url: str) -> None:
+    """Somebody whose telephone rings is forgotten afterwards."""
+    async with desk(database_url) as ours:
+        store = PeopleStore(ours.database)
+        before = await store.n_running(number(1))
+        await ours.order()
+        during = await store.n_running(number(1))
+
+    assert (before, during) == (0, 1)
+
+
+async def test_a_stop_outlives_the_number(database_url: str) -> None:
+    """Who said stop and was forgotten is not rung when a new list has the number again."""
+    async with desk(database_url) as ours:
+        await ours.store.stop(number(1), source="api", now=CAMPAIGN_NOON)
+        await PeopleStore(ours.database).forget(number(1), now=CAMPAIGN_NOON)
+        await ours.store.add(ours.campaign.campaign_id, people(1), now=CAMPAIGN_NOON)
+        [claim] = await ours.claim()
+        held = await ours.dials.commit(claim, FAST, CAMPAIGN_NOON)
+
+    assert held == Held(Never(Reason.STOPPED))
