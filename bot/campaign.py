@@ -37,10 +37,10 @@ from bot.campaigns.gate import CampaignState
 from bot.campaigns.records import CampaignRecord, NewContact
 from bot.outbound.board import board
 from bot.outbound.operating import (
-    CONTACT_HEADINGS,
     DECISION_HEADINGS,
     ContactFile,
     ImportReport,
+    contact_headings,
     contact_rows,
     decision_rows,
     faults_of,
@@ -246,7 +246,7 @@ def _shown(error: RowError) -> str:
 
 async def _export(store: CampaignStore, options: argparse.Namespace) -> None:
     campaign = await _find(store, options.name)
-    headings, rows = CONTACT_HEADINGS, contact_rows(store, campaign)
+    headings, rows = contact_headings(campaign.plan), contact_rows(store, campaign)
     if options.decisions:
         headings, rows = DECISION_HEADINGS, decision_rows(store, campaign)
     try:

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, model_validator
 from config.personas import E164, PersonaName, Sentence
 from config.strict_yaml import Strict, read_model
 
-__all__ = ["Campaign", "Retry", "read_campaign"]
+__all__ = ["Campaign", "Name", "Retry", "read_campaign"]
 
 MINUTE_MS = 60_000
 WEEK_MS = 7 * 24 * 60 * MINUTE_MS
@@ -29,6 +29,8 @@ def _clock(text: str) -> str:
 
 Clock = Annotated[str, AfterValidator(_clock)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
+# One line: a database takes no NUL, and the purpose is compared with that of consents.
+Purpose = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=200)]
 VariableName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 
 
@@ -87,8 +89,8 @@ class Retries(Strict):
 class Budget(Strict):
     """What a day may cost, in any one currency; days are those of UTC."""
 
-    per_day: float = Field(gt=0)
-    per_minute: float = Field(gt=0)  # each begun minute
+    per_day: float = Field(gt=0, allow_inf_nan=False)
+    per_minute: float = Field(gt=0, allow_inf_nan=False)  # each begun minute
 
 
 class Breaker(Strict):
@@ -114,13 +116,35 @@ class Voicemail(Strict):
         return self
 
 
+class Rule(Strict):
+    """A value that was given if the person said one of these phrases, as whole words."""
+
+    value: Annotated[str, Field(min_length=1, max_length=60)]
+    phrases: list[Annotated[str, Field(min_length=1, max_length=100)]] = Field(
+        min_length=1, max_length=50
+    )
+
+
+class OutcomeField(Strict):
+    """What is to be known after a call: one of the values of its rules, or a number."""
+
+    type: Literal["choice", "number"] = "choice"
+    rules: list[Rule] = Field([], max_length=20)
+
+    @model_validator(mode="after")
+    def _has_its_rules(self) -> Self:
+        if (self.type == "choice") != bool(self.rules):
+            raise ValueError("should have rules if, and only if, it is a choice")
+        return self
+
+
 class Campaign(Strict):
     """One campaign."""
 
     name: Name
     persona: PersonaName
     caller_id: E164
-    purpose: Annotated[str, Field(min_length=1, max_length=200)]  # what people consented to
+    purpose: Purpose  # what people consented to
     consent: Literal["required", "not_required"] = "required"
     window: Window = Window()
     caps: Caps = Caps()
@@ -132,6 +156,7 @@ class Campaign(Strict):
     ring_ms: int = Field(30_000, ge=15_000, le=600_000)
     max_call_ms: int = Field(15 * MINUTE_MS, ge=10_000, le=4 * 60 * MINUTE_MS)
     variables: list[VariableName] = Field([], max_length=50)  # each contact has them
+    outcome_fields: dict[VariableName, OutcomeField] = Field({}, max_length=20)
 
 
 def read_campaign(path: Path) -> Campaign:

@@ -118,15 +118,16 @@ class SilentCall:
 
 
 class JobKind(Enum):
-    """What Twilio may still have to be asked for."""
+    """What is still to be done about a call."""
 
     END_CALL = "end_call"
     LEAVE_MESSAGE = "leave_message"
+    FILL_FIELDS = "fill_fields"  # of the database: from what was said
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """Something that Twilio is still to be asked for: kept until it is done."""
+    """Something that is still to be done about a call: kept until it is."""
 
     job_id: int
     kind: JobKind
@@ -179,3 +180,4 @@ class ContactRow:
     n_attempts: int
     committed_at: datetime | None
     duration_ms: int | None
+    told: Mapping[str, str] = field(default_factory=dict)  # the campaign's outcome fields

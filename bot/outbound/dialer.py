@@ -10,6 +10,7 @@ from bot.outbound.watching import Watching, WatchTimings
 from bot.storage.call_reports import CallReports
 from bot.storage.database import Database
 from bot.storage.dialling import DialStore
+from bot.storage.findings import FindingStore
 from telephony.clock import Clock
 from telephony.rest import TwilioCalls
 
@@ -48,6 +49,7 @@ class Dialer:
         watching = Watching(
             store=store,
             reports=reports,
+            findings=FindingStore(self.database),
             calls=self.calls,
             clock=self.clock,
             timings=self.watch_timings,

@@ -11,17 +11,18 @@ from itertools import islice
 from pathlib import Path
 
 from bot.campaigns.contact_list import Duplicate, Result, RowError, read_contacts
-from bot.campaigns.gate import calling_window
+from bot.campaigns.gate import CampaignState, calling_window
 from bot.campaigns.records import CampaignRecord, NewContact
 from bot.storage.campaigns import CampaignStore
 from config.campaigns import Campaign
 from config.personas import Persona, placeholders
 
 __all__ = [
-    "CONTACT_HEADINGS",
     "DECISION_HEADINGS",
+    "MOVES",
     "ContactFile",
     "ImportReport",
+    "contact_headings",
     "contact_rows",
     "decision_rows",
     "faults_of",
@@ -30,8 +31,14 @@ __all__ = [
 
 CHUNK = 500
 SHOWN_ERRORS = 100
-CONTACT_HEADINGS = ("row", "number", "state", "outcome", "attempts", "last_dialled_at", "talk_ms")
 DECISION_HEADINGS = ("at", "row", "number", "attempt", "dialled", "reason", "next_at")
+# The words for it, and the state that each leads to.
+MOVES = {
+    "start": CampaignState.RUNNING,
+    "resume": CampaignState.RUNNING,
+    "pause": CampaignState.PAUSED,
+    "cancel": CampaignState.CANCELLED,
+}
 
 OnProgress = Callable[[int], None]
 
@@ -144,10 +151,16 @@ def _inspect(file: ContactFile, plan: Campaign, on_progress: OnProgress) -> Impo
     )
 
 
+def contact_headings(plan: Campaign) -> Sequence[str]:
+    """Those of `contact_rows`; the campaign's outcome fields are the last."""
+    common = ("row", "number", "state", "outcome", "attempts", "last_dialled_at", "talk_ms")
+    return (*common, *plan.outcome_fields)
+
+
 async def contact_rows(
     store: CampaignStore, campaign: CampaignRecord
 ) -> AsyncIterator[Sequence[object]]:
-    """Under CONTACT_HEADINGS: how it stands with each person."""
+    """Under `contact_headings`: how it stands with each person."""
     async for row in store.contacts(campaign.campaign_id):
         yield (
             row.row,
@@ -157,6 +170,7 @@ async def contact_rows(
             row.n_attempts,
             row.committed_at,
             row.duration_ms,
+            *(row.told.get(name) for name in campaign.plan.outcome_fields),
         )
 
 

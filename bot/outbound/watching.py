@@ -12,10 +12,12 @@ from datetime import timedelta
 import structlog
 
 from bot.campaigns.attempts import Outcome
+from bot.campaigns.outcome_fields import told_by
 from bot.campaigns.records import CallReport, Job, JobKind, SilentCall, UnknownAttempt
 from bot.outbound.dialling import with_patience
 from bot.storage.call_reports import CallReports
 from bot.storage.dialling import DialStore
+from bot.storage.findings import FindingStore
 from telephony import twiml
 from telephony.clock import Clock
 from telephony.rest import FoundCall, RestError, TwilioCalls, Unreachable
@@ -25,6 +27,7 @@ __all__ = ["WatchTimings", "Watching"]
 log = structlog.get_logger()
 
 A_FEW = 50
+MOST_TRIES = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +52,14 @@ class Watching:
         *,
         store: DialStore,
         reports: CallReports,
+        findings: FindingStore,
         calls: TwilioCalls,
         clock: Clock,
         timings: WatchTimings | None = None,
     ) -> None:
         self._store = store
         self._reports = reports
+        self._findings = findings
         self._calls = calls
         self._clock = clock
         self._timings = timings or WatchTimings()
@@ -136,13 +141,27 @@ class Watching:
     async def do_jobs(self) -> None:
         """Do what was left to be asked of Twilio."""
         for job in await self._reports.jobs(n=A_FEW, now=self._clock.now()):
-            if job.is_over or await self._is_done(job):
+            if await self._is_done(job):
                 await self._reports.job_done(job.job_id, now=self._clock.now())
             else:
                 wait = _ms(self._timings.job_retry)
                 await self._reports.job_put_off(job.job_id, due_at=self._clock.now() + wait)
 
+    async def _are_filled(self, job: Job) -> bool:
+        """Fill the campaign's fields once the call is written down, if it is before long."""
+        if not job.plan.outcome_fields or job.call_sid is None or job.n_tries > MOST_TRIES:
+            return True
+        said = await self._findings.said(job.call_sid)
+        if said is None:
+            return False
+        await self._findings.keep(job.attempt_id, told_by(job.plan.outcome_fields, said))
+        return True
+
     async def _is_done(self, job: Job) -> bool:
+        if job.kind is JobKind.FILL_FIELDS:
+            return await self._are_filled(job)
+        if job.is_over:
+            return True
         if job.call_sid is None:
             return False  # not known yet: the attempt's first callback tells, or Twilio's list
         try:

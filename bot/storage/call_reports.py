@@ -17,6 +17,7 @@ from bot.campaigns.records import CallReport, Job, JobKind, SilentCall
 from bot.storage import tables
 from bot.storage.database import Database
 from bot.storage.settling import plan_of, settle
+from config.campaigns import Campaign
 
 __all__ = ["CallReports", "leave_job"]
 
@@ -192,13 +193,16 @@ async def _handle_machine(
         return
     if not answered_by.startswith("machine"):
         return
-    query = select(campaigns.c.plan).where(campaigns.c.campaign_id == attempt.campaign_id)
-    plan = plan_of((await connection.execute(query)).scalar_one())
-    match plan.voicemail.then:
+    match (await _plan(connection, attempt)).voicemail.then:
         case "hang_up":
             await leave_job(connection, JobKind.END_CALL, attempt.attempt_id, now)
         case "leave_message" if answered_by in MACHINES_DONE:
             await leave_job(connection, JobKind.LEAVE_MESSAGE, attempt.attempt_id, now)
+
+
+async def _plan(connection: AsyncConnection, attempt: Row[Any]) -> Campaign:
+    query = select(campaigns.c.plan).where(campaigns.c.campaign_id == attempt.campaign_id)
+    return plan_of((await connection.execute(query)).scalar_one())
 
 
 async def _take_back(connection: AsyncConnection, attempt: Row[Any]) -> None:
@@ -239,4 +243,6 @@ async def _end(
             paid_minutes=minutes,
         )
     )
+    if outcome is Outcome.ANSWERED and (await _plan(connection, attempt)).outcome_fields:
+        await leave_job(connection, JobKind.FILL_FIELDS, attempt.attempt_id, now)
     await settle(connection, attempt, outcome, now)

@@ -1,7 +1,7 @@
 """Campaigns and their contacts in the database, and who is not to be rung."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -34,6 +34,7 @@ __all__ = ["CampaignStore", "NameTaken"]
 
 campaigns, contacts, attempts = tables.campaigns, tables.contacts, tables.attempts
 consents, decisions, do_not_call = tables.consents, tables.decisions, tables.do_not_call
+findings = tables.findings
 S = AttemptState
 NOT_TALKING = tuple(state.value for state in LIVE - {S.ANSWERED})
 _STATES = CampaignState
@@ -176,26 +177,27 @@ class CampaignStore:
     async def contacts(self, campaign_id: str) -> AsyncIterator[ContactRow]:
         """Every contact with its newest attempt, in the order of the file, a few at a time."""
         query = (
-            select(contacts, attempts.c.state, attempts.c.committed_at, attempts.c.duration_ms)
+            select(
+                contacts,
+                attempts.c.attempt_id,
+                attempts.c.state,
+                attempts.c.committed_at,
+                attempts.c.duration_ms,
+                findings.c.name,
+                findings.c.value,
+            )
             .join(
                 attempts,
                 (attempts.c.contact_id == contacts.c.contact_id)
                 & (attempts.c.n == contacts.c.n_attempts),
             )
+            .outerjoin(findings, findings.c.attempt_id == attempts.c.attempt_id)
             .where(contacts.c.campaign_id == campaign_id)
             .order_by(contacts.c.row, contacts.c.contact_id)
         )
         async with self._database.reading() as connection:
-            async for row in await connection.stream(query):
-                yield ContactRow(
-                    row=row.row,
-                    number=row.number,
-                    state=row.state,
-                    outcome=row.outcome,
-                    n_attempts=row.n_attempts,
-                    committed_at=row.committed_at,
-                    duration_ms=row.duration_ms,
-                )
+            async for of_contact in _grouped(await connection.stream(query)):
+                yield _contact_row(of_contact)
 
     async def decisions(self, campaign_id: str) -> AsyncIterator[DecisionRow]:
         """What was decided, in its order, a few at a time."""
@@ -277,6 +279,33 @@ async def _stop(connection: AsyncConnection, number: str, source: str, now: date
     for attempt_id in (await connection.execute(ringing)).scalars().all():
         await leave_job(connection, JobKind.END_CALL, attempt_id, now)
     return n_cancelled
+
+
+async def _grouped(rows: AsyncIterable[Any]) -> AsyncIterator[list[Any]]:
+    """The rows of each contact, which follow one another."""
+    group: list[Any] = []
+    async for row in rows:
+        if group and row.contact_id != group[0].contact_id:
+            yield group
+            group = []
+        group.append(row)
+    if group:
+        yield group
+
+
+def _contact_row(rows: Sequence[Any]) -> ContactRow:
+    """One contact out of a row for each of its findings, or one without any."""
+    row = rows[0]
+    return ContactRow(
+        row=row.row,
+        number=row.number,
+        state=row.state,
+        outcome=row.outcome,
+        n_attempts=row.n_attempts,
+        committed_at=row.committed_at,
+        duration_ms=row.duration_ms,
+        told={found.name: found.value for found in rows if found.name is not None},
+    )
 
 
 def _counted(groups: Iterable[Any]) -> Counts:

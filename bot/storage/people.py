@@ -83,6 +83,10 @@ class PeopleStore:
                 .where(calls.c.person == person)
                 .values(person=None, recording=None, forgotten_at=now)
             )
+            tried = select(attempts.c.attempt_id).where(attempts.c.number == person)
+            await connection.execute(
+                delete(tables.findings).where(tables.findings.c.attempt_id.in_(tried))
+            )
             await close_contacts(connection, contacts.c.number == person, Reason.FORGOTTEN)
             await connection.execute(
                 update(attempts).where(attempts.c.number == person).values(number=None)

@@ -30,6 +30,7 @@ __all__ = [
     "contacts",
     "decisions",
     "do_not_call",
+    "findings",
     "outbox",
     "paces",
     "turns",
@@ -228,6 +229,17 @@ outbox = Table(
     Column("n_tries", Integer, nullable=False),
     Column("done_at", UtcTime),
     UniqueConstraint("attempt_id", "kind"),
+)
+
+# What calls have told: the campaign's outcome fields.
+findings = Table(
+    "findings",
+    METADATA,
+    Column("attempt_id", String(32), primary_key=True),
+    Column("name", String(40), primary_key=True),
+    Column("value", String(60), nullable=False),
+    Column("turn", Integer, nullable=False),
+    Column("at", UtcTime, nullable=False),
 )
 
 # One row for the line: when its next call may be begun.

@@ -9,6 +9,7 @@ from typing import Any
 
 from bot.campaigns.gate import CampaignState, LineLimits
 from bot.campaigns.records import CampaignRecord, Counts, NewContact
+from bot.inbound.record_keeper import RecordKeeper
 from bot.inbound.webhooks import VOICE_PATH
 from bot.outbound.callbacks import Outbound
 from bot.outbound.dialer import Dialer
@@ -16,6 +17,7 @@ from bot.outbound.dialling import Timings
 from bot.outbound.urls import CallbackUrls
 from bot.outbound.watching import WatchTimings
 from bot.storage.call_reports import CallReports
+from bot.storage.calls import CallStore
 from bot.storage.campaigns import CampaignStore
 from bot.storage.database import Database, open_database
 from config.campaigns import Campaign
@@ -151,6 +153,7 @@ async def campaign_line(
     limits: LineLimits = EVERY_LIMIT,
     begins: datetime = MORNING,
     speed: float = 20,
+    keeps_calls: bool = False,
 ) -> AsyncIterator[CampaignLine]:
     """The line on which campaigns run, by a clock that begins at `begins`."""
     clock = FastClock(begins, speed)
@@ -164,8 +167,9 @@ async def campaign_line(
     )
     async with open_database(database_url) as database:
         outbound = Outbound(CampaignStore(database), CallReports(database), clock)
+        keeper = RecordKeeper(CallStore(database).write) if keeps_calls else None
         async with (
-            running_line(outbound=outbound) as line,
+            running_line(outbound=outbound, keeper=keeper) as line,
             network,
             serve_rest(network, faults=faults) as rest,
         ):

@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from bot.campaigns.gate import CampaignState
+from bot.outbound.operating import contact_headings, contact_rows
 from telephony.emulator import CallbackFaults, Callee, CreateFault, Fate
 from telephony.emulator.callee import Detection
 from telephony.emulator.dial_request import DialRequest
@@ -25,6 +26,7 @@ from tests.bot.outbound.campaigns import (
     campaign_line,
     plan,
 )
+from tests.bot.storage.notes import begun, turn
 from tests.waiting import eventually, eventually_so
 
 ALL_STATUSES = frozenset(
@@ -288,6 +290,25 @@ async def test_a_decision_is_kept_for_every_dial_and_every_refusal(database_url:
         (number(2), False, "no_consent"),
     }
     assert (counts.done, counts.refused) == ({"answered": 1}, {"no_consent": 1})
+
+
+async def test_outcome_fields_are_filled_from_what_was_said(sqlite_url: str) -> None:
+    """After a call its words are looked through, and what they tell stands in the export."""
+    fields = {"home": {"rules": [{"value": "no", "phrases": ["not at home"]}]}}
+    async with campaign_line(sqlite_url, keeps_calls=True) as ours:
+        ours.line.call.turns = [turn(begun(), caller_text="I am not at home then.").turn]
+        record = await ours.campaign(people(1), plan(outcome_fields=fields))
+
+        async def is_told() -> bool:
+            [row] = [row async for row in ours.store.contacts(record.campaign_id)]
+            return row.told == {"home": "no"}
+
+        async with ours.dialling():
+            await eventually_so(is_told)
+        headings = contact_headings(record.plan)
+        [row] = [row async for row in contact_rows(ours.store, record)]
+
+    assert (headings[-1], row[-1]) == ("home", "no")
 
 
 async def test_a_campaign_whose_calls_fail_stops_itself(sqlite_url: str) -> None:

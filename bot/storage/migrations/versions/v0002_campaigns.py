@@ -143,6 +143,15 @@ def upgrade() -> None:
         sa.UniqueConstraint("attempt_id", "kind", name="uq_outbox_attempt_id_kind"),
     )
     op.create_table(
+        "findings",
+        sa.Column("attempt_id", sa.String(32), nullable=False),
+        sa.Column("name", sa.String(40), nullable=False),
+        sa.Column("value", sa.String(60), nullable=False),
+        sa.Column("turn", sa.Integer, nullable=False),
+        sa.Column("at", UtcTime, nullable=False),
+        sa.PrimaryKeyConstraint("attempt_id", "name", name="pk_findings"),
+    )
+    op.create_table(
         "paces",
         sa.Column("name", sa.String(16), nullable=False),
         sa.Column("next_at", UtcTime, nullable=False),
@@ -155,6 +164,7 @@ def downgrade() -> None:
     """Take them away, with all they hold."""
     for name in (
         "paces",
+        "findings",
         "outbox",
         "call_events",
         "decisions",

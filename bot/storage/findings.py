@@ -1,0 +1,62 @@
+"""What calls have told, in the database."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, insert, select
+
+from bot.campaigns.outcome_fields import Said, Told
+from bot.storage import tables
+from bot.storage.database import Database
+
+__all__ = ["FindingStore"]
+
+calls, turns, findings = tables.calls, tables.turns, tables.findings
+
+
+class FindingStore:
+    """The findings of a database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def said(self, call_sid: str) -> list[Said] | None:
+        """What the person said in a call; None while it is not written down to its end."""
+        streams = select(calls.c.record_id, calls.c.ended_at).where(calls.c.call_sid == call_sid)
+        words = (
+            select(turns.c.number, turns.c.at, turns.c.caller_text)
+            .join(calls, calls.c.record_id == turns.c.record_id)
+            .where(calls.c.call_sid == call_sid)
+            .order_by(calls.c.retry, turns.c.number)
+        )
+        async with self._database.reading() as connection:
+            found = (await connection.execute(streams)).all()
+            if not found or any(stream.ended_at is None for stream in found):
+                return None
+            return [Said(*row) for row in await connection.execute(words)]
+
+    async def keep(self, attempt_id: str, told: Sequence[Told]) -> None:
+        """Write down what a call has told, in place of what was written before."""
+        rows = [
+            {
+                "attempt_id": attempt_id,
+                "name": found.name,
+                "value": found.value,
+                "turn": found.turn,
+                "at": found.at,
+            }
+            for found in told
+        ]
+        async with self._database.writing() as connection:
+            await connection.execute(delete(findings).where(findings.c.attempt_id == attempt_id))
+            if rows:
+                await connection.execute(insert(findings), rows)
+
+    async def of(self, attempt_id: str) -> list[Told]:
+        """What an attempt's call has told."""
+        query = (
+            select(findings.c.name, findings.c.value, findings.c.turn, findings.c.at)
+            .where(findings.c.attempt_id == attempt_id)
+            .order_by(findings.c.name)
+        )
+        async with self._database.reading() as connection:
+            return [Told(*row) for row in await connection.execute(query)]

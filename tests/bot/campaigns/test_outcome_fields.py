@@ -1,0 +1,72 @@
+"""What a call has told."""
+
+from datetime import timedelta
+
+import pytest
+
+from bot.campaigns.outcome_fields import Said, Told, told_by
+from config.campaigns import OutcomeField
+from tests.bot.campaigns.facts import NOON
+
+HOME = OutcomeField.model_validate(
+    {
+        "rules": [
+            {"value": "yes", "phrases": ["yes", "I will be at home", "会在家"]},
+            {"value": "no", "phrases": ["no", "not at home", "away", "不在家"]},
+        ]
+    }
+)
+GUESTS = OutcomeField(type="number")
+
+
+def said(*texts: str) -> list[Said]:
+    return [Said(n, NOON + timedelta(seconds=n), text) for n, text in enumerate(texts, 1)]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("Yes.", "yes"),
+        ("YES, I\u2019ll be there", "yes"),
+        ("yesterday I was", None),
+        ("I know", None),
+        ("Yes, uh, no, I am away", "no"),
+        ("No... yes!", "yes"),
+        ("我会在家。", "yes"),
+        ("我那天不在家", "no"),
+        ("", None),
+    ],
+)
+def test_a_choice_is_what_was_said_last(text: str, value: str | None) -> None:
+    """Phrases count as whole words, whatever the case and the punctuation."""
+    told = told_by({"home": HOME}, said(text))
+
+    assert [found.value for found in told] == ([] if value is None else [value])
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("There will be 4 of us.", "4"),
+        ("3, no, 5", "5"),
+        ("2.5", "2.5"),
+        ("room B12", None),
+        ("four", None),
+        ("1,000", None),
+    ],
+)
+def test_a_number_is_written_in_digits(text: str, value: str | None) -> None:
+    """The last number that stands by itself."""
+    told = told_by({"guests": GUESTS}, said(text))
+
+    assert [found.value for found in told] == ([] if value is None else [value])
+
+
+def test_a_value_names_its_turn() -> None:
+    """Who corrects himself in a later turn means that one, and it is the evidence."""
+    told = told_by({"home": HOME, "guests": GUESTS}, said("yes", "we are 3", "no, I am away"))
+
+    assert told == [
+        Told("home", "no", 3, NOON + timedelta(seconds=3)),
+        Told("guests", "3", 2, NOON + timedelta(seconds=2)),
+    ]
