@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Row, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.campaigns.attempts import OPEN, AttemptState, Outcome, outcome_of, reached
@@ -39,6 +40,12 @@ class CallReports:
 
         A call that is not the attempt's own is kept as an event and moves nothing.
         """
+        try:
+            return await self._note(attempt_id, report, now)
+        except IntegrityError:  # another attempt was given the call at the same moment
+            return False
+
+    async def _note(self, attempt_id: str, report: CallReport, now: datetime) -> bool:
         async with self._database.writing() as connection:
             attempt = await _locked(connection, attempt_id)
             if attempt is None:

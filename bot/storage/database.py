@@ -29,8 +29,9 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 7_460_125
 ALONE_LOCK = 7_460_126
 BUSY_TIMEOUT_MS = 10_000  # how long a writer of SQLite waits for another
-# PostgreSQL's appendix A: connection exceptions, insufficient resources, operator intervention.
-AWAY_STATES = ("08", "53", "57P")
+# PostgreSQL's appendix A: connection exceptions, transactions that gave way to others (deadlocks),
+# insufficient resources, operator intervention.
+AWAY_STATES = ("08", "40", "53", "57P")
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 
 
