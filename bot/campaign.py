@@ -33,11 +33,11 @@ from bot.campaigns.contact_list import (
     read_numbers,
 )
 from bot.campaigns.csv_export import csv_row
-from bot.campaigns.gate import CampaignState
 from bot.campaigns.records import CampaignRecord, NewContact
 from bot.outbound.board import board
 from bot.outbound.operating import (
     DECISION_HEADINGS,
+    MOVES,
     ContactFile,
     ImportReport,
     contact_headings,
@@ -57,12 +57,6 @@ FAILED = 1
 UNUSABLE = 2
 WATCH_EVERY_S = 0.5
 STOPPED_AT_ONCE = 200
-MOVES = {
-    "start": CampaignState.RUNNING,
-    "resume": CampaignState.RUNNING,
-    "pause": CampaignState.PAUSED,
-    "cancel": CampaignState.CANCELLED,
-}
 
 
 class CommandFailed(Exception):

@@ -183,7 +183,7 @@ def _agrees(seen: str, row: ContactRow) -> bool:
 
 
 def _stop_digit(plan: Campaign) -> str:
-    return "9"
+    return plan.stop.digit or "9"
 
 
 def _parser() -> argparse.ArgumentParser:

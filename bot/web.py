@@ -1,4 +1,4 @@
-"""The process `web`: Twilio's webhooks, the media socket, health and metrics; composition only.
+"""The process `web`: webhooks, the media socket, the API, health and metrics; composition only.
 
 Run it as `python -m bot.web`; its settings are those of config.settings.WebSettings.
 """
@@ -15,15 +15,15 @@ from tempfile import TemporaryFile
 
 import structlog
 import uvloop
+from fastapi import FastAPI
 
+from bot.api.app import build_api
 from bot.inbound.apologies import render_apologies
 from bot.inbound.app import build
 from bot.inbound.record_keeper import RecordKeeper
 from bot.inbound.serving import end_signals, serve
 from bot.outbound.callbacks import Outbound
-from bot.storage.call_reports import CallReports
 from bot.storage.calls import CallStore
-from bot.storage.campaigns import CampaignStore
 from bot.storage.database import StorageError, open_database
 from config.logging import configure
 from config.personas import Routes, read_routes
@@ -66,7 +66,13 @@ async def _run(settings: WebSettings, routes: Routes, listener: socket.socket) -
 
         apologies = await asyncio.to_thread(_prepare, routes)
         web = build(
-            settings, routes, apologies, run_call=run_call, keeper=keeper, outbound=outbound
+            settings,
+            routes,
+            apologies,
+            run_call=run_call,
+            keeper=keeper,
+            outbound=outbound,
+            api=_api(settings, routes, outbound),
         )
         gc.collect()
         gc.freeze()  # a full collection over all that was imported would be heard as a gap
@@ -94,8 +100,16 @@ async def _kept(
         n_lost = await store.mark_lost(now=datetime.now(UTC))
         if n_lost:
             log.warning("calls_lost", n=n_lost)
-        outbound = Outbound(CampaignStore(database), CallReports(database), RealClock())
+        outbound = Outbound.of(database, RealClock())
         yield RecordKeeper(store.write), outbound
+
+
+def _api(settings: WebSettings, routes: Routes, outbound: Outbound | None) -> FastAPI | None:
+    """What programs do with campaigns, given a database and a token."""
+    if outbound is None or settings.api_token is None:
+        return None
+    token = settings.api_token.get_secret_value()
+    return build_api(outbound.store, routes.by_name, token, outbound.clock)
 
 
 def _prepare(routes: Routes) -> dict[str, bytes]:

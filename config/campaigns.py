@@ -116,6 +116,14 @@ class Voicemail(Strict):
         return self
 
 
+class Stop(Strict):
+    """How the person who is rung refuses further calls, and what is said to that."""
+
+    digit: Literal["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "*"] | None = "9"
+    by_speech: bool = True  # where the model writes down what is said
+    confirmation: Sentence = "You will not be called again. Goodbye."  # in the campaign's language
+
+
 class Rule(Strict):
     """A value that was given if the person said one of these phrases, as whole words."""
 
@@ -150,6 +158,7 @@ class Campaign(Strict):
     caps: Caps = Caps()
     retries: Retries = Retries()
     voicemail: Voicemail = Voicemail()
+    stop: Stop = Stop()
     budget: Budget | None = None
     breaker: Breaker = Breaker()
     max_concurrent: int = Field(5, ge=1, le=10_000)

@@ -128,6 +128,9 @@ class WebSettings(DatabaseSettings):
     # whether the voice model is asked to write down what callers say; it is logged as `pii_` only
     transcribe_callers: bool = Field(False, examples=["true"])
 
+    # of the API of campaigns; without it, or without a database, there is none
+    api_token: SecretStr | None = Field(None, min_length=16, examples=["a long random string"])
+
     max_calls: int = Field(100, ge=1, le=10_000, examples=["100"])
     max_pending_sockets: int = Field(50, ge=1, le=10_000, examples=["50"])
     drain_limit_ms: int = Field(600_000, ge=0, le=4 * 3_600_000, examples=["600000"])

@@ -6,7 +6,15 @@ from enum import Enum
 
 from pipelines.call.plan import CallResult, TurnRecord
 
-__all__ = ["CallBegun", "CallEnded", "CallRecord", "Direction", "Turn", "TurnEnded"]
+__all__ = [
+    "CallBegun",
+    "CallEnded",
+    "CallRecord",
+    "CallerTranscribed",
+    "Direction",
+    "Turn",
+    "TurnEnded",
+]
 
 
 class Direction(Enum):
@@ -38,6 +46,15 @@ class TurnEnded:
     record_id: str
     turn: TurnRecord
     at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CallerTranscribed:
+    """What the caller said in a turn that was noted before, written down since."""
+
+    record_id: str
+    turn: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)

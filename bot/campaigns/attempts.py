@@ -17,6 +17,7 @@ __all__ = [
     "OPEN",
     "AttemptState",
     "Outcome",
+    "is_machine",
     "outcome_of",
     "reached",
     "sources_of",
@@ -112,6 +113,11 @@ def reached(state: AttemptState, status: str) -> AttemptState | None:
     return target if target is not None and _RANK[target] > _RANK[state] else None
 
 
+def is_machine(answered_by: str | None) -> bool:
+    """Whether a word for who answered means a machine that takes messages."""
+    return answered_by is not None and answered_by.startswith("machine")
+
+
 def outcome_of(status: str, answered_by: str | None) -> Outcome:
     """How a call went, by Twilio's last status and what its detection found of who answered.
 
@@ -120,6 +126,6 @@ def outcome_of(status: str, answered_by: str | None) -> Outcome:
     outcome = _OUTCOMES[status]
     if outcome is not Outcome.ANSWERED or answered_by is None:
         return outcome
-    if answered_by.startswith("machine"):
+    if is_machine(answered_by):
         return Outcome.VOICEMAIL
     return Outcome.FAX if answered_by == "fax" else outcome

@@ -29,6 +29,9 @@ DAY = timedelta(days=1)
 WEEK = timedelta(days=7)
 SOON = timedelta(seconds=2)  # until a place is free, say
 AFTER_OTHER_CALL = timedelta(minutes=1)
+# 47 CFR 64.1200(a)(7) allows 3 % of answered calls to wait longer than two seconds for a voice.
+MAX_ABANDONED_SHARE = 0.03
+FEWEST_ANSWERED = 30  # that tell a share
 AFTER_MENDING = timedelta(minutes=10)  # an operator has to do something first
 
 
@@ -57,6 +60,7 @@ class Reason(Enum):
     OTHER_CALL = "other_call"  # to the same number
     CALLER_ID = "caller_id"  # not one of the line's
     BUDGET = "budget"
+    ABANDONMENT = "abandonment"  # answers wait too long for a voice: one call at a time
     CAMPAIGN_FULL = "campaign_full"
     TRUNK_FULL = "trunk_full"
     NO_SLOT = "no_slot"  # the model is busy, or kept free for those who call
@@ -117,6 +121,8 @@ class Facts:
     n_live: int
     n_inbound: int
     minutes_today: int  # paid for by this campaign, those of running calls too
+    n_answered: int = 0  # by people, of the last calls of this campaign
+    n_abandoned: int = 0  # of them, those that heard nothing for two seconds
     turn_at: datetime  # when the next call may be begun at the line's pace
 
 
@@ -186,6 +192,8 @@ def _by_places(facts: Facts, limits: LineLimits, now: datetime) -> Later | None:
     if budget is not None and (1 + facts.minutes_today) * budget.per_minute > budget.per_day:
         tomorrow = (now + DAY).replace(hour=0, minute=0, second=0, microsecond=0)
         return Later(Reason.BUDGET, tomorrow)
+    if _abandons(facts) and facts.n_live_of_campaign > 0:
+        return Later(Reason.ABANDONMENT, now + SOON)
     if facts.n_live_of_campaign >= campaign.max_concurrent:
         return Later(Reason.CAMPAIGN_FULL, now + SOON)
     if facts.n_live >= limits.trunk_calls:
@@ -193,3 +201,11 @@ def _by_places(facts: Facts, limits: LineLimits, now: datetime) -> Later | None:
     if facts.n_live + max(facts.n_inbound, limits.inbound_reserve) >= limits.model_slots:
         return Later(Reason.NO_SLOT, now + SOON)
     return Later(Reason.PACE, facts.turn_at) if facts.turn_at > now else None
+
+
+def _abandons(facts: Facts) -> bool:
+    """Whether people wait too long for a voice: nobody is to, while others are rung."""
+    return (
+        facts.n_answered >= FEWEST_ANSWERED
+        and facts.n_abandoned > MAX_ABANDONED_SHARE * facts.n_answered
+    )

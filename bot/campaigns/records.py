@@ -62,9 +62,9 @@ class NewContact:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """Who speaks in a call, and what is known of the person."""
+    """What a call is about, and what is known of the person."""
 
-    persona: str
+    plan: Campaign
     variables: Mapping[str, str]
 
 
@@ -95,6 +95,7 @@ class CallReport:
     answered_by: str | None = None
     duration_s: int | None = None
     queue_ms: int | None = None
+    first_sound_ms: int | None = None  # after answering, as our side of the call has it
     facts: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -5,14 +5,15 @@ Knows no process: who runs it decides on sockets, signals and what a call is.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from starlette.routing import WebSocketRoute
 
+from bot.api.app import API_PATH
 from bot.inbound.gpu_probe import GpuProbe
 from bot.inbound.live_calls import LiveCalls
 from bot.inbound.media_socket import START_TIMEOUT_MS, CallSettings, MediaSocket, RunCall
@@ -29,7 +30,7 @@ from bot.inbound.webhooks import (
     Announced,
     Webhooks,
 )
-from bot.outbound.callbacks import Outbound, OutboundCallbacks, PersonaFinder
+from bot.outbound.callbacks import Outbound, OutboundCallbacks, SpeakerFinder
 from bot.outbound.urls import DETECTED_PATH, STATUS_PATH
 from config.personas import Routes
 from config.settings import WebSettings
@@ -61,12 +62,13 @@ def build(
     run_call: RunCall,
     keeper: RecordKeeper | None = None,
     outbound: Outbound | None = None,
+    api: FastAPI | None = None,
     start_timeout_ms: int = START_TIMEOUT_MS,
 ) -> Web:
     """Put the application together. `apologies` is mu-law by persona name.
 
     `keeper` writes calls down; it is run by the application. With `outbound` it answers the calls
-    that campaigns place.
+    that campaigns place, and `api` is for their operators' programs.
     """
     metrics = Metrics()
     calls = LiveCalls(
@@ -87,7 +89,7 @@ def build(
         routes=routes,
         metrics=metrics,
         probe=probe,
-        find_persona=PersonaFinder(outbound.store, routes.by_name) if outbound else None,
+        find_speaker=SpeakerFinder(outbound.store, routes.by_name) if outbound else None,
     )
     media = MediaSocket(
         requests=requests,
@@ -97,16 +99,20 @@ def build(
         settings=_call_settings(settings, apologies, start_timeout_ms),
         run_call=run_call,
         keeper=keeper,
+        notes=outbound.notes if outbound else None,
     )
     metrics.calls_running.set_function(lambda: calls.n_running)
     metrics.draining.set_function(lambda: calls.is_draining)
     if keeper is not None:
         metrics.records_waiting.set_function(lambda: keeper.n_waiting)
         metrics.records_dropped.set_function(lambda: keeper.n_dropped)
-    web = Web(_application(metrics, probe, keeper), calls, tokens, metrics, probe)
+    beside = [part.running() for part in (keeper, outbound and outbound.notes) if part]
+    web = Web(_application(metrics, probe, beside), calls, tokens, metrics, probe)
     _add_routes(web, webhooks, media)
     if outbound is not None:
         _add_callbacks(web, requests, outbound)
+    if api is not None:
+        web.app.mount(API_PATH, api)
     return web
 
 
@@ -128,7 +134,11 @@ def _call_settings(
     )
 
 
-def _application(metrics: Metrics, probe: GpuProbe, keeper: RecordKeeper | None) -> FastAPI:
+def _application(
+    metrics: Metrics, probe: GpuProbe, beside: Sequence[AbstractAsyncContextManager[None]]
+) -> FastAPI:
+    """The bare application; what is `beside` runs as long as it does."""
+
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with asyncio.TaskGroup() as tasks:
@@ -137,7 +147,9 @@ def _application(metrics: Metrics, probe: GpuProbe, keeper: RecordKeeper | None)
                 tasks.create_task(watch_loop_lag(metrics)),
             ]
             try:
-                async with keeper.running() if keeper else nullcontext():
+                async with AsyncExitStack() as stack:
+                    for part in beside:
+                        await stack.enter_async_context(part)
                     yield
             finally:
                 for watcher in watchers:

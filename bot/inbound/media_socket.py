@@ -17,14 +17,17 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from bot.campaigns.opt_out import wants_no_calls
 from bot.inbound.live_calls import End, LiveCalls, Running
 from bot.inbound.metrics import Metrics
 from bot.inbound.record_keeper import CallLog, RecordKeeper
 from bot.inbound.requests import RequestRefused, TwilioRequests
 from bot.inbound.stream_tokens import StreamTokens
 from bot.inbound.webhooks import TOKEN_PARAMETER, Announced
+from bot.outbound.notes import CampaignNotes
+from bot.outbound.observing import CampaignEar
 from config.personas import render_instructions
-from pipelines.call.plan import CallObserver, CallPlan, CallResult, EndReason
+from pipelines.call.plan import CallObserver, CallPlan, CallResult, EndReason, StopPlan, WriteStop
 from telephony.media_stream import MediaStreamError, Start, parse_from_twilio
 
 __all__ = ["START_TIMEOUT_MS", "CallSettings", "MediaSocket", "RunCall"]
@@ -79,6 +82,7 @@ class MediaSocket:
         settings: CallSettings,
         run_call: RunCall,
         keeper: RecordKeeper | None = None,
+        notes: CampaignNotes | None = None,
     ) -> None:
         self._requests = requests
         self._calls = calls
@@ -87,6 +91,7 @@ class MediaSocket:
         self._settings = settings
         self._run_call = run_call
         self._keeper = keeper
+        self._notes = notes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one socket to its end. Cancelling ends the call as failed."""
@@ -177,7 +182,7 @@ class MediaSocket:
             try:
                 plan = self._plan(start, announced)
                 kept = self._begin_record(plan, announced)
-                result = await self._run(websocket, plan, kept or self._metrics)
+                result = await self._run(websocket, plan, announced, kept or self._metrics)
             except Exception as exc:
                 # The edge of a call: whatever went wrong in it stays in it.
                 log.exception("call_failed", error=type(exc).__name__)
@@ -192,9 +197,17 @@ class MediaSocket:
                     kept.end(result)
 
     async def _run(
-        self, websocket: WebSocket, plan: CallPlan, observer: CallObserver
+        self, websocket: WebSocket, plan: CallPlan, announced: Announced, observer: CallObserver
     ) -> CallResult:
-        return await self._run_call(websocket, plan, observer=observer, drain=self._calls.drain)
+        write_stop: WriteStop | None = None
+        notes, attempt = self._notes, announced.attempt
+        if notes is not None and attempt is not None:
+            tell = notes.of(attempt.attempt_id, announced.call_sid)
+            write_stop = tell.stop
+            observer = CampaignEar(observer, tell, announced.age_ms)
+        return await self._run_call(
+            websocket, plan, observer=observer, drain=self._calls.drain, write_stop=write_stop
+        )
 
     def _begin_record(self, plan: CallPlan, announced: Announced) -> CallLog | None:
         if self._keeper is None:
@@ -235,7 +248,8 @@ class MediaSocket:
             apology_mulaw=apology,
             drain_apology_mulaw=apology,
             recording_path=folder / name if folder else None,
-            transcription=self._settings.transcribe_callers,
+            transcription=self._settings.transcribe_callers or _needs_words(announced),
+            stop=_stop_plan(announced),
         )
 
     @staticmethod
@@ -268,6 +282,22 @@ class MediaSocket:
             pii_person=announced.person,
             pii_line=announced.line,
         )
+
+
+def _needs_words(announced: Announced) -> bool:
+    """Whether what the person says has to be written down: a campaign goes by it."""
+    return announced.attempt is not None
+
+
+def _stop_plan(announced: Announced) -> StopPlan | None:
+    if announced.attempt is None:
+        return None
+    stop = announced.attempt.plan.stop
+    return StopPlan(
+        digit=stop.digit,
+        asks=wants_no_calls if stop.by_speech else None,
+        confirmation=stop.confirmation,
+    )
 
 
 async def _read_start(websocket: WebSocket) -> Start:

@@ -85,6 +85,12 @@ class Metrics:
         if turn.reply_latency_ms is not None:
             self._latency_s.observe(turn.reply_latency_ms / 1000)
 
+    def on_first_sound(self) -> None:
+        """Not counted."""
+
+    def on_transcript(self, turn: int, text: str) -> None:
+        """Not counted."""
+
     def count(self, name: str) -> None:
         """Something happened in a call."""
         self._events.labels(name).inc()

@@ -16,7 +16,8 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from bot.calls.numbers import e164_or_none
-from bot.calls.records import CallBegun, CallEnded, Direction, TurnEnded
+from bot.calls.records import CallBegun, CallEnded, CallerTranscribed, Direction, TurnEnded
+from bot.storage.calls import Note
 from bot.storage.database import is_out_of_reach
 from pipelines.call.plan import CallObserver, CallResult, TurnRecord
 
@@ -29,7 +30,6 @@ MAX_BATCH = 500
 RETRY_AFTER_MS = 1_000
 LAST_MS = 10_000
 
-Note = CallBegun | TurnEnded | CallEnded
 Write = Callable[[Sequence[Note]], Coroutine[Any, Any, None]]
 
 
@@ -45,6 +45,15 @@ class CallLog:
         """The bot has said something."""
         self._observer.on_turn(turn)
         self._keeper.put(TurnEnded(self._record_id, turn, datetime.now(UTC)))
+
+    def on_first_sound(self) -> None:
+        """The caller hears the bot for the first time."""
+        self._observer.on_first_sound()
+
+    def on_transcript(self, turn: int, text: str) -> None:
+        """What the caller said is written down."""
+        self._observer.on_transcript(turn, text)
+        self._keeper.put(CallerTranscribed(self._record_id, turn, text))
 
     def count(self, name: str) -> None:
         """Something happened in the call."""

@@ -8,7 +8,7 @@ signs.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from urllib.parse import urlencode
 
@@ -22,6 +22,7 @@ from bot.inbound.metrics import Metrics
 from bot.inbound.requests import CALL_SID, RequestRefused, TwilioRequests, media_url
 from bot.inbound.stream_tokens import StreamTokens
 from bot.outbound.urls import ATTEMPT
+from config.campaigns import Campaign
 from config.personas import Persona, Routes
 from pipelines.call.plan import EndReason
 from telephony import twiml
@@ -33,6 +34,8 @@ __all__ = [
     "TRANSFER_ENDED_PATH",
     "VOICE_PATH",
     "Announced",
+    "Attempt",
+    "Speaker",
     "Step",
     "Webhooks",
     "next_step",
@@ -51,6 +54,22 @@ FIND_TIMEOUT_MS = 4_000  # for the database; Twilio waits 15 s
 END_TIMEOUT_MS = 4_000  # a stream's end and the webhook about it may cross; Twilio waits 15 s
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What a campaign's call is about."""
+
+    attempt_id: str
+    plan: Campaign
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """Who speaks in a campaign's call."""
+
+    persona: Persona
+    plan: Campaign
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announced:
     """Which call a webhook is about, and who speaks in it."""
@@ -61,16 +80,21 @@ class Announced:
     direction: Direction
     person: str  # as Twilio writes it: a number, or a word
     line: str
-    attempt_id: str | None = None  # of a campaign
+    attempt: Attempt | None = None  # of a campaign
+    at_ms: float = field(default_factory=lambda: _now_ms())  # monotonic
+
+    def age_ms(self) -> float:
+        """How long ago it was announced: a call that we placed was answered then."""
+        return _now_ms() - self.at_ms
 
 
 class _NoPersona(Exception):
     """Nobody is there to speak in this call."""
 
 
-# The persona of an attempt to ring somebody, filled in for that person; None if there is none.
-# Raises OSError where that cannot be found out.
-FindPersona = Callable[[str], Awaitable[Persona | None]]
+# Who speaks in an attempt to ring somebody, filled in for that person; None if there is no such
+# attempt. Raises OSError where that cannot be found out.
+FindSpeaker = Callable[[str], Awaitable[Speaker | None]]
 
 
 class Step(Enum):
@@ -114,16 +138,16 @@ class Webhooks:
         routes: Routes,
         metrics: Metrics,
         probe: GpuProbe,
-        find_persona: FindPersona | None = None,
+        find_speaker: FindSpeaker | None = None,
     ) -> None:
-        """`find_persona` is asked about calls that campaigns place."""
+        """`find_speaker` is asked about calls that campaigns place."""
         self._requests = requests
         self._calls = calls
         self._tokens = tokens
         self._routes = routes
         self._metrics = metrics
         self._probe = probe
-        self._find_persona = find_persona
+        self._find_speaker = find_speaker
 
     async def voice(self, request: Request) -> Response:
         """POST /twilio/voice: connect the call to our media socket, or turn it away."""
@@ -197,27 +221,28 @@ class Webhooks:
                 person=caller,
                 line=called,
             )
+        speaker = await self._speaker_of(attempt_id)
         return Announced(
             call_sid=fields["CallSid"],
             retry=_retry(request),
-            persona=await self._persona_of(attempt_id),
+            persona=speaker.persona,
             direction=Direction.OUTBOUND,
             person=called,
             line=caller,
-            attempt_id=attempt_id,
+            attempt=Attempt(attempt_id, speaker.plan),
         )
 
-    async def _persona_of(self, attempt_id: str) -> Persona:
-        if self._find_persona is None:
+    async def _speaker_of(self, attempt_id: str) -> Speaker:
+        if self._find_speaker is None:
             raise _NoPersona("no_database")
         try:
             async with asyncio.timeout(FIND_TIMEOUT_MS / 1000):
-                persona = await self._find_persona(attempt_id)
+                speaker = await self._find_speaker(attempt_id)
         except OSError:  # a TimeoutError, too
             raise _NoPersona("database_away") from None
-        if persona is None:
+        if speaker is None:
             raise _NoPersona("no_attempt")
-        return persona
+        return speaker
 
     def _hang_up_on(self, call_sid: str, reason: str) -> Response:
         self._metrics.call_turned_away(reason)
@@ -290,8 +315,8 @@ class Webhooks:
 
     def _url(self, path: str, announced: Announced) -> str:
         query: dict[str, str | int] = {}
-        if announced.attempt_id is not None:
-            query[ATTEMPT] = announced.attempt_id
+        if announced.attempt is not None:
+            query[ATTEMPT] = announced.attempt.attempt_id
         if announced.retry:
             query[RETRY] = announced.retry
         return self._requests.public_url + path + (f"?{urlencode(query)}" if query else "")

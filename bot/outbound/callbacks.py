@@ -9,14 +9,16 @@ from fastapi import Request, Response
 
 from bot.campaigns.records import CallReport
 from bot.inbound.requests import CALL_SID, RequestRefused, TwilioRequests
+from bot.inbound.webhooks import Speaker
+from bot.outbound.notes import CampaignNotes
 from bot.outbound.urls import ATTEMPT
 from bot.storage.call_reports import CallReports
 from bot.storage.campaigns import CampaignStore
-from bot.storage.database import is_out_of_reach
+from bot.storage.database import Database, is_out_of_reach
 from config.personas import Persona, fill_in
 from telephony.clock import Clock
 
-__all__ = ["Outbound", "OutboundCallbacks", "PersonaFinder"]
+__all__ = ["Outbound", "OutboundCallbacks", "SpeakerFinder"]
 
 log = structlog.get_logger()
 
@@ -34,17 +36,24 @@ class Outbound:
 
     store: CampaignStore
     reports: CallReports
+    notes: CampaignNotes
     clock: Clock
 
+    @classmethod
+    def of(cls, database: Database, clock: Clock) -> "Outbound":
+        """Everything on one database."""
+        store, reports = CampaignStore(database), CallReports(database)
+        return cls(store, reports, CampaignNotes(store, reports, clock), clock)
 
-class PersonaFinder:
+
+class SpeakerFinder:
     """Who speaks in a call that a campaign placed."""
 
     def __init__(self, store: CampaignStore, personas: Mapping[str, Persona]) -> None:
         self._store = store
         self._personas = personas
 
-    async def __call__(self, attempt_id: str) -> Persona | None:
+    async def __call__(self, attempt_id: str) -> Speaker | None:
         """The campaign's persona, filled in for the person; None if there is no such attempt.
 
         Raises OSError if the database is away.
@@ -55,9 +64,10 @@ class PersonaFinder:
             if is_out_of_reach(exc):
                 raise OSError("the database is away") from exc
             raise
-        if script is None or script.persona not in self._personas:
+        if script is None or script.plan.persona not in self._personas:
             return None
-        return fill_in(self._personas[script.persona], script.variables)
+        persona = fill_in(self._personas[script.plan.persona], script.variables)
+        return Speaker(persona, script.plan)
 
 
 class OutboundCallbacks:

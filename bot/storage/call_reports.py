@@ -13,7 +13,7 @@ from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.campaigns.attempts import OPEN, AttemptState, Outcome, outcome_of, reached
+from bot.campaigns.attempts import OPEN, AttemptState, Outcome, is_machine, outcome_of, reached
 from bot.campaigns.records import CallReport, Job, JobKind, SilentCall
 from bot.storage import tables
 from bot.storage.database import Database
@@ -168,8 +168,11 @@ async def _note(
     changes: dict[str, Any] = {"call_sid": report.call_sid, "heard_at": now}
     if report.queue_ms is not None:
         changes["queue_ms"] = report.queue_ms
+    if report.first_sound_ms is not None and attempt.first_sound_ms is None:
+        changes["first_sound_ms"] = report.first_sound_ms
+    answered_by = _answerer(attempt.answered_by, report.answered_by)
     if report.answered_by is not None:
-        changes["answered_by"] = report.answered_by
+        changes["answered_by"] = answered_by
         await _handle_machine(connection, attempt, report.answered_by, now)
     state = reached(AttemptState(attempt.state), report.status)
     if state is S.ANSWERED:
@@ -185,10 +188,16 @@ async def _note(
         update(attempts).where(attempts.c.attempt_id == attempt.attempt_id).values(**changes)
     )
     if state is S.ENDED:
-        answered_by = report.answered_by or attempt.answered_by
         outcome = outcome_of(report.status, answered_by)
         duration_ms = None if report.duration_s is None else 1000 * report.duration_s
         await _end(connection, attempt, outcome, now, duration_ms=duration_ms)
+
+
+def _answerer(known: str | None, told: str | None) -> str | None:
+    """Who answered, by all that was told: a machine once is a machine."""
+    if told is None or (is_machine(known) and not is_machine(told)):
+        return known
+    return told
 
 
 async def _handle_machine(
@@ -198,7 +207,7 @@ async def _handle_machine(
     if answered_by == "fax":
         await leave_job(connection, JobKind.END_CALL, attempt.attempt_id, now)
         return
-    if not answered_by.startswith("machine"):
+    if not is_machine(answered_by):
         return
     match (await _plan(connection, attempt)).voicemail.then:
         case "hang_up":

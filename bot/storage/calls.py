@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot.calls.records import (
     CallBegun,
     CallEnded,
+    CallerTranscribed,
     CallRecord,
     Direction,
     Turn,
@@ -18,7 +19,9 @@ from bot.calls.records import (
 from bot.storage import tables
 from bot.storage.database import Database
 
-__all__ = ["CallStore"]
+__all__ = ["CallStore", "Note"]
+
+Note = CallBegun | TurnEnded | CallerTranscribed | CallEnded
 
 calls, turns = tables.calls, tables.turns
 LOST = "lost"
@@ -31,7 +34,7 @@ class CallStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def write(self, notes: Sequence[CallBegun | TurnEnded | CallEnded]) -> None:
+    async def write(self, notes: Sequence[Note]) -> None:
         """Write what happened in calls, in its order and all at once.
 
         Raises sqlalchemy.exc.DBAPIError, with nothing written. Cancelling writes nothing.
@@ -73,12 +76,18 @@ class CallStore:
             return [Turn(**{k: v for k, v in row.items() if k != "record_id"}) for row in rows]
 
 
-async def _write(connection: AsyncConnection, note: CallBegun | TurnEnded | CallEnded) -> None:
+async def _write(connection: AsyncConnection, note: Note) -> None:
     match note:
         case CallBegun():
             await connection.execute(insert(calls).values(**_begun(note)))
         case TurnEnded():
             await connection.execute(insert(turns).values(**_turn(note)))
+        case CallerTranscribed():
+            await connection.execute(
+                update(turns)
+                .where(turns.c.record_id == note.record_id, turns.c.number == note.turn)
+                .values(caller_text=_storable(note.text))
+            )
         case CallEnded():
             await connection.execute(
                 update(calls).where(calls.c.record_id == note.record_id).values(**_ended(note))

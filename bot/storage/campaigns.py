@@ -157,7 +157,7 @@ class CampaignStore:
         )
         async with self._database.reading() as connection:
             found = (await connection.execute(query)).first()
-        return None if found is None else Script(plan_of(found.plan).persona, found.variables)
+        return None if found is None else Script(plan_of(found.plan), found.variables)
 
     async def counts(self, campaign_id: str) -> Counts:
         """Where the contacts stand, at one moment."""

@@ -43,6 +43,8 @@ LEASE = timedelta(minutes=1)  # longer than Twilio is waited for
 WEEK = timedelta(days=7)
 LONGEST_INBOUND = timedelta(hours=2)  # a call that is older was lost with its process
 LINE = "line"
+LAST_ANSWERED = 200
+MAX_WAIT_MS = 2_000
 _LIVE = [state.value for state in LIVE]
 
 
@@ -358,6 +360,7 @@ async def _write_decision(
 async def _facts(connection: AsyncConnection, found: Row[Any], now: datetime) -> Facts:
     plan, number = plan_of(found.plan), found.number
     n_live = await _n_live(connection)
+    n_answered, n_abandoned = await _waits(connection, found.campaign_id)
     return Facts(
         campaign=plan,
         state=CampaignState(found.state),
@@ -370,7 +373,11 @@ async def _facts(connection: AsyncConnection, found: Row[Any], now: datetime) ->
         n_live_of_campaign=await _n_live(connection, attempts.c.campaign_id == found.campaign_id),
         n_live=n_live,
         n_inbound=await _n_inbound(connection, now),
-        minutes_today=await _minutes_today(connection, found.campaign_id, now),
+        minutes_today=(
+            await _minutes_today(connection, found.campaign_id, now) if plan.budget else 0
+        ),
+        n_answered=n_answered,
+        n_abandoned=n_abandoned,
         turn_at=(
             await connection.execute(select(paces.c.next_at).where(paces.c.name == LINE))
         ).scalar_one(),
@@ -432,3 +439,22 @@ async def _minutes_today(connection: AsyncConnection, campaign_id: str, now: dat
     )
     ended = (await connection.execute(paid)).scalar_one()
     return int(ended) + await _n_live(connection, attempts.c.campaign_id == campaign_id)
+
+
+async def _waits(connection: AsyncConnection, campaign_id: str) -> tuple[int, int]:
+    """How many of the last calls people answered, and how many of those had to wait for a voice."""
+    last = (
+        select(attempts.c.first_sound_ms)
+        .where(
+            attempts.c.campaign_id == campaign_id,
+            attempts.c.ended_at.is_not(None),
+            attempts.c.outcome == Outcome.ANSWERED.value,
+            attempts.c.first_sound_ms.is_not(None),
+        )
+        .order_by(attempts.c.ended_at.desc())
+        .limit(LAST_ANSWERED)
+        .subquery()
+    )
+    waited = func.count().filter(last.c.first_sound_ms > MAX_WAIT_MS)
+    row = (await connection.execute(select(func.count(), waited).select_from(last))).one()
+    return row[0], row[1]

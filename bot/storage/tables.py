@@ -161,6 +161,7 @@ attempts = Table(
     Column("outcome", String(16)),
     Column("reason", String(32), nullable=False),
     Column("queue_ms", Integer),
+    Column("first_sound_ms", Integer),
     Column("duration_ms", Integer),
     Column("paid_minutes", Integer),
     UniqueConstraint("contact_id", "n"),

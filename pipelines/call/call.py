@@ -22,10 +22,18 @@ from starlette.websockets import WebSocket
 from pipelines.audio import LINE_RATE, MODEL_INPUT_RATE
 from pipelines.call import turns
 from pipelines.call.line import Line
-from pipelines.call.plan import CallObserver, CallPlan, CallResult, EndReason, TurnRecord
+from pipelines.call.plan import (
+    CallObserver,
+    CallPlan,
+    CallResult,
+    EndReason,
+    TurnRecord,
+    WriteStop,
+)
 from pipelines.call.recording import CallRecorder
-from pipelines.call.reply import Reply
+from pipelines.call.reply import Reply, Request
 from pipelines.call.service import GLMVoiceRealtimeLLMService
+from pipelines.call.stopping import Stopping
 from pipelines.call.transfer import Transfer
 from pipelines.call.transport import TwilioTransport
 from pipelines.call.turn_log import TurnLog
@@ -59,14 +67,20 @@ def warm_up() -> None:
 
 
 async def run_call(
-    websocket: WebSocket, plan: CallPlan, *, observer: CallObserver, drain: asyncio.Event
+    websocket: WebSocket,
+    plan: CallPlan,
+    *,
+    observer: CallObserver,
+    drain: asyncio.Event,
+    write_stop: WriteStop | None = None,
 ) -> CallResult:
     """Hold a call on an accepted socket whose `connected` and `start` have been read.
 
+    `write_stop` is awaited when the person wants no more calls, if the plan has a way to say so.
     Returns when the call is over and the socket closed; all it held is released. `drain` set means
     that the process is going: an apology is said at once. Cancelling hangs up without a word.
     """
-    call = _Call(websocket, plan, observer)
+    call = _Call(websocket, plan, observer, write_stop)
     return await call.run(drain)
 
 
@@ -84,7 +98,13 @@ class _MuteCaller(BaseUserMuteStrategy):
 class _Call:
     """The parts of one call and the decisions between them. All on the event loop."""
 
-    def __init__(self, websocket: WebSocket, plan: CallPlan, observer: CallObserver) -> None:
+    def __init__(
+        self,
+        websocket: WebSocket,
+        plan: CallPlan,
+        observer: CallObserver,
+        write_stop: WriteStop | None,
+    ) -> None:
         self._plan = plan
         self._observer = observer
         self._recorder = CallRecorder(plan.recording_path) if plan.recording_path else None
@@ -103,6 +123,12 @@ class _Call:
             limit_ms=plan.transfer_limit_ms,
             now_ms=self._line.now_ms,
             put_through=lambda department: self._end(EndReason.TRANSFERRED, department),
+        )
+        self._stopping = Stopping(
+            plan.stop,
+            write_stop,
+            now_ms=self._line.now_ms,
+            on_stop=lambda source: self._end(EndReason.STOPPED, source),
         )
         self._service = self._new_service()
         self._worker = self._new_worker()
@@ -156,12 +182,13 @@ class _Call:
         """Connect the parts' events to what is to be done about them."""
         log_ = self._turns
         self._line.on_ended = self._end
+        self._line.on_key = self._stopping.takes_key
         on = self._service.add_event_handler
         on("on_reply_started", lambda _, reply: self._reply_started(reply))
         on("on_reply_done", lambda _, reply: log_.reply_done(reply))
         on("on_reply_cut", lambda _, reply, heard_ms: log_.reply_cut(reply, heard_ms))
-        on("on_user_transcript", lambda _, _item, text: log_.caller_transcribed(text))
-        on("on_host_lost", lambda _, word: self._end(EndReason.HOST_LOST, word))
+        on("on_user_transcript", lambda _, *said: self._caller_said(*said))
+        on("on_host_lost", lambda _, word: self._host_lost(word))
         on = self._transport.add_event_handler
         on("on_utterance_started", lambda _, item: log_.utterance_started(item))
         on("on_utterance_ended", lambda _, *how: log_.utterance_ended(*how))
@@ -189,9 +216,12 @@ class _Call:
         finally:
             await runner.cancel()
             await running
+            is_written = await self._stopping.written()
             self._turns.close(self._output.heard_ms)
             if self._recorder is not None:
                 await self._recorder.close()
+        if not is_written:
+            detail = "not_written"
         return self._result(reason, detail, duration_ms=round((time.monotonic() - began_s) * 1000))
 
     async def _converse(self, drain: asyncio.Event) -> tuple[EndReason, str]:
@@ -234,10 +264,10 @@ class _Call:
             case EndReason.DRAINED:
                 await self._output.say_last(self._plan.drain_apology_mulaw)
             case EndReason.TIME_LIMIT:
-                self._mute.muted = True
-                await self._service.silence()
-                await self._say_goodbye()
-                await self._goodbye_over.wait()
+                await self._say_last(self._plan.goodbye)
+            case EndReason.STOPPED:
+                await self._say_last(self._stopping.confirmation)
+                await self._stopping.written()
 
     async def _unless_hung_up(self, words: Coroutine[Any, Any, None]) -> None:
         """Let words be said to their end, unless the line or our patience ends first."""
@@ -284,9 +314,24 @@ class _Call:
 
     # --- decisions
 
-    async def _say_goodbye(self) -> None:
+    async def _say_last(self, sentence: str) -> None:
+        """Say one sentence that nobody can interrupt, and wait until it was heard."""
+        self._mute.muted = True
+        await self._service.silence()
+        await self._say_goodbye(sentence)
+        await self._goodbye_over.wait()
+
+    async def _say_goodbye(self, sentence: str) -> None:
         self._goodbye_due = True
-        await self._worker.queue_frame(TTSSpeakFrame(self._plan.goodbye))
+        await self._worker.queue_frame(TTSSpeakFrame(sentence))
+
+    def _caller_said(self, request: Request | None, text: str) -> None:
+        self._turns.caller_transcribed(request, text)
+        self._stopping.heard(text)
+
+    def _host_lost(self, word: str) -> None:
+        self._end(EndReason.HOST_LOST, word)
+        self._goodbye_over.set()  # nothing will be said any more
 
     def _reply_started(self, reply: Reply) -> None:
         self._turns.reply_started(reply)
@@ -314,7 +359,7 @@ class _Call:
             await self._worker.queue_frame(TTSSpeakFrame(prompts[self._n_prompts]))
             self._n_prompts += 1
         else:
-            await self._say_goodbye()
+            await self._say_goodbye(self._plan.goodbye)
 
     async def _pipeline_finished(self, _: PipelineWorker, frame: Frame) -> None:
         """A tool that ends the call does it by an EndFrame, after which all has been heard."""

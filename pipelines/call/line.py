@@ -50,6 +50,7 @@ class Line:
         self.holding = False  # the last words: nothing may cut them off
         self.on_echo: Callable[[MarkEcho], None] = lambda echo: None
         self.on_ended: Callable[[EndReason, str], None] = lambda reason, detail: None
+        self.on_key: Callable[[str], bool] = lambda key: False  # whether it was taken
         self._get_time = get_time
         self.last_media_ms = self._stream_began_ms = self._run_shift_ms = self.now_ms()
         self._run_ends_ms = float("-inf")  # of the unbroken stretch of our sound
@@ -134,7 +135,7 @@ class TwilioLineSerializer(FrameSerializer):
         match parse_from_twilio(text):
             case Media() as media if media.track == "inbound":
                 return self._audio_frame(media)
-            case Dtmf(digit=digit) if digit in set(KeypadEntry):
+            case Dtmf(digit=digit) if digit in set(KeypadEntry) and not self._line.on_key(digit):
                 return InputDTMFFrame(button=KeypadEntry(digit))
             case Mark() as mark:
                 self._line.echoed(mark)

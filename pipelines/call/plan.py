@@ -1,10 +1,22 @@
 """What a call is to be, how it went, and who is told: the values at the door of this room."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
+
+# Writes down that the person wants no more calls, which came by "key" or "speech"; True once it is.
+WriteStop = Callable[[str], Awaitable[bool]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopPlan:
+    """How a person who was called can ask for no more calls, and what is said to that."""
+
+    digit: str | None  # a key
+    asks: Callable[[str], bool] | None  # whether words of the person, written down, ask for it
+    confirmation: str  # one sentence, after which the call ends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +48,7 @@ class CallPlan:
     drain_apology_mulaw: bytes  # we are going
     recording_path: Path | None = None
     transcription: bool = False  # what the caller says is written down, where the model can
+    stop: StopPlan | None = None  # of a call that we placed
     log_turns: bool = True  # a `turn_done` line each; the observer is told in any case
 
 
@@ -50,6 +63,7 @@ class EndReason(Enum):
     PROTOCOL_ERROR = "protocol_error"
     DRAINED = "drained"
     TIME_LIMIT = "time_limit"
+    STOPPED = "stopped"  # the person wants no more calls; the detail says how that was told
     FAILED = "failed"
 
 
@@ -67,7 +81,9 @@ class TurnRecord:
     heard_ms: int  # of the reply, by the caller
     reply_ms: int  # of the reply, as far as it had been made
     interrupted: bool
-    caller_text: str  # keys pressed, or what else the caller put in writing
+    caller_text: (
+        str  # keys pressed, what else the caller put in writing, or what was said, if known
+    )
     bot_text: str
     host_ms: Mapping[str, float] = field(default_factory=dict)
 
@@ -92,6 +108,14 @@ class CallObserver(Protocol):
     """Told of a call while it runs. Called on the event loop: must not block."""
 
     def on_turn(self, turn: TurnRecord) -> None: ...
+
+    def on_first_sound(self) -> None:
+        """The first sound of the call is on its way to the caller."""
+        ...
+
+    def on_transcript(self, turn: int, text: str) -> None:
+        """What the caller said in a turn that was told already, written down by the model since."""
+        ...
 
     def count(self, name: str) -> None:
         """One more of something; `name` is a static snake_case word."""

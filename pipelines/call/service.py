@@ -85,6 +85,7 @@ MAX_KEYS: Final = 64
 KEYS: Final = "I pressed these keys on my telephone: {keys}"
 
 MAX_ITEMS: Final = 1000  # of the conversation, known by their ids
+MAX_UNWRITTEN = 16  # turns of the caller that wait to be written down
 
 # what crosses on the wire: a reply that ended as it was cancelled, an item that was never made
 _HARMLESS_ERRORS: Final = frozenset(
@@ -112,8 +113,9 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
     - on_reply_started(service, reply): asked for; nothing of it has come yet
     - on_reply_done(service, reply): made or cancelled, not necessarily heard
     - on_reply_cut(service, reply, heard_ms): interrupted before it was heard to its end
-    - on_user_transcript(service, item_id, text): what the user said in a turn, written down by the
-      model when it had nothing else to do; only with the setting `transcription`. It is no
+    - on_user_transcript(service, request, text): what the user said in a turn, written down by the
+      model when it had nothing else to do; only with the setting `transcription`. `request` is that
+      of the reply to the turn, or None if too many turns have passed since. It is no
       TranscriptionFrame: the host knows the turn, which an aggregator would tell it again
     - on_host_lost(service, word): the service is of no use any more; `word` is static
     """
@@ -176,6 +178,8 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
         self._n_messages = 0  # of the context, as far as looked at
         self._open_calls: set[str] = set()
         self._items: deque[str] = deque(maxlen=MAX_ITEMS)
+        self._commits: deque[Request] = deque(maxlen=MAX_UNWRITTEN)  # whose items are not known yet
+        self._spoken: dict[str, Request] = {}  # by item, until it is written down
         self._replies = Replies(self._send)
         self._register_event_handler("on_reply_started", sync=True)
         self._register_event_handler("on_reply_done", sync=True)
@@ -242,7 +246,9 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
                 self._speech_ended_s = time.monotonic() - ago_s
             case UserStoppedSpeakingFrame():
                 if self._turn.close():
-                    await self._ask(Request(speech_ended_s=self._speech_ended_s))
+                    request = Request(speech_ended_s=self._speech_ended_s)
+                    self._commits.append(request)
+                    await self._ask(request)
             case BotStoppedSpeakingFrame():
                 self._replies.heard()
             case InputDTMFFrame():
@@ -390,8 +396,12 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
             case "response.done":
                 await self._on_response_done(event.response)
             case "conversation.item.input_audio_transcription.completed":
-                text = event.transcript.strip()
-                await self._call_event_handler("on_user_transcript", event.item_id, text)
+                text, request = event.transcript.strip(), self._spoken.pop(event.item_id, None)
+                await self._call_event_handler("on_user_transcript", request, text)
+            case "input_audio_buffer.committed" if self._commits:
+                self._spoken[event.item_id] = self._commits.popleft()
+                while len(self._spoken) > MAX_UNWRITTEN:
+                    self._spoken.pop(next(iter(self._spoken)))
             case "conversation.item.added" if event.item.id is not None:
                 self._items.append(event.item.id)
             case "error" if event.error.code not in _HARMLESS_ERRORS:

@@ -1,21 +1,25 @@
 """The turns of a call: joins what the model made with what the caller heard of it, and when."""
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
 
 from pipelines.call.plan import CallObserver, TurnRecord
-from pipelines.call.reply import Reply
+from pipelines.call.reply import Reply, Request
 
 log = structlog.get_logger()
+
+MAX_CLOSED = 16  # turns whose speech may still be written down
 
 
 @dataclass(slots=True)
 class _OpenTurn:
     reply: Reply
     first_sound_s: float | None = None  # on the wire
+    caller_text: str = ""  # of speech, once it is written down
 
 
 class TurnLog:
@@ -36,11 +40,13 @@ class TurnLog:
         self.n_turns = 0
         self.n_interruptions = 0
         self.heard_ms = 0
+        self._has_sounded = False
         self._observer = observer
         self._on_closed = on_closed
         self._log_turns = log_turns
         self._get_time = get_time
         self._open: dict[int, _OpenTurn] = {}
+        self._closed: deque[tuple[Request, int]] = deque(maxlen=MAX_CLOSED)
 
     def reply_started(self, reply: Reply) -> None:
         """A reply was asked for."""
@@ -57,6 +63,9 @@ class TurnLog:
 
     def utterance_started(self, utterance: str) -> None:
         """The first sound of a reply is on the wire."""
+        if not self._has_sounded:
+            self._has_sounded = True
+            self._observer.on_first_sound()
         turn = self._find(utterance)
         if turn is not None and turn.first_sound_s is None:
             turn.first_sound_s = self._get_time()
@@ -67,10 +76,19 @@ class TurnLog:
         if turn is not None:
             self._close(turn.reply.number, heard_ms=heard_ms, interrupted=interrupted)
 
-    def caller_transcribed(self, text: str) -> None:
-        """The model wrote down what the caller said, some time after it was answered."""
+    def caller_transcribed(self, request: Request | None, text: str) -> None:
+        """The model wrote down what the caller said, some time after it was answered.
+
+        `request` is that of the answer: the observer is told of the turn, now or as it is closed.
+        """
         if self._log_turns:
             log.info("caller_transcribed", pii_caller_text=text)
+        for turn in self._open.values():
+            if turn.reply.request is request:
+                turn.caller_text = text
+        for closed, number in self._closed:
+            if closed is request:
+                self._observer.on_transcript(number, text)
 
     def close(self, heard_ms: Callable[[str], int]) -> None:
         """The call is over: so are its turns."""
@@ -96,13 +114,14 @@ class TurnLog:
             heard_ms=min(heard_ms, reply.made_ms),
             reply_ms=reply.made_ms,
             interrupted=interrupted,
-            caller_text=reply.request.caller_text,
+            caller_text=reply.request.caller_text or turn.caller_text,
             bot_text="".join(reply.text),
             host_ms=reply.host_ms,
         )
         self.n_turns += 1
         self.n_interruptions += interrupted
         self.heard_ms += record.heard_ms
+        self._closed.append((reply.request, number))
         self._tell(record)
         self._on_closed(reply, record)
 

@@ -13,6 +13,7 @@ import httpx
 from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import connect
 
+from tests.bot.api.service import API_TOKEN
 from tests.bot.inbound.line import FIELDS, TOKEN, verbs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,11 +45,11 @@ async def web_process(**settings: str) -> AsyncIterator[asyncio.subprocess.Proce
 
 
 @asynccontextmanager
-async def running_web() -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+async def running_web(**more: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     """The process, once it answers, and its URL."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    settings = {"port": str(port), "public_url": url, "twilio_auth_token": TOKEN}
+    settings = {"port": str(port), "public_url": url, "twilio_auth_token": TOKEN, **more}
     async with web_process(**settings) as process, httpx.AsyncClient(trust_env=False) as http:
         async with asyncio.timeout(60):
             while True:
@@ -121,6 +122,18 @@ async def test_no_database_no_start(tmp_path: Path) -> None:
     assert process.returncode == 2
     assert errors.startswith(b"VOICEBOT_DATABASE_URL: cannot open the database")
     assert b"Traceback" not in errors + output
+
+
+async def test_the_api(tmp_path: Path) -> None:
+    """With a database and a token, programs that have the token reach the campaigns."""
+    settings = {"database_url": f"sqlite:///{tmp_path}/voicebot.db", "api_token": API_TOKEN}
+    async with running_web(**settings) as (_, url), httpx.AsyncClient(trust_env=False) as http:
+        headers = {"Authorization": f"Bearer {API_TOKEN}"}
+        answer = await http.get(url + "/api/campaigns", headers=headers)
+        without = await http.get(url + "/api/campaigns")
+
+    assert (answer.status_code, answer.json()) == (200, [])
+    assert without.status_code == 401
 
 
 async def test_signals() -> None:

@@ -60,6 +60,10 @@ def test_settings_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"GPU_URL": "http://a.example"}, r"VOICEBOT_GPU_URL: must be a websocket address"),
         ({"PROT": "1"}, r"VOICEBOT_PROT: is not a setting; did you mean VOICEBOT_PORT\?"),
         ({"INSECURE": "1", "HOST": "0.0.0.0"}, r"VOICEBOT_INSECURE: is only allowed on a loop"),
+        (
+            {"API_TOKEN": "short"},
+            r"VOICEBOT_API_TOKEN: .*at least 16.*; example: VOICEBOT_API_TOKEN=",
+        ),
         ({"TWILIO_AUTH_TOKEN": ""}, r"VOICEBOT_TWILIO_AUTH_TOKEN: is required.*example: "),
     ],
 )

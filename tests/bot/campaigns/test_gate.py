@@ -49,6 +49,11 @@ def test_some_are_not_rung_at_all(changes: dict[str, Any], reason: Reason) -> No
         ({"has_other_call": True}, Reason.OTHER_CALL, NOON + timedelta(minutes=1)),
         ({"turn_at": NOON + timedelta(seconds=1)}, Reason.PACE, NOON + timedelta(seconds=1)),
         ({"n_live_of_campaign": 5}, Reason.CAMPAIGN_FULL, NOON + timedelta(seconds=2)),
+        (
+            {"n_answered": 100, "n_abandoned": 4, "n_live_of_campaign": 1},
+            Reason.ABANDONMENT,
+            NOON + timedelta(seconds=2),
+        ),
         ({"n_live": 100}, Reason.TRUNK_FULL, NOON + timedelta(seconds=2)),
         ({"n_live": 8}, Reason.NO_SLOT, NOON + timedelta(seconds=2)),
         ({"n_live": 3, "n_inbound": 7}, Reason.NO_SLOT, NOON + timedelta(seconds=2)),
@@ -100,6 +105,19 @@ def test_the_window_is_that_of_the_wall_clock(now: str, is_open: bool) -> None:
     decision = decide(facts(turn_at=at), LIMITS, at)
 
     assert (decision == Dial()) is is_open
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"n_answered": 100, "n_abandoned": 3, "n_live_of_campaign": 1},  # 3 % are allowed
+        {"n_answered": 29, "n_abandoned": 29, "n_live_of_campaign": 1},  # too few to tell
+        {"n_answered": 100, "n_abandoned": 100, "n_live_of_campaign": 0},  # one at a time
+    ],
+)
+def test_answers_that_waited_slow_a_campaign_down(changes: dict[str, Any]) -> None:
+    """Of the people who answered, a few may wait for a voice; if more do, they are rung singly."""
+    assert decide(facts(**changes), LIMITS, NOON) == Dial()
 
 
 def test_a_budget_stops_the_day() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import httpx
+from fastapi import FastAPI
 from starlette.websockets import WebSocket
 from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import ClientConnection, connect
@@ -21,7 +22,7 @@ from bot.inbound.serving import serve
 from bot.outbound.callbacks import Outbound
 from config.personas import read_routes
 from config.settings import WebSettings
-from pipelines.call.plan import CallObserver, CallPlan, CallResult, EndReason, TurnRecord
+from pipelines.call.plan import CallObserver, CallPlan, CallResult, EndReason, TurnRecord, WriteStop
 from telephony.media_stream import Connected, Start
 from tests.waiting import eventually
 
@@ -48,14 +49,24 @@ class StandInCall:
     detail: str = ""
     error: Exception | None = None
     turns: Sequence[TurnRecord] = ()
+    stops: bool = False  # whether the person wants no more calls
 
     async def __call__(
-        self, websocket: WebSocket, plan: CallPlan, *, observer: CallObserver, drain: asyncio.Event
+        self,
+        websocket: WebSocket,
+        plan: CallPlan,
+        *,
+        observer: CallObserver,
+        drain: asyncio.Event,
+        write_stop: WriteStop | None,
     ) -> CallResult:
         self.plans.append(plan)
         observer.count("stand_in")
+        observer.on_first_sound()
         for turn in self.turns:
             observer.on_turn(turn)
+        if self.stops and write_stop is not None:
+            await write_stop("key")
         if self.error is not None:
             raise self.error
         if self.reason is not EndReason.CALLER_HUNG_UP:
@@ -194,10 +205,13 @@ async def running_line(
     start_timeout_ms: int = 5_000,
     keeper: RecordKeeper | None = None,
     outbound: Outbound | None = None,
+    api: FastAPI | None = None,
     **changes: Any,
 ) -> AsyncIterator[TestLine]:
     """The application under uvicorn on a free port, as the process runs it."""
     listener = socket.create_server(("127.0.0.1", 0))
+    # uvloop does so, asyncio does not: an answer's body would wait 40 ms for its head's receipt
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     public_url = changes.pop("public_url", "")
     settings = WebSettings(
@@ -218,6 +232,7 @@ async def running_line(
         run_call=call,
         keeper=keeper,
         outbound=outbound,
+        api=api,
         start_timeout_ms=start_timeout_ms,
     )
     asked_to_end, done = asyncio.Event(), asyncio.Event()

@@ -166,7 +166,7 @@ async def campaign_line(
         clock=clock,
     )
     async with open_database(database_url) as database:
-        outbound = Outbound(CampaignStore(database), CallReports(database), clock)
+        outbound = Outbound.of(database, clock)
         keeper = RecordKeeper(CallStore(database).write) if keeps_calls else None
         async with (
             running_line(outbound=outbound, keeper=keeper) as line,

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import select
 
 from bot.campaigns.gate import CampaignState
 from bot.outbound.operating import contact_headings, contact_rows
+from bot.storage import tables
 from telephony.emulator import CallbackFaults, Callee, CreateFault, Fate
 from telephony.emulator.callee import Detection
 from telephony.emulator.dial_request import DialRequest
@@ -290,6 +292,50 @@ async def test_a_decision_is_kept_for_every_dial_and_every_refusal(database_url:
         (number(2), False, "no_consent"),
     }
     assert (counts.done, counts.refused) == ({"answered": 1}, {"no_consent": 1})
+
+
+async def test_who_says_stop_in_a_call_is_not_rung_again(sqlite_url: str) -> None:
+    """A key pressed in one campaign's call closes the person in another, before the call ends."""
+    async with campaign_line(sqlite_url) as ours:
+        ours.line.call.stops = True
+        await ours.campaign(people(1), plan())
+        other = await ours.campaign(people(2), plan("other"), starts=False)
+        async with ours.dialling():
+            counts = await ours.finished()
+            others = await ours.store.counts(other.campaign_id)
+        [call_plan] = ours.line.call.plans
+
+    assert call_plan.stop is not None
+    assert call_plan.stop.digit == "9"
+    assert counts.done == {"stopped": 1}
+    assert (others.planned, others.refused) == (1, {"stopped": 1})
+
+
+async def test_a_machine_is_known_by_its_words(sqlite_url: str) -> None:
+    """What the network's detection took for a person hangs up on itself by what it says."""
+    human = Callee(rings_ms=500, detection=Detection("human", 1_000))
+    async with campaign_line(sqlite_url, directory=lambda number: human) as ours:
+        words = "Please leave a message after the tone."
+        ours.line.call.turns = [turn(begun(), caller_text=words).turn]
+        await ours.campaign(people(1), plan())
+        async with ours.dialling():
+            counts = await ours.finished()
+
+    assert counts.done == {"voicemail": 1}
+
+
+async def test_how_long_an_answer_waited_is_kept(sqlite_url: str) -> None:
+    """From the moment of answering to the first sound, for the share that waited too long."""
+    async with campaign_line(sqlite_url) as ours:
+        await ours.campaign(people(3), plan())
+        async with ours.dialling():
+            await ours.finished()
+        async with ours.database.reading() as connection:
+            query = select(tables.attempts.c.first_sound_ms)
+            waited_ms = (await connection.execute(query)).scalars().all()
+
+    assert len(waited_ms) == 3
+    assert all(waited is not None and 0 <= waited < 1_000 for waited in waited_ms)
 
 
 async def test_outcome_fields_are_filled_from_what_was_said(sqlite_url: str) -> None:

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy.exc import IntegrityError
 
+from bot.calls.records import CallerTranscribed
 from bot.storage.calls import CallStore
 from bot.storage.database import open_database
 from tests.bot.storage.notes import CALLER, LINE, NOON, begun, ended, turn
@@ -25,6 +26,18 @@ async def test_a_call_is_kept_as_it_was(database_url: str) -> None:
     assert (said.caller_text, said.bot_text) == ("Where is it?", "It is on its way.")
     assert (said.interrupted, said.reply_latency_ms, said.heard_ms) == (True, 320, 900)
     assert said.host_ms == {"total": 280.5}
+
+
+async def test_words_that_are_written_down_later_join_their_turn(database_url: str) -> None:
+    """What the model writes down after a turn was noted is kept with it, and with no other."""
+    note = begun()
+    said = CallerTranscribed(note.record_id, 2, "My bill is wrong.")
+    async with open_database(database_url) as database:
+        store = CallStore(database)
+        await store.write([note, turn(note), turn(note, 2, caller_text=""), said])
+        first, second = await store.turns(note.record_id)
+
+    assert (first.caller_text, second.caller_text) == ("Where is it?", "My bill is wrong.")
 
 
 async def test_a_call_outlives_the_process(database_url: str) -> None:

@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed
 
 from pipelines.audio import float_to_pcm16, resample
 from pipelines.call.call import CallPlan, CallResult, TurnRecord, run_call
+from pipelines.call.plan import WriteStop
 from pipelines.espeak import speak
 from pipelines.realtime.model import SpeechModel
 from pipelines.realtime.server import RealtimeServer
@@ -53,9 +54,16 @@ class Witness:
 
     turns: list[TurnRecord] = field(default_factory=list)
     counts: list[str] = field(default_factory=list)
+    transcripts: list[tuple[int, str]] = field(default_factory=list)
 
     def on_turn(self, turn: TurnRecord) -> None:
         self.turns.append(turn)
+
+    def on_first_sound(self) -> None:
+        self.counts.append("first_sound")
+
+    def on_transcript(self, turn: int, text: str) -> None:
+        self.transcripts.append((turn, text))
 
     def count(self, name: str) -> None:
         self.counts.append(name)
@@ -260,7 +268,7 @@ async def answering(
 
 
 @asynccontextmanager
-async def calling(call_plan: CallPlan) -> AsyncIterator[Call]:
+async def calling(call_plan: CallPlan, write_stop: WriteStop | None = None) -> AsyncIterator[Call]:
     """A phone that is connected to `run_call`."""
     witness, drain = Witness(), asyncio.Event()
     result: asyncio.Future[CallResult] = asyncio.get_running_loop().create_future()
@@ -268,7 +276,11 @@ async def calling(call_plan: CallPlan) -> AsyncIterator[Call]:
     async def handler(websocket: WebSocket) -> None:
         await websocket.accept()
         try:
-            result.set_result(await run_call(websocket, call_plan, observer=witness, drain=drain))
+            result.set_result(
+                await run_call(
+                    websocket, call_plan, observer=witness, drain=drain, write_stop=write_stop
+                )
+            )
         except BaseException as exc:
             result.set_exception(exc)
 

@@ -64,6 +64,7 @@ def upgrade() -> None:
         sa.Column("outcome", sa.String(16)),
         sa.Column("reason", sa.String(32), nullable=False),
         sa.Column("queue_ms", sa.Integer),
+        sa.Column("first_sound_ms", sa.Integer),
         sa.Column("duration_ms", sa.Integer),
         sa.Column("paid_minutes", sa.Integer),
         sa.PrimaryKeyConstraint("attempt_id", name="pk_attempts"),

@@ -1,0 +1,220 @@
+"""What can be asked of the API, an operation each."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path as FilePath
+from typing import Annotated
+
+import structlog
+from fastapi import Body, Path, Query, Request
+
+from bot.api.bodies import Bounds, kept_file
+from bot.api.exports import CsvAnswer
+from bot.api.models import (
+    BadFile,
+    CampaignAnswer,
+    Faults,
+    ImportAnswer,
+    ImportOptions,
+    PreviewAnswer,
+    Problem,
+    StopAnswer,
+    StopOrder,
+    WrongState,
+)
+from bot.api.problems import Refused
+from bot.calls.numbers import NumberError, e164
+from bot.campaigns.contact_list import ContactFileError, preview
+from bot.campaigns.records import CampaignRecord
+from bot.outbound.operating import (
+    DECISION_HEADINGS,
+    MOVES,
+    ContactFile,
+    ImportReport,
+    contact_headings,
+    contact_rows,
+    decision_rows,
+    faults_of,
+    import_contacts,
+)
+from bot.storage.campaigns import CampaignStore, NameTaken
+from config.campaigns import Campaign, Name
+from config.personas import Persona
+from telephony.clock import Clock
+
+__all__ = ["Operations"]
+
+log = structlog.get_logger()
+
+IMPORTS_AT_ONCE = 1
+EXPORTS_AT_ONCE = 2
+IMPORT_RETRY_S = 5
+EXAMPLE = {
+    "name": "spring-check-ups",
+    "persona": "reminder-en",
+    "caller_id": "+14155550100",
+    "purpose": "appointment reminders",
+    "variables": ["first_name", "day"],
+}
+
+CampaignName = Annotated[Name, Path(examples=["appointment-reminder"])]
+Plan = Annotated[Campaign, Body(openapi_examples={"reminder": {"value": EXAMPLE}})]
+
+
+class Operations:
+    """On the campaigns of a database."""
+
+    def __init__(
+        self,
+        store: CampaignStore,
+        personas: Mapping[str, Persona],
+        clock: Clock,
+        file_bounds: Bounds,
+    ) -> None:
+        self._store = store
+        self._personas = personas
+        self._clock = clock
+        self._file_bounds = file_bounds
+        self._imports = asyncio.Semaphore(IMPORTS_AT_ONCE)
+        self._exports = asyncio.Semaphore(EXPORTS_AT_ONCE)
+
+    async def list_campaigns(self) -> list[CampaignAnswer]:
+        """Every campaign with its counts, newest first."""
+        return [await self._answer(campaign) for campaign in await self._store.all()]
+
+    async def create_campaign(self, plan: Plan) -> CampaignAnswer:
+        """Keep a campaign, as a draft."""
+        if faults := faults_of(plan, self._personas):
+            raise Refused(422, Faults(detail="the campaign cannot be used", faults=faults))
+        try:
+            campaign = await self._store.create(plan, now=self._clock.now())
+        except NameTaken:
+            sentence = f"there is a campaign {plan.name} already"
+            raise Refused(409, Problem(detail=sentence)) from None
+        log.info("campaign_created", campaign=plan.name)
+        return await self._answer(campaign)
+
+    async def show_campaign(self, name: CampaignName) -> CampaignAnswer:
+        """One campaign with its counts."""
+        return await self._answer(await self._find(name))
+
+    async def start_campaign(self, name: CampaignName) -> CampaignAnswer:
+        """Ring the people of a draft."""
+        return await self._move(name, "start")
+
+    async def pause_campaign(self, name: CampaignName) -> CampaignAnswer:
+        """Ring nobody else."""
+        return await self._move(name, "pause")
+
+    async def resume_campaign(self, name: CampaignName) -> CampaignAnswer:
+        """Go on after a pause."""
+        return await self._move(name, "resume")
+
+    async def cancel_campaign(self, name: CampaignName) -> CampaignAnswer:
+        """Ring nobody else, for good."""
+        return await self._move(name, "cancel")
+
+    async def import_contacts(
+        self, name: CampaignName, options: Annotated[ImportOptions, Query()], request: Request
+    ) -> ImportAnswer | PreviewAnswer:
+        """Add the people of a file, or show how it would be read.
+
+        Nobody is added if a row is bad, unless such rows are to be skipped. After an answer that
+        got lost, or a 503, the same file adds those who are missing.
+        """
+        campaign = await self._find(name)
+        if self._imports.locked():
+            raise Refused(
+                429,
+                Problem(detail="another file is being read"),
+                {"Retry-After": str(IMPORT_RETRY_S)},
+            )
+        async with self._imports, kept_file(request, self._file_bounds) as path:
+            return await self._read(campaign, path, options)
+
+    async def export_contacts(self, name: CampaignName) -> CsvAnswer:
+        """How it stands with each person."""
+        campaign = await self._find(name)
+        rows = contact_rows(self._store, campaign)
+        return CsvAnswer(contact_headings(campaign.plan), rows, self._exports)
+
+    async def export_decisions(self, name: CampaignName) -> CsvAnswer:
+        """Every dial and every refusal, in their order."""
+        rows = decision_rows(self._store, await self._find(name))
+        return CsvAnswer(DECISION_HEADINGS, rows, self._exports)
+
+    async def stop_number(self, stop: StopOrder) -> StopAnswer:
+        """Never ring a number again."""
+        try:
+            number = e164(stop.number)
+        except NumberError as exc:
+            fault = f"number: {exc}"
+            raise Refused(422, Faults(detail="this is no number", faults=[fault])) from None
+        n_cancelled = await self._store.stop(number, source="api", now=self._clock.now())
+        log.info("number_stopped", n_cancelled=n_cancelled)
+        return StopAnswer(n_cancelled=n_cancelled)
+
+    # --- parts of them
+
+    async def _find(self, name: str) -> CampaignRecord:
+        campaign = await self._store.find(name)
+        if campaign is None:
+            raise Refused(404, Problem(detail=f"there is no campaign {name}"))
+        return campaign
+
+    async def _answer(self, campaign: CampaignRecord) -> CampaignAnswer:
+        return CampaignAnswer.of(campaign, await self._store.counts(campaign.campaign_id))
+
+    async def _move(self, name: str, move: str) -> CampaignAnswer:
+        campaign = await self._find(name)
+        has_moved = await self._store.move(campaign.campaign_id, MOVES[move], now=self._clock.now())
+        campaign = await self._find(name)
+        if not has_moved:
+            sentence = f"{name} is {campaign.state.value}: it cannot be told to {move}"
+            raise Refused(409, WrongState(detail=sentence, state=campaign.state))
+        log.info("campaign_moved", campaign=name, state=campaign.state.value)
+        return await self._answer(campaign)
+
+    async def _read(
+        self, campaign: CampaignRecord, path: FilePath, options: ImportOptions
+    ) -> ImportAnswer | PreviewAnswer:
+        now = self._clock.now()
+        file = ContactFile(path=path, columns=options.columns, region=options.region, now=now)
+        try:
+            if options.preview:
+                return await _previewed(campaign, file)
+            report = await import_contacts(
+                self._store, campaign, file, skips_bad=options.skip_bad, now=self._clock.now
+            )
+        except ContactFileError as exc:
+            faults = str(exc).replace(f"{path.parent}/", "").splitlines()
+            raise Refused(422, BadFile(detail="the file cannot be used", faults=faults)) from None
+        return _told(campaign, report)
+
+
+async def _previewed(campaign: CampaignRecord, file: ContactFile) -> PreviewAnswer:
+    seen = await asyncio.to_thread(
+        preview,
+        file.path,
+        campaign.plan,
+        columns=file.columns,
+        now=file.now,
+        region=file.region,
+    )
+    return PreviewAnswer.of(seen)
+
+
+def _told(campaign: CampaignRecord, report: ImportReport) -> ImportAnswer:
+    """What became of a file. Raises Refused if nothing was imported of it."""
+    answer = ImportAnswer.of(report)
+    if not report.is_done:
+        fault = f"{report.n_bad} of {report.n_rows} rows cannot be used"
+        raise Refused(422, BadFile(detail="nothing was imported", faults=[fault], report=answer))
+    log.info(
+        "contacts_imported",
+        campaign=campaign.plan.name,
+        n_added=report.n_added,
+        n_known=report.n_known,
+        n_bad=report.n_bad,
+    )
+    return answer

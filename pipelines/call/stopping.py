@@ -1,0 +1,73 @@
+"""A person who was called wants no more calls: noticed at once, written down before the hang-up."""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from pipelines.call.plan import StopPlan, WriteStop
+
+__all__ = ["Stopping"]
+
+log = structlog.get_logger()
+
+APART_MS = 1_500  # keys that come sooner after another belong to one entry
+WRITE_LIMIT_S = 10.0
+
+
+class Stopping:
+    """Of one call. Without a plan nothing is noticed."""
+
+    def __init__(
+        self,
+        plan: StopPlan | None,
+        write: WriteStop | None,
+        *,
+        now_ms: Callable[[], float],
+        on_stop: Callable[[str], None],
+    ) -> None:
+        """`on_stop` is told once, with "key" or "speech": the last words are due."""
+        self._plan = plan if write is not None else None
+        self._write = write
+        self._now_ms = now_ms
+        self._on_stop = on_stop
+        self._last_key_ms = -APART_MS * 1.0
+        self._writing: asyncio.Task[bool] | None = None
+
+    @property
+    def confirmation(self) -> str:
+        """What is said before the hang-up."""
+        return self._plan.confirmation if self._plan is not None else ""
+
+    def takes_key(self, key: str) -> bool:
+        """Whether a key is the one that stops, pressed alone; nobody else is to be told of it."""
+        now_ms, last_ms = self._now_ms(), self._last_key_ms
+        self._last_key_ms = now_ms
+        if self._plan is None or key != self._plan.digit or now_ms - last_ms < APART_MS:
+            return False
+        self._stop("key")
+        return True
+
+    def heard(self, text: str) -> None:
+        """The person has said this."""
+        plan = self._plan
+        if plan is not None and plan.asks is not None and plan.asks(text):
+            self._stop("speech")
+
+    def _stop(self, source: str) -> None:
+        if self._writing is None and self._write is not None:
+            self._writing = asyncio.ensure_future(self._write(source))
+            self._on_stop(source)
+
+    async def written(self) -> bool:
+        """Wait until it is written down, if it is to be; False if it was not.
+
+        Whoever writes goes on if this is cancelled or has waited for long enough.
+        """
+        if self._writing is None:
+            return True
+        await asyncio.wait({self._writing}, timeout=WRITE_LIMIT_S)
+        if self._writing.done() and not self._writing.cancelled() and self._writing.result():
+            return True
+        log.error("stop_not_written")
+        return False

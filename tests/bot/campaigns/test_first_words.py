@@ -1,0 +1,39 @@
+"""Who answered, by the first words."""
+
+import pytest
+
+from bot.campaigns.first_words import Answerer, answerer_of
+
+MACHINE, SCREENING = Answerer.MACHINE, Answerer.SCREENING
+
+
+@pytest.mark.parametrize(
+    ("text", "who"),
+    [
+        ("Hi, this is Ann. Please leave a message after the tone.", MACHINE),
+        ("You\u2019ve reached the voicemail of Ben Smith.", MACHINE),
+        ("The person you are trying to reach is not available.", MACHINE),
+        ("Your call has been forwarded to an automated voice message system.", MACHINE),
+        ("I can't come to the phone right now.", MACHINE),
+        ("At the beep, record your message.", MACHINE),
+        ("The mailbox is full.", MACHINE),
+        ("您拨打的电话已关机。", MACHINE),
+        ("请在提示音后留言", MACHINE),
+        ("Please say your name and why you're calling.", SCREENING),
+        ("The person you called is using a screening service from Google.", SCREENING),
+        ("Hi, I am screening calls. Go ahead and say why.", SCREENING),
+        ("Before I try to connect you, can I ask what this is about?", SCREENING),
+        ("May I ask who is calling?", None),  # so does a person
+        ("你好，我是机主的智能助理。", SCREENING),
+        ("Hello?", None),
+        ("Yes, speaking.", None),
+        ("Hello, this is Ann.", None),
+        ("Leave me alone!", None),
+        ("Can you call me after lunch?", None),
+        ("喂，你好，哪位？", None),
+        ("", None),
+    ],
+)
+def test_first_words_tell_who_answered(text: str, who: Answerer | None) -> None:
+    """Mailboxes and assistants are known by their sentences; a person says anything else."""
+    assert answerer_of(text) is who
