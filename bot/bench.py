@@ -1,9 +1,10 @@
-"""The command `python -m bot.bench`: measures the chain, prints tables, keeps them with pictures.
+"""The command `python -m bot.bench`: measures chain and dialer, prints tables, keeps them.
 
 Models have random weights, of the released sizes or small ones, so nothing is loaded or downloaded.
 `chain` is what the chain costs: on the CPU each part (decoder, tokenizer, cancel) is measured on
 one thread, the official algorithm and ours in turn; with --device cuda all three models serve
-simulated calls. `seams` is what making sound in blocks changes. bench_page.py keeps the results.
+simulated calls. `seams` is what making sound in blocks changes. `dialer` is how many contacts a
+dialer decides on and dials in a second. bench_page.py keeps the results, with pictures.
 """
 
 import argparse
@@ -18,7 +19,8 @@ from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from sqlite3 import sqlite_version
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 from rich.status import Status
@@ -31,11 +33,13 @@ from pipelines.glm4voice.measuring.table import Measured, Table
 PARTS: Final = {
     "chain": ("decoder", "tokenizer", "cancel"),
     "seams": ("seams", "history", "steps"),
+    "dialer": ("rates", "lists"),
 }
 DEVICE_PART: Final = "calls"
 OUT: Final = Path("docs/benchmarks")
 
 if TYPE_CHECKING:
+    from bot.bench_dialer import Extent
     from pipelines.glm4voice.measuring.random_chain import ChainSizes
 
 MIN_IN_TIME: Final = 0.999
@@ -50,23 +54,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(given)
     console = Console() if sys.stdout.isatty() else Console(width=120)
     on_device = options.calls_at_once or options.device != "cpu"
-    name = "seams" if options.what == "seams" else f"chain-{'device' if on_device else 'cpu'}"
+    name = f"chain-{'device' if on_device else 'cpu'}" if options.what == "chain" else options.what
+    machine = _machine(options, one_thread=not on_device)
     for part in [DEVICE_PART] if on_device else options.parts:
         started_s = time.perf_counter()
         with console.status(part) as status:
             measured = _measure(part, options, partial(_progress, status, part))
         facts = {
-            "command": shlex.join(["python", "-m", "bot.bench", *given]),
+            "command": kept_command(given, options.database_url),
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-            "machine": _machine(options.device, one_thread=not on_device),
+            "machine": machine,
             "sizes": options.sizes,
             "took_s": round(time.perf_counter() - started_s),
+            **_settings(options),
         }
         for table in measured.tables:
             console.print(shown(table))
         keep(options.out, name, part, measured, facts)
         console.print(f"[dim]{part}: {facts['took_s']} s; kept in {options.out}/{name}.json[/]")
     return 0
+
+
+def kept_command(given: Sequence[str], database_url: str | None) -> str:
+    """The command as it is kept: without a database's URL, which may hold a password."""
+    words = [word.replace(database_url, "URL") if database_url else word for word in given]
+    return shlex.join(["python", "-m", "bot.bench", *words])
 
 
 def _progress(status: Status, part: str, text: str) -> None:
@@ -79,6 +91,8 @@ def _options(given: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(given)
     if options.what != "chain" and (options.calls_at_once or options.device != "cpu"):
         parser.error(f"{options.what} is measured on the CPU")
+    if options.database_url and not options.database_url.startswith("postgresql://"):
+        parser.error("expected --database-url postgresql://user:password@host/name")
     options.parts = options.parts or PARTS[options.what]
     if unknown := set(options.parts) - set(PARTS[options.what]):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
@@ -88,7 +102,8 @@ def _options(given: Sequence[str]) -> argparse.Namespace:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bot.bench",
-        description="Measure what the voice model's chain costs, and what its blocks change.",
+        description="Measure what the voice model's chain costs, what its blocks change, and how"
+        " fast a dialer is.",
     )
     parser.add_argument("what", choices=list(PARTS))
     parser.add_argument("--parts", type=_parts, metavar="PART,PART")
@@ -109,6 +124,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--turns", type=int, default=3, help="turns of each simulated call")
     parser.add_argument("--speech-ms", type=int, default=2000, help="of the caller in each turn")
     parser.add_argument("--reply-tokens", type=int, default=156, help="of each simulated reply")
+    parser.add_argument("--contacts", type=_count, metavar="N", help="whom a dialer rings")
+    parser.add_argument(
+        "--database-url",
+        metavar="URL",
+        help="an empty PostgreSQL database, on which a dialer is measured as on SQLite",
+    )
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR")
     parser.add_argument(
         "--full", action="store_true", help="measure the official 60 s reply: half an hour"
@@ -119,6 +140,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _parts(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError("a number of contacts is expected, such as 1000")
+    return int(text)
 
 
 def _counts(text: str) -> tuple[int, ...]:
@@ -133,6 +160,8 @@ def _counts(text: str) -> tuple[int, ...]:
 
 def _measure(part: str, options: argparse.Namespace, report: Report) -> Measured:
     # several seconds of imports: a wrong option is told before them
+    if options.what == "dialer":
+        return _measure_dialer(part, options, report)
     from pipelines.glm4voice.measuring import approximation as measure_approximation
     from pipelines.glm4voice.measuring import chain as measure_chain
     from pipelines.glm4voice.measuring import random_chain
@@ -173,6 +202,35 @@ def _measure_calls(sizes: "ChainSizes", options: argparse.Namespace, report: Rep
         figures={**calls_figures(played), **steps.figures},
         tables=[*calls_tables(played), *steps.tables],
     )
+
+
+def _measure_dialer(part: str, options: argparse.Namespace, report: Report) -> Measured:
+    """Ends the command if the database cannot be used for it."""
+    from bot import bench_dialer
+    from bot.storage.database import StorageError
+
+    try:
+        return bench_dialer.measure(
+            part, _extent(options), database_url=options.database_url, report=report
+        )
+    except (bench_dialer.BenchFailed, StorageError) as exc:
+        sys.exit(f"{part}: {exc}")
+
+
+def _extent(options: argparse.Namespace) -> "Extent":
+    from bot.bench_dialer import FULL, SMALL
+
+    extent = FULL if options.sizes == "real" else SMALL
+    return replace(extent, contacts=options.contacts) if options.contacts else extent
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What else a dialer's figures hold for."""
+    if options.what != "dialer":
+        return {}
+    from bot.bench_dialer import settings
+
+    return {"settings": settings(_extent(options))}
 
 
 def calls_figures(played: Sequence[Load]) -> dict[str, float]:
@@ -224,20 +282,23 @@ def calls_tables(played: Sequence[Load]) -> list[Table]:
     ]
 
 
-def _machine(device: str, *, one_thread: bool) -> dict[str, str | int]:
+def _machine(options: argparse.Namespace, *, one_thread: bool) -> dict[str, str | int | float]:
     """What the figures hold for."""
-    facts: dict[str, str | int] = {
+    is_dialer = options.what == "dialer"
+    facts: dict[str, str | int | float] = {
         "cpu": _cpu_name(),
         "n_cores": os.cpu_count() or 0,
-        "torch": version("torch"),
+        **({"sqlite": sqlite_version} if is_dialer else {"torch": version("torch")}),
         "python": platform.python_version(),
     }
-    if one_thread:
+    if is_dialer:
+        facts["load_before"] = round(os.getloadavg()[0], 1)  # of other work
+    elif one_thread:
         facts["n_threads"] = 1
-    if device != "cpu":
+    if options.device != "cpu":
         from pipelines.glm4voice.measuring.device import device_name
 
-        facts["device"] = device_name(device)
+        facts["device"] = device_name(options.device)
     return facts
 
 

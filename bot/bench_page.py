@@ -17,6 +17,11 @@ from pipelines.glm4voice.measuring.table import Cell, Measured, Table
 _TITLES: Final = {
     "chain-cpu": ("What the chain costs", "Random weights: times only, not how it sounds."),
     "chain-device": ("What the chain costs", "Random weights: times only, not how it sounds."),
+    "dialer": (
+        "What a dialer can do",
+        "It rings the phone network's emulator, on the same machine, at an unlimited rate, and"
+        " everybody is busy or out of reach at once: real lines allow fewer calls a second by far.",
+    ),
     "seams": (
         "What making sound in blocks changes",
         "Random weights: how far the numbers agree, not how it sounds.",

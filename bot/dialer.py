@@ -13,8 +13,7 @@ import structlog
 import uvloop
 
 from bot.campaigns.gate import LineLimits
-from bot.inbound.serving import end_signals
-from bot.inbound.webhooks import VOICE_PATH
+from bot.end_signals import end_signals
 from bot.outbound.dialer import Dialer
 from bot.outbound.urls import CallbackUrls
 from bot.storage.database import StorageError, open_database
@@ -57,7 +56,7 @@ async def _run(settings: DialerSettings) -> None:
             owner=f"{socket.gethostname()[:40]}-{os.getpid()}",
             database=database,
             calls=calls,
-            urls=CallbackUrls(settings.public_url, VOICE_PATH),
+            urls=CallbackUrls(settings.public_url),
             limits=_limits(settings),
             clock=RealClock(),
         )

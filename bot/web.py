@@ -18,10 +18,11 @@ import uvloop
 from fastapi import FastAPI
 
 from bot.api.app import build_api
+from bot.end_signals import end_signals
 from bot.inbound.apologies import render_apologies
 from bot.inbound.app import build
 from bot.inbound.record_keeper import RecordKeeper
-from bot.inbound.serving import end_signals, serve
+from bot.inbound.serving import serve
 from bot.outbound.callbacks import Outbound
 from bot.storage.calls import CallStore
 from bot.storage.database import StorageError, open_database

@@ -29,6 +29,7 @@ OURS = {
     },
     "bot.gpu": {"pipelines.realtime", "pipelines.glm4voice", "config", "bot"},
     "bot.bench": {"pipelines.glm4voice", "bot"},
+    "bot.bench_dialer": {"pipelines.glm4voice.measuring.table", "bot"},
     "bot.bench_page": {"pipelines.glm4voice.measuring.table", "bot"},
     "bot.bench_pictures": {"pipelines.glm4voice.measuring.table"},
     "telephony": {"telephony", "pipelines.audio", "pipelines.espeak"},

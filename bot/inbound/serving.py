@@ -7,7 +7,6 @@ with the first.
 
 import asyncio
 import logging
-import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,11 +18,10 @@ from fastapi import FastAPI
 from bot.inbound.live_calls import LiveCalls
 from telephony.media_stream import MAX_MESSAGE_BYTES
 
-__all__ = ["drain", "end_signals", "serve"]
+__all__ = ["drain", "serve"]
 
 log = structlog.get_logger()
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 REFUSED_BY_STATUS = "ASGI callable returned without completing handshake."
 SHUTDOWN_TIMEOUT_S = 5
 PING_INTERVAL_S = 20.0
@@ -67,30 +65,6 @@ async def serve(
         ending = tasks.create_task(_end(server, asked_to_end, before_exit))
         await serving
         ending.cancel()
-
-
-@contextmanager
-def end_signals() -> Iterator[asyncio.Event]:
-    """An event that the first SIGTERM or SIGINT sets; the next one ends the process.
-
-    Needs the main thread.
-    """
-    loop = asyncio.get_running_loop()
-    asked_to_end = asyncio.Event()
-
-    def on_signal() -> None:
-        asked_to_end.set()
-        for number in SIGNALS:
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-
-    for number in SIGNALS:
-        loop.add_signal_handler(number, on_signal)
-    try:
-        yield asked_to_end
-    finally:
-        for number in SIGNALS:
-            loop.remove_signal_handler(number)
 
 
 async def drain(calls: LiveCalls, *, waiting_ms: float, limit_ms: int) -> None:

@@ -21,7 +21,7 @@ from bot.inbound.live_calls import LiveCalls
 from bot.inbound.metrics import Metrics
 from bot.inbound.requests import CALL_SID, RequestRefused, TwilioRequests, media_url
 from bot.inbound.stream_tokens import StreamTokens
-from bot.outbound.urls import ATTEMPT
+from bot.outbound.urls import ATTEMPT, VOICE_PATH
 from config.campaigns import Campaign
 from config.personas import Persona, Routes
 from pipelines.call.plan import EndReason
@@ -43,7 +43,6 @@ __all__ = [
 
 log = structlog.get_logger()
 
-VOICE_PATH = "/twilio/voice"
 STREAM_ENDED_PATH = "/twilio/stream-ended"
 TRANSFER_ENDED_PATH = "/twilio/transfer-ended"
 MEDIA_PATH = "/twilio/media"

@@ -5,23 +5,23 @@ So the first callback tells which attempt rings, even if the answer to our reque
 
 from dataclasses import dataclass
 
-__all__ = ["ATTEMPT", "DETECTED_PATH", "STATUS_PATH", "CallbackUrls"]
+__all__ = ["ATTEMPT", "DETECTED_PATH", "STATUS_PATH", "VOICE_PATH", "CallbackUrls"]
 
 ATTEMPT = "attempt"  # the query parameter that names an attempt
+VOICE_PATH = "/twilio/voice"  # answers calls of both directions
 STATUS_PATH = "/twilio/outbound/status"
 DETECTED_PATH = "/twilio/outbound/detected"
 
 
 @dataclass(frozen=True, slots=True)
 class CallbackUrls:
-    """The addresses of one line. `voice_path` answers calls of both directions."""
+    """The addresses of one line."""
 
-    public_url: str
-    voice_path: str
+    public_url: str  # without a slash at its end
 
     def answer(self, attempt_id: str) -> str:
         """What is asked for the first document."""
-        return self._url(self.voice_path, attempt_id)
+        return self._url(VOICE_PATH, attempt_id)
 
     def status(self, attempt_id: str) -> str:
         """What is told how the call goes."""

@@ -28,6 +28,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 # Names for PostgreSQL's locks; any numbers that nobody else uses.
 MIGRATION_LOCK = 7_460_125
 ALONE_LOCK = 7_460_126
+POOL_SIZE = 15
 BUSY_TIMEOUT_MS = 10_000  # how long a writer of SQLite waits for another
 # PostgreSQL's appendix A: connection exceptions, transactions that gave way to others (deadlocks),
 # insufficient resources, operator intervention.
@@ -162,7 +163,12 @@ def _engine(url: str) -> AsyncEngine:
         raise StorageError(
             "expected sqlite:///voicebot.db or postgresql://user:password@host/name"
         ) from None
-    engine = create_async_engine(parsed.set(drivername=driver), hide_parameters=True)
+    engine = create_async_engine(
+        parsed.set(drivername=driver),
+        hide_parameters=True,
+        pool_size=POOL_SIZE,
+        max_overflow=0,  # a connection beyond would be made and closed again each time
+    )
     if driver == DRIVERS["sqlite"]:
         event.listen(engine.sync_engine, "connect", _set_up_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)

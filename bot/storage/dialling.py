@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, func, insert, or_, select, update
+from sqlalchemy import Row, func, insert, literal, or_, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.calls.records import Direction
@@ -27,17 +27,14 @@ from bot.campaigns.gate import (
 from bot.campaigns.records import Claim, Order, UnknownAttempt
 from bot.storage import tables
 from bot.storage.database import Database
-from bot.storage.settling import is_stopped, plan_of, settle
+from bot.storage.settling import hash_of, plan_of, settle
+from config.campaigns import Campaign
 
 __all__ = ["DialStore", "Granted", "Held", "Missed"]
 
 campaigns, contacts, attempts = tables.campaigns, tables.contacts, tables.attempts
-calls, consents, decisions, paces = (
-    tables.calls,
-    tables.consents,
-    tables.decisions,
-    tables.paces,
-)
+calls, consents, decisions = tables.calls, tables.consents, tables.decisions
+do_not_call, paces = tables.do_not_call, tables.paces
 S = AttemptState
 LEASE = timedelta(minutes=1)  # longer than Twilio is waited for
 WEEK = timedelta(days=7)
@@ -115,7 +112,8 @@ class DialStore:
     async def n_free(self, limits: LineLimits, now: datetime) -> int:
         """How many calls the line could bear besides those that run; each is looked at again."""
         async with self._database.reading() as connection:
-            n_live, n_inbound = await _n_live(connection), await _n_inbound(connection, now)
+            n_live: int = (await connection.execute(_n_live())).scalar_one()
+            n_inbound: int = (await connection.execute(_n_inbound(now))).scalar_one()
         kept_free = max(n_inbound, limits.inbound_reserve)
         return max(0, min(limits.trunk_calls, limits.model_slots - kept_free) - n_live)
 
@@ -358,39 +356,85 @@ async def _write_decision(
 
 
 async def _facts(connection: AsyncConnection, found: Row[Any], now: datetime) -> Facts:
+    """All that is known, in two questions."""
     plan, number = plan_of(found.plan), found.number
-    n_live = await _n_live(connection)
-    n_answered, n_abandoned = await _waits(connection, found.campaign_id)
+    known = (await connection.execute(_known(found, plan, now))).one()
     return Facts(
         campaign=plan,
         state=CampaignState(found.state),
         number=number,
         zone=found.zone,
-        is_stopped=number is not None and await is_stopped(connection, number),
-        has_consent=await _has_consent(connection, number, plan.purpose, now),
+        is_stopped=known.is_stopped,
+        has_consent=known.has_consent,
         rung_at=await _rung_at(connection, number, now),
-        has_other_call=await _n_live(connection, attempts.c.number == number) > 0,
-        n_live_of_campaign=await _n_live(connection, attempts.c.campaign_id == found.campaign_id),
-        n_live=n_live,
-        n_inbound=await _n_inbound(connection, now),
-        minutes_today=(
-            await _minutes_today(connection, found.campaign_id, now) if plan.budget else 0
-        ),
-        n_answered=n_answered,
-        n_abandoned=n_abandoned,
-        turn_at=(
-            await connection.execute(select(paces.c.next_at).where(paces.c.name == LINE))
-        ).scalar_one(),
+        has_other_call=known.n_to_number > 0,
+        n_live_of_campaign=known.n_of_campaign,
+        n_live=known.n_live,
+        n_inbound=known.n_inbound,
+        minutes_today=known.minutes_today + known.n_of_campaign,
+        n_answered=known.n_answered,
+        n_abandoned=known.n_abandoned,
+        turn_at=known.turn_at,
     )
 
 
-async def _n_live(connection: AsyncConnection, *of: Any) -> int:
-    query = select(func.count()).select_from(attempts).where(attempts.c.state.in_(_LIVE), *of)
-    return (await connection.execute(query)).scalar_one()
+def _known(found: Row[Any], plan: Campaign, now: datetime) -> Any:
+    live, waits = _live(found), _waits(found.campaign_id)
+    minutes = _minutes_today(found.campaign_id, now) if plan.budget else literal(0)
+    return select(
+        live,
+        waits,
+        minutes.label("minutes_today"),
+        _n_inbound(now).scalar_subquery().label("n_inbound"),
+        _stopped(found.number).exists().label("is_stopped"),
+        _consented(found.number, plan.purpose, now).exists().label("has_consent"),
+        select(paces.c.next_at).where(paces.c.name == LINE).scalar_subquery().label("turn_at"),
+    ).select_from(live.join(waits, true()))
 
 
-async def _n_inbound(connection: AsyncConnection, now: datetime) -> int:
-    query = (
+def _n_live() -> Any:
+    return select(func.count()).select_from(attempts).where(attempts.c.state.in_(_LIVE))
+
+
+def _live(found: Row[Any]) -> Any:
+    """Calls that are being placed or go on: all, of the campaign, and to the number."""
+    return (
+        select(
+            func.count().label("n_live"),
+            func.count().filter(attempts.c.campaign_id == found.campaign_id).label("n_of_campaign"),
+            func.count().filter(attempts.c.number == found.number).label("n_to_number"),
+        )
+        .where(attempts.c.state.in_(_LIVE))
+        .subquery()
+    )
+
+
+def _waits(campaign_id: str) -> Any:
+    """Of the last calls, how many people answered, and how many of them had to wait for a voice."""
+    last = (
+        select(attempts.c.first_sound_ms)
+        .where(
+            attempts.c.campaign_id == campaign_id,
+            attempts.c.ended_at.is_not(None),
+            attempts.c.outcome == Outcome.ANSWERED.value,
+            attempts.c.first_sound_ms.is_not(None),
+        )
+        .order_by(attempts.c.ended_at.desc())
+        .limit(LAST_ANSWERED)
+        .subquery()
+    )
+    return (
+        select(
+            func.count().label("n_answered"),
+            func.count().filter(last.c.first_sound_ms > MAX_WAIT_MS).label("n_abandoned"),
+        )
+        .select_from(last)
+        .subquery()
+    )
+
+
+def _n_inbound(now: datetime) -> Any:
+    return (
         select(func.count())
         .select_from(calls)
         .where(
@@ -399,20 +443,29 @@ async def _n_inbound(connection: AsyncConnection, now: datetime) -> int:
             calls.c.began_at > now - LONGEST_INBOUND,
         )
     )
-    return (await connection.execute(query)).scalar_one()
 
 
-async def _has_consent(
-    connection: AsyncConnection, number: str | None, purpose: str, now: datetime
-) -> bool:
-    query = select(consents.c.consent_id).where(
+def _stopped(number: str | None) -> Any:
+    return select(do_not_call.c.at).where(do_not_call.c.number_hash == hash_of(number or ""))
+
+
+def _consented(number: str | None, purpose: str, now: datetime) -> Any:
+    return select(consents.c.consent_id).where(
         consents.c.number == number,
         consents.c.purpose == purpose,
         consents.c.given_at <= now,
         or_(consents.c.expires_at.is_(None), consents.c.expires_at > now),
         consents.c.revoked_at.is_(None),
     )
-    return (await connection.execute(query)).first() is not None
+
+
+def _minutes_today(campaign_id: str, now: datetime) -> Any:
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    return (
+        select(func.coalesce(func.sum(attempts.c.paid_minutes), 0))
+        .where(attempts.c.campaign_id == campaign_id, attempts.c.ended_at >= midnight)
+        .scalar_subquery()
+    )
 
 
 async def _rung_at(
@@ -429,32 +482,3 @@ async def _rung_at(
         .order_by(attempts.c.committed_at)
     )
     return (await connection.execute(query)).scalars().all()
-
-
-async def _minutes_today(connection: AsyncConnection, campaign_id: str, now: datetime) -> int:
-    """Minutes that are paid for today; a call that goes on counts for one."""
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    paid = select(func.coalesce(func.sum(attempts.c.paid_minutes), 0)).where(
-        attempts.c.campaign_id == campaign_id, attempts.c.ended_at >= midnight
-    )
-    ended = (await connection.execute(paid)).scalar_one()
-    return int(ended) + await _n_live(connection, attempts.c.campaign_id == campaign_id)
-
-
-async def _waits(connection: AsyncConnection, campaign_id: str) -> tuple[int, int]:
-    """How many of the last calls people answered, and how many of those had to wait for a voice."""
-    last = (
-        select(attempts.c.first_sound_ms)
-        .where(
-            attempts.c.campaign_id == campaign_id,
-            attempts.c.ended_at.is_not(None),
-            attempts.c.outcome == Outcome.ANSWERED.value,
-            attempts.c.first_sound_ms.is_not(None),
-        )
-        .order_by(attempts.c.ended_at.desc())
-        .limit(LAST_ANSWERED)
-        .subquery()
-    )
-    waited = func.count().filter(last.c.first_sound_ms > MAX_WAIT_MS)
-    row = (await connection.execute(select(func.count(), waited).select_from(last))).one()
-    return row[0], row[1]

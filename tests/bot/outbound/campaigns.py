@@ -10,7 +10,6 @@ from typing import Any
 from bot.campaigns.gate import CampaignState, LineLimits
 from bot.campaigns.records import CampaignRecord, Counts, NewContact
 from bot.inbound.record_keeper import RecordKeeper
-from bot.inbound.webhooks import VOICE_PATH
 from bot.outbound.callbacks import Outbound
 from bot.outbound.dialer import Dialer
 from bot.outbound.dialling import Timings
@@ -116,7 +115,7 @@ class CampaignLine:
                 owner="test",
                 database=self.database,
                 calls=calls,
-                urls=CallbackUrls(self.line.url, VOICE_PATH),
+                urls=CallbackUrls(self.line.url),
                 limits=self.limits,
                 clock=self.clock,
                 timings=Timings(**timings),

@@ -18,8 +18,7 @@ from datetime import datetime
 from types import FrameType
 from typing import Any
 
-from bot.inbound.serving import end_signals
-from bot.inbound.webhooks import VOICE_PATH
+from bot.end_signals import end_signals
 from bot.outbound.dialer import Dialer
 from bot.outbound.urls import CallbackUrls
 from bot.storage.database import open_database
@@ -82,7 +81,7 @@ async def dial(settings: Settings, lines: Lines | None) -> None:
             owner=str(os.getpid()),
             database=database,
             calls=calls,
-            urls=CallbackUrls(settings.public_url, VOICE_PATH),
+            urls=CallbackUrls(settings.public_url),
             limits=EVERY_LIMIT,
             clock=clock,
         )
