@@ -32,7 +32,7 @@ STEPS: Final = (
 )
 WHAT_LIMITS: Final = (
     "A dialer decides on one contact after the other and asks for up to twenty calls at once: so"
-    " its rate is that of its decisions. Each is a dozen statements, and most of their time is"
+    " its rate is that of its decisions. Each is a few statements, and most of their time is"
     " Python's."
     " On SQLite it also waits for its turn to write, which the answer and the two callbacks of each"
     " call want too: that is why the average is above the median. On PostgreSQL, where they write"
