@@ -16,13 +16,14 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
 from rich.progress import Progress
+from rich.table import Table
 
 from bot.calls.numbers import NumberError, e164
 from bot.campaigns.contact_list import (
@@ -57,6 +58,7 @@ FAILED = 1
 UNUSABLE = 2
 WATCH_EVERY_S = 0.5
 STOPPED_AT_ONCE = 200
+MONTH = timedelta(days=30)
 
 
 class CommandFailed(Exception):
@@ -132,7 +134,17 @@ async def _move(store: CampaignStore, name: str, move: str) -> None:
 
 
 async def _show(store: CampaignStore, campaign: CampaignRecord) -> None:
-    Console().print(board(campaign, await store.counts(campaign.campaign_id)))
+    Console().print(await _board(store, campaign))
+
+
+async def _board(store: CampaignStore, campaign: CampaignRecord) -> Table:
+    campaign_id = campaign.campaign_id
+    return board(
+        campaign,
+        await store.counts(campaign_id),
+        held=await store.held(campaign_id, now=_now()),
+        waits=await store.waits(campaign_id, since=_now() - MONTH),
+    )
 
 
 async def _status(store: CampaignStore, name: str, *, watches: bool) -> None:
@@ -143,9 +155,8 @@ async def _status(store: CampaignStore, name: str, *, watches: bool) -> None:
     with Live() as live:
         while True:
             campaign = await _find(store, name)
-            counts = await store.counts(campaign.campaign_id)
-            live.update(board(campaign, counts), refresh=True)
-            if not counts.n_open:
+            live.update(await _board(store, campaign), refresh=True)
+            if not (await store.counts(campaign.campaign_id)).n_open:
                 return
             await asyncio.sleep(WATCH_EVERY_S)
 

@@ -137,7 +137,8 @@ async def _watch(
                 stack.check()
                 [found] = await store.all()
                 counts = await store.counts(campaign.campaign_id)
-                live.update(board(found, counts), refresh=True)
+                held = await store.held(campaign.campaign_id, now=datetime.now(UTC))
+                live.update(board(found, counts, held=held), refresh=True)
                 if not counts.n_open:
                     return
                 await asyncio.sleep(LOOK_EVERY_S)

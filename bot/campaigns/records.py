@@ -23,6 +23,7 @@ __all__ = [
     "Script",
     "SilentCall",
     "UnknownAttempt",
+    "Waits",
 ]
 
 
@@ -155,6 +156,14 @@ class Counts:
     def n_open(self) -> int:
         """Those of whom something may still come."""
         return self.planned + self.dialling + self.ringing + self.talking
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """How many people answered, and how many of them heard nothing for two seconds."""
+
+    n_answered: int
+    n_abandoned: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

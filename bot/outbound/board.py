@@ -1,14 +1,26 @@
 """A campaign as a picture for the terminal: where its people stand, and what keeps it."""
 
+from collections.abc import Iterator, Mapping
+
 from rich.table import Table
 
-from bot.campaigns.records import CampaignRecord, Counts
+from bot.campaigns.records import CampaignRecord, Counts, Waits
 
 __all__ = ["board"]
 
 
-def board(campaign: CampaignRecord, counts: Counts) -> Table:
-    """One campaign, a line for each place where its people stand; the lines add up to the last."""
+def board(
+    campaign: CampaignRecord,
+    counts: Counts,
+    *,
+    held: Mapping[str, int],
+    waits: Waits | None = None,
+) -> Table:
+    """One campaign, a line for each place where its people stand; the lines add up to the last.
+
+    `held` are those of the planned whom something keeps from being rung now; `waits` are of the
+    last 30 days.
+    """
     state = campaign.state.value + (f" ({campaign.why})" if campaign.why else "")
     table = Table(title=f"{campaign.plan.name}: {state}", title_justify="left")
     table.add_column("")
@@ -26,4 +38,15 @@ def board(campaign: CampaignRecord, counts: Counts) -> Table:
         table.add_row(f"not rung: {reason}", str(n))
     table.add_section()
     table.add_row("all", str(counts.n_contacts))
+    table.caption = "\n".join(_remarks(held, waits))
+    table.caption_justify = "left"
     return table
+
+
+def _remarks(held: Mapping[str, int], waits: Waits | None) -> Iterator[str]:
+    if held:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in held.items())
+        yield f"planned, and kept from it for now: {reasons}"
+    if waits is not None and waits.n_answered:
+        n_prompt = waits.n_answered - waits.n_abandoned
+        yield f"{n_prompt} of {waits.n_answered} answers heard a voice within 2 s"

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.campaigns.attempts import LIVE, AttemptState
+from bot.campaigns.attempts import LIVE, AttemptState, Outcome
 from bot.campaigns.gate import CampaignState, Reason
 from bot.campaigns.records import (
     CampaignRecord,
@@ -23,10 +23,12 @@ from bot.campaigns.records import (
     JobKind,
     NewContact,
     Script,
+    Waits,
 )
 from bot.storage import tables
 from bot.storage.call_reports import leave_job
 from bot.storage.database import Database
+from bot.storage.dialling import MAX_WAIT_MS
 from bot.storage.settling import close_contacts, hash_of, new_attempt, plan_of
 from config.campaigns import Campaign
 
@@ -173,6 +175,37 @@ class CampaignStore:
         )
         async with self._database.reading() as connection:
             return _counted((await connection.execute(query)).all())
+
+    async def waits(self, campaign_id: str, *, since: datetime) -> Waits:
+        """How long those who answered since then waited for a voice."""
+        query = select(
+            func.count(), func.count().filter(attempts.c.first_sound_ms > MAX_WAIT_MS)
+        ).where(
+            attempts.c.campaign_id == campaign_id,
+            attempts.c.ended_at > since,
+            attempts.c.outcome == Outcome.ANSWERED.value,
+            attempts.c.first_sound_ms.is_not(None),
+        )
+        async with self._database.reading() as connection:
+            return Waits(*(await connection.execute(query)).one())
+
+    async def held(self, campaign_id: str, *, now: datetime) -> dict[str, int]:
+        """How many people are not rung for the moment, by the reason of the last decision."""
+        last = (
+            select(func.max(decisions.c.decision_id))
+            .where(decisions.c.campaign_id == campaign_id, decisions.c.next_at > now)
+            .group_by(decisions.c.attempt_id)
+        )
+        query = (
+            select(decisions.c.reason, func.count().label("n"))
+            .where(decisions.c.decision_id.in_(last))
+            .join(attempts, attempts.c.attempt_id == decisions.c.attempt_id)
+            .where(attempts.c.state == S.PLANNED.value)
+            .group_by(decisions.c.reason)
+            .order_by(decisions.c.reason)
+        )
+        async with self._database.reading() as connection:
+            return {row.reason: row.n for row in await connection.execute(query)}
 
     async def contacts(self, campaign_id: str) -> AsyncIterator[ContactRow]:
         """Every contact with its newest attempt, in the order of the file, a few at a time."""

@@ -341,9 +341,12 @@ async def test_how_long_an_answer_waited_is_kept(sqlite_url: str) -> None:
             await ours.finished()
             await eventually_so(all_are_known)
         known = await waited_ms()
+        waits = await ours.store.waits(ours.campaigns[0].campaign_id, since=MORNING)
 
     assert len(known) == 3
     assert all(ms is not None and 0 <= ms < 10_000 for ms in known)
+    assert waits.n_answered == 3
+    assert waits.n_abandoned == sum(ms > 2_000 for ms in known if ms is not None)
 
 
 async def test_outcome_fields_are_filled_from_what_was_said(sqlite_url: str) -> None:

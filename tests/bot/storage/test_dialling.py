@@ -92,6 +92,19 @@ async def test_two_attempts_to_one_number_are_not_made_at_once(database_url: str
     assert sum(isinstance(result, Granted) for result in results) == 1
 
 
+async def test_who_is_held_is_told_by_the_reason(database_url: str) -> None:
+    """Of those who are planned, whom something keeps from being rung now, by the last decision."""
+    no_number = replace(FAST, caller_ids=frozenset())
+    async with desk(database_url, people(3)) as ours:
+        claims = await ours.claim(2)
+        for claim in claims:
+            await ours.dials.commit(claim, no_number, NOON)
+        held = await ours.store.held(ours.campaign.campaign_id, now=NOON)
+        later = await ours.store.held(ours.campaign.campaign_id, now=NOON + timedelta(hours=1))
+
+    assert (held, later) == ({"caller_id": 2}, {})
+
+
 async def test_caps_count_over_campaigns_and_not_what_never_rang(database_url: str) -> None:
     """Who was rung by one campaign today is not rung by another; a failed request is no ring."""
     async with desk(database_url) as ours:
