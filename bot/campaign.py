@@ -34,11 +34,11 @@ from bot.campaigns.contact_list import (
     read_numbers,
 )
 from bot.campaigns.csv_export import csv_row
+from bot.campaigns.gate import CampaignState
 from bot.campaigns.records import CampaignRecord, NewContact
 from bot.outbound.board import board
 from bot.outbound.operating import (
     DECISION_HEADINGS,
-    MOVES,
     ContactFile,
     ImportReport,
     contact_headings,
@@ -46,6 +46,7 @@ from bot.outbound.operating import (
     decision_rows,
     faults_of,
     import_contacts,
+    move,
 )
 from bot.storage.campaigns import CampaignStore, NameTaken
 from bot.storage.database import StorageError, open_database
@@ -56,6 +57,7 @@ from config.strict_yaml import PromptFileError
 
 FAILED = 1
 UNUSABLE = 2
+INTERRUPTED = 130
 WATCH_EVERY_S = 0.5
 STOPPED_AT_ONCE = 200
 MONTH = timedelta(days=30)
@@ -80,6 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as exc:
         print(exc, file=sys.stderr)
         return UNUSABLE
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return 0
 
 
@@ -101,8 +105,8 @@ async def _run(settings: CampaignSettings, options: argparse.Namespace) -> None:
                 await _export(store, options)
             case "stop":
                 await _stop(store, options)
-            case move:
-                await _move(store, options.name, move)
+            case word:
+                await _move(store, options.name, word)
 
 
 async def _create(store: CampaignStore, path: Path, personas_dir: Path) -> None:
@@ -126,10 +130,10 @@ async def _find(store: CampaignStore, name: str) -> CampaignRecord:
     return campaign
 
 
-async def _move(store: CampaignStore, name: str, move: str) -> None:
+async def _move(store: CampaignStore, name: str, word: str) -> None:
     campaign = await _find(store, name)
-    if not await store.move(campaign.campaign_id, MOVES[move], now=_now()):
-        raise CommandFailed(f"{name} is {campaign.state.value}: it cannot be told to {move}")
+    if not await move(store, campaign, word, now=_now()):
+        raise CommandFailed(f"{name} is {campaign.state.value}: it cannot be told to {word}")
     await _show(store, await _find(store, name))
 
 
@@ -167,7 +171,8 @@ async def _stop(store: CampaignStore, options: argparse.Namespace) -> None:
     if options.file is not None:
         await _stop_list(store, options)
         return
-    n_cancelled = await store.stop(e164(options.number), source="command", now=_now())
+    number = e164(options.number, options.region)
+    n_cancelled = await store.stop(number, source="command", now=_now())
     print(f"the number is not rung any more; {n_cancelled} planned calls to it were cancelled")
 
 
@@ -193,6 +198,8 @@ async def _stop_list(store: CampaignStore, options: argparse.Namespace) -> None:
 
 async def _import(store: CampaignStore, options: argparse.Namespace) -> None:
     campaign = await _find(store, options.name)
+    if campaign.state is CampaignState.CANCELLED:
+        raise CommandFailed(f"{options.name} is cancelled: nobody can be added any more")
     file = ContactFile(
         path=options.file, columns=dict(options.column), region=options.region, now=_now()
     )
@@ -209,7 +216,7 @@ async def _import(store: CampaignStore, options: argparse.Namespace) -> None:
             now=_now,
             on_progress=lambda n_rows: progress.update(task, completed=n_rows),
         )
-    _tell(report, skips_bad=options.skip_bad)
+    _tell(report, campaign, skips_bad=options.skip_bad)
 
 
 def _preview(campaign: CampaignRecord, file: ContactFile) -> None:
@@ -218,6 +225,7 @@ def _preview(campaign: CampaignRecord, file: ContactFile) -> None:
         print(f"{name}: from column {heading!r}")
     if seen.ignored:
         print(f"not used: {', '.join(map(repr, seen.ignored))}")
+    print(f"the first {len(seen.rows)} rows, none of which is kept:" if seen.rows else "no rows")
     for result in seen.rows:
         match result:
             case NewContact():
@@ -230,7 +238,7 @@ def _preview(campaign: CampaignRecord, file: ContactFile) -> None:
                 print(f"row {result.row}: the number of row {result.first_row} again")
 
 
-def _tell(report: ImportReport, *, skips_bad: bool) -> None:
+def _tell(report: ImportReport, campaign: CampaignRecord, *, skips_bad: bool) -> None:
     """What became of a file. Raises CommandFailed if nothing was imported of it."""
     for error in report.errors:
         print(_shown(error), file=sys.stderr)
@@ -243,6 +251,11 @@ def _tell(report: ImportReport, *, skips_bad: bool) -> None:
         f"{report.n_added} people were added; {report.n_known} were there before,"
         f" {report.n_duplicates} stood twice in the file, {report.n_bad} were left out"
     )
+    if report.n_rows == 0:
+        print("no row stands below the headings; of a workbook only the first sheet counts")
+    if report.n_without_consent and campaign.plan.consent == "required":
+        n = report.n_without_consent
+        print(f"{n} of them have no consent in this file: who has none at all is not rung")
 
 
 def _shown(error: RowError) -> str:

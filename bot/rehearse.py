@@ -169,6 +169,7 @@ def _reconcile(
             row.outcome or row.state,
             "yes" if agrees else "NO",
         )
+    console.print()
     console.print(table)
     console.print(
         f"{len(network.outbound)} calls in the network's log, {len(people)} people on the list:"

@@ -107,7 +107,10 @@ async def _kept(
 
 def _api(settings: WebSettings, routes: Routes, outbound: Outbound | None) -> FastAPI | None:
     """What programs do with campaigns, given a database and a token."""
-    if outbound is None or settings.api_token is None:
+    if settings.api_token is None:
+        return None
+    if outbound is None:
+        log.warning("api_off", reason="VOICEBOT_DATABASE_URL is not set")
         return None
     token = settings.api_token.get_secret_value()
     return build_api(outbound.store, routes.by_name, token, outbound.clock)

@@ -127,7 +127,7 @@ class Stop(Strict):
 class Rule(Strict):
     """A value that was given if the person said one of these phrases, as whole words."""
 
-    value: Annotated[str, Field(min_length=1, max_length=60)]
+    value: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=60)]
     phrases: list[Annotated[str, Field(min_length=1, max_length=100)]] = Field(
         min_length=1, max_length=50
     )

@@ -133,6 +133,11 @@ def placeholders(persona: Persona) -> frozenset[str]:
     return frozenset(name for text in texts for name in PLACEHOLDER.findall(text))
 
 
+def stray_braces(text: str) -> bool:
+    """Whether braces are left that stand for nothing, such as those of {First name}."""
+    return bool(re.search(r"[{}]", PLACEHOLDER.sub("", text)))
+
+
 def fill_in(persona: Persona, variables: Mapping[str, str]) -> Persona:
     """A persona as it speaks to one person. Raises KeyError for a variable that is missing."""
     return persona.model_copy(

@@ -307,6 +307,8 @@ def _fault(kind: type[ProcessSettings], error: ErrorDetails) -> str:
     is_missing = error["type"] == "missing"  # of which the input is all the others
     if is_missing:
         message = "is required"
+    if "Secret" in str(info.annotation):
+        message = message.replace(" items", " characters")
     got = "" if is_missing or "Secret" in str(info.annotation) else f", got {error['input']!r}"
     example = info.examples[0] if info.examples else ""
     return f"{name}: {message[:1].lower()}{message[1:]}{got}; example: {name}={example}"

@@ -28,7 +28,6 @@ from bot.campaigns.contact_list import ContactFileError, preview
 from bot.campaigns.records import CampaignRecord
 from bot.outbound.operating import (
     DECISION_HEADINGS,
-    MOVES,
     ContactFile,
     ImportReport,
     contact_headings,
@@ -36,6 +35,7 @@ from bot.outbound.operating import (
     decision_rows,
     faults_of,
     import_contacts,
+    move,
 )
 from bot.storage.campaigns import CampaignStore, NameTaken
 from config.campaigns import Campaign, Name
@@ -165,12 +165,12 @@ class Operations:
     async def _answer(self, campaign: CampaignRecord) -> CampaignAnswer:
         return CampaignAnswer.of(campaign, await self._store.counts(campaign.campaign_id))
 
-    async def _move(self, name: str, move: str) -> CampaignAnswer:
+    async def _move(self, name: str, word: str) -> CampaignAnswer:
         campaign = await self._find(name)
-        has_moved = await self._store.move(campaign.campaign_id, MOVES[move], now=self._clock.now())
+        has_moved = await move(self._store, campaign, word, now=self._clock.now())
         campaign = await self._find(name)
         if not has_moved:
-            sentence = f"{name} is {campaign.state.value}: it cannot be told to {move}"
+            sentence = f"{name} is {campaign.state.value}: it cannot be told to {word}"
             raise Refused(409, WrongState(detail=sentence, state=campaign.state))
         log.info("campaign_moved", campaign=name, state=campaign.state.value)
         return await self._answer(campaign)

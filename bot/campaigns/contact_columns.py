@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bot.campaigns.spreadsheets import ContactFileError
 
-__all__ = ["CONSENT_FIELDS", "Columns", "find_columns"]
+__all__ = ["CONSENT_FIELDS", "FIELDS", "Columns", "find_columns"]
 
 CONSENT_FIELDS = (
     "consent_at",

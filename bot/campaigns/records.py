@@ -85,6 +85,7 @@ class Order:
     fence: int
     number: str
     plan: Campaign
+    expires_at: datetime  # after that it is not to be asked for any more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

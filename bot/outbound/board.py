@@ -22,7 +22,8 @@ def board(
     last 30 days.
     """
     state = campaign.state.value + (f" ({campaign.why})" if campaign.why else "")
-    table = Table(title=f"{campaign.plan.name}: {state}", title_justify="left")
+    title = f"{campaign.plan.name}: {state}"
+    table = Table(title=title, title_justify="left", min_width=len(title) + 1)
     table.add_column("")
     table.add_column("people", justify="right")
     for name, n in (

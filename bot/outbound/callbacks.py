@@ -15,13 +15,14 @@ from bot.outbound.urls import ATTEMPT
 from bot.storage.call_reports import CallReports
 from bot.storage.campaigns import CampaignStore
 from bot.storage.database import Database, is_out_of_reach
-from config.personas import Persona, fill_in
+from config.personas import Persona, fill_in, placeholders
 from telephony.clock import Clock
 
 __all__ = ["Outbound", "OutboundCallbacks", "SpeakerFinder"]
 
 log = structlog.get_logger()
 
+ATTEMPT_ID = re.compile(r"[0-9a-f]{32}")
 WORD = re.compile(r"[A-Za-z0-9_-]{1,32}")
 MAX_FACT_CHARS = 64
 # What is kept of a report besides its status. Numbers are not: they stand in the attempt.
@@ -58,6 +59,8 @@ class SpeakerFinder:
 
         Raises OSError if the database is away.
         """
+        if not ATTEMPT_ID.fullmatch(attempt_id):
+            return None
         try:
             script = await self._store.script_of(attempt_id)
         except Exception as exc:
@@ -66,8 +69,11 @@ class SpeakerFinder:
             raise
         if script is None or script.plan.persona not in self._personas:
             return None
-        persona = fill_in(self._personas[script.plan.persona], script.variables)
-        return Speaker(persona, script.plan)
+        persona = self._personas[script.plan.persona]
+        if missing := placeholders(persona) - script.variables.keys():
+            log.error("variable_missing", persona=persona.name, variables=sorted(missing))
+            return None
+        return Speaker(fill_in(persona, script.variables), script.plan)
 
 
 class OutboundCallbacks:
@@ -89,7 +95,7 @@ class OutboundCallbacks:
     async def _take(self, request: Request) -> Response:
         try:
             fields = await self._requests.read_fields(request)
-            attempt_id, report = request.query_params.get(ATTEMPT, ""), _report(fields)
+            attempt_id, report = _attempt_id(request), _report(fields)
         except RequestRefused as refusal:
             log.warning("callback_refused", reason=refusal.reason, status=refusal.status)
             return Response(status_code=refusal.status)
@@ -103,6 +109,14 @@ class OutboundCallbacks:
         if not is_own:
             log.warning("callback_of_no_attempt", call_id=report.call_sid)
         return Response(status_code=NO_CONTENT)
+
+
+def _attempt_id(request: Request) -> str:
+    """Raises RequestRefused."""
+    attempt_id = request.query_params.get(ATTEMPT, "")
+    if not ATTEMPT_ID.fullmatch(attempt_id):
+        raise RequestRefused("malformed", 400)
+    return attempt_id
 
 
 def _report(fields: Mapping[str, str]) -> CallReport:

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from bot.campaigns.gate import LineLimits
 from bot.outbound.dialling import Dialling, Timings
@@ -9,7 +10,7 @@ from bot.outbound.urls import CallbackUrls
 from bot.outbound.watching import Watching, WatchTimings
 from bot.storage.call_reports import CallReports
 from bot.storage.database import Database
-from bot.storage.dialling import DialStore
+from bot.storage.dialling import LEASE, DialStore
 from bot.storage.findings import FindingStore
 from telephony.clock import Clock
 from telephony.rest import TwilioCalls
@@ -27,6 +28,7 @@ class Dialer:
     urls: CallbackUrls
     limits: LineLimits
     clock: Clock
+    lease: timedelta = LEASE
     timings: Timings = field(default_factory=Timings)
     watch_timings: WatchTimings = field(default_factory=WatchTimings)
 
@@ -35,7 +37,7 @@ class Dialer:
 
         Calls that were begun go on. Cancelling breaks off; what was left is taken over by others.
         """
-        store, reports = DialStore(self.database), CallReports(self.database)
+        store, reports = DialStore(self.database, lease=self.lease), CallReports(self.database)
         dialling = Dialling(
             store=store,
             reports=reports,

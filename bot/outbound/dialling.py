@@ -27,8 +27,15 @@ __all__ = ["Dialling", "Timings", "with_patience"]
 log = structlog.get_logger()
 
 T = TypeVar("T")
+# Reasons that do not pass by themselves.
+FOR_OPERATORS = frozenset({Reason.CALLER_ID, Reason.ZONE_UNKNOWN})
 MOST_ASKING = 20  # requests to Twilio under way at once
 # Errors of the account or the line, not of the number that was dialled: no attempt is to blame.
+WHAT_TO_DO = {
+    20003: "check VOICEBOT_TWILIO_ACCOUNT_SID and VOICEBOT_TWILIO_AUTH_TOKEN",
+    21210: "the campaign's caller_id is not verified in this account",
+    21212: "the campaign's caller_id is no number of this account",
+}
 LINE_ERRORS = frozenset({20003, 20005, 20008, 10001, 10002, 10004, 21210, 21212, 21213})
 
 
@@ -92,7 +99,7 @@ class Dialling:
                 claims = await with_patience(self._claim, self._clock)
                 for claim in claims:
                     await self._asking.acquire()
-                    order = await self._permitted(claim, stop)
+                    order = await self._permitted_or_none(claim, stop)
                     if order is None:
                         self._asking.release()
                     else:
@@ -114,6 +121,14 @@ class Dialling:
         except TimeoutError:
             return
 
+    async def _permitted_or_none(self, claim: Claim, stop: asyncio.Event) -> Order | None:
+        try:
+            return await self._permitted(claim, stop)
+        except Exception as exc:
+            # one attempt that cannot be decided on is not to stop all others
+            log.exception("attempt_not_decided", attempt=claim.attempt_id, error=type(exc).__name__)
+            return None
+
     async def _permitted(self, claim: Claim, stop: asyncio.Event) -> Order | None:
         """Wait for the line's pace and look once more; None if nobody is to be rung for it now."""
         while True:
@@ -121,7 +136,7 @@ class Dialling:
                 await with_patience(lambda: self._store.give_back(claim), self._clock)
                 return None
             result = await with_patience(
-                lambda: self._store.commit(claim, self._limits, self._clock.now()), self._clock
+                lambda: self._store.commit(claim, self._limits, self._clock.now), self._clock
             )
             match result:
                 case Granted(order):
@@ -129,26 +144,44 @@ class Dialling:
                 case Held(Later(Reason.PACE, at)):
                     ahead_s = (at - self._clock.now()).total_seconds()
                     await self._clock.sleep(max(0.0, min(ahead_s, 1.0)))
+                case Held(decision) if decision.reason in FOR_OPERATORS:
+                    log.warning(
+                        "attempt_held", attempt=claim.attempt_id, reason=decision.reason.value
+                    )
+                    return None
                 case _:
                     return None
 
     async def _ask(self, order: Order) -> None:
         try:
-            outcome = await self._calls.place(self._call_order(order))
-            log.info("attempt_asked", attempt=order.attempt_id, outcome=type(outcome).__name__)
-            match outcome:
-                case Placed():
-                    await self._placed(order, outcome)
-                case NotSent(reason):
-                    await self._not_sent(order, reason)
-                case Refused(code) if code in LINE_ERRORS:
-                    await self._line_error(order, code)
-                case Refused(code):
-                    await self._rejected(order, code)
-                case Unknown(reason):
-                    await self._unknown(order, reason)
+            await self.ask(order)
+        except Exception as exc:
+            # it stays as it was written down: whoever looks after leases finds out
+            log.exception("attempt_not_noted", attempt=order.attempt_id, error=type(exc).__name__)
         finally:
             self._asking.release()
+
+    async def ask(self, order: Order) -> None:
+        """Ask Twilio for a call, once, and write down what it answers.
+
+        An order that is too old is left alone: others have taken its attempt for lost by now.
+        """
+        if self._clock.now() >= order.expires_at:
+            log.error("order_expired", attempt=order.attempt_id)
+            return
+        outcome = await self._calls.place(self._call_order(order))
+        log.info("attempt_asked", attempt=order.attempt_id, outcome=type(outcome).__name__)
+        match outcome:
+            case Placed():
+                await self._placed(order, outcome)
+            case NotSent(reason):
+                await self._not_sent(order, reason)
+            case Refused(code) if code in LINE_ERRORS:
+                await self._line_error(order, code)
+            case Refused(code):
+                await self._rejected(order, code)
+            case Unknown(reason):
+                await self._unknown(order, reason)
 
     def _call_order(self, order: Order) -> CallOrder:
         plan = order.plan
@@ -179,16 +212,19 @@ class Dialling:
     async def _not_sent(self, order: Order, reason: str) -> None:
         self._n_refusals += 1
         wait_ms = min(60_000, self._timings.after_refusal << min(self._n_refusals - 1, 10))
-        log.warning("twilio_busy", reason=reason, wait_ms=wait_ms)
-        await self._plan_again(order, wait_ms)
+        log.warning("twilio_not_asked", reason=reason, wait_ms=wait_ms)
+        await self._plan_again(order, reason, wait_ms)
 
     async def _line_error(self, order: Order, code: int) -> None:
-        log.error("line_refused", code=code)
-        await self._plan_again(order, self._timings.after_line_error)
+        log.error("line_refused", code=code, what_to_do=WHAT_TO_DO.get(code, "see Twilio's error"))
+        await self._plan_again(order, f"twilio_{code}", self._timings.after_line_error)
 
-    async def _plan_again(self, order: Order, wait_ms: int) -> None:
-        due_at = self._clock.now() + timedelta(milliseconds=wait_ms)
-        await self._write(lambda: self._store.not_sent(order, due_at=due_at))
+    async def _plan_again(self, order: Order, reason: str, wait_ms: int) -> None:
+        now = self._clock.now()
+        due_at = now + timedelta(milliseconds=wait_ms)
+        await self._write(
+            lambda: self._store.not_sent(order, reason=reason, now=now, due_at=due_at)
+        )
         await self._slow_down(wait_ms)
 
     async def _rejected(self, order: Order, code: int) -> None:

@@ -73,11 +73,19 @@ class CampaignNotes:
 
         self._begin(write)
 
+    async def _written(self, write: Callable[[], Awaitable[bool]]) -> bool:
+        try:
+            return await with_patience(write, self._clock)
+        except Exception as exc:
+            # one note that cannot be written is not to end all calls
+            log.exception("campaign_note_failed", error=type(exc).__name__)
+            return False
+
     def _begin(self, write: Callable[[], Awaitable[bool]]) -> asyncio.Task[bool] | None:
         if self._tasks is None or len(self._writing) >= MAX_WAITING:
             log.error("campaign_note_lost", waiting=len(self._writing))
             return None
-        task = self._tasks.create_task(with_patience(write, self._clock))
+        task = self._tasks.create_task(self._written(write))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
         return task

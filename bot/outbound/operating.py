@@ -4,18 +4,20 @@ Used by the command and by the API, which say it to people and to programs.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
 
+from bot.campaigns.contact_columns import FIELDS
 from bot.campaigns.contact_list import Duplicate, Result, RowError, read_contacts
 from bot.campaigns.gate import CampaignState, calling_window
 from bot.campaigns.records import CampaignRecord, NewContact
 from bot.storage.campaigns import CampaignStore
 from config.campaigns import Campaign
-from config.personas import Persona, placeholders
+from config.personas import FILLED_IN, Persona, placeholders, stray_braces
 
 __all__ = [
     "DECISION_HEADINGS",
@@ -27,9 +29,10 @@ __all__ = [
     "decision_rows",
     "faults_of",
     "import_contacts",
+    "move",
 ]
 
-CHUNK = 500
+CHUNK = 50  # beside calls: each takes the event loop for a fraction of a millisecond or two
 SHOWN_ERRORS = 100
 DECISION_HEADINGS = ("at", "row", "number", "attempt", "dialled", "reason", "next_at")
 # The words for it, and the state that each leads to.
@@ -68,6 +71,7 @@ class ImportReport:
     n_known: int = 0  # to the campaign, by their number
     n_duplicates: int = 0  # in the file
     n_bad: int = 0  # rows with an error
+    n_without_consent: int = 0  # of those who can be added
     errors: Sequence[RowError] = ()
 
     @property
@@ -86,11 +90,35 @@ def faults_of(plan: Campaign, personas: Mapping[str, Persona]) -> list[str]:
     elif missing := placeholders(persona) - set(plan.variables):
         names = ", ".join(sorted(missing))
         faults.append(f"variables: {plan.persona} also needs {names}")
+    if persona is not None:
+        faults += [
+            f"persona: the {name} of {plan.persona} has a brace that is no {{variable}}"
+            for name in FILLED_IN
+            if stray_braces(str(getattr(persona, name)))
+        ]
+    if re.search("[{}]", plan.voicemail.message or ""):
+        faults.append("voicemail: the message is the same for everybody: expected no braces")
+    faults += [
+        f"variables: {name} is a column of its own already: expected another name"
+        for name in plan.variables
+        if name in FIELDS
+    ]
     try:
         calling_window(plan)
     except ValueError as exc:
         faults.append(f"window: {exc}")
     return faults
+
+
+async def move(store: CampaignStore, campaign: CampaignRecord, word: str, *, now: datetime) -> bool:
+    """Do what a word of MOVES says; False where that is not possible from the campaign's state.
+
+    A draft is started, and only what was paused is resumed.
+    """
+    is_draft = campaign.state is CampaignState.DRAFT
+    if word in ("start", "resume") and is_draft != (word == "start"):
+        return False
+    return await store.move(campaign.campaign_id, MOVES[word], now=now)
 
 
 async def import_contacts(
@@ -123,17 +151,19 @@ async def import_contacts(
         n_known=n_known,
         n_duplicates=seen.n_duplicates,
         n_bad=seen.n_bad,
+        n_without_consent=seen.n_without_consent,
         errors=seen.errors,
     )
 
 
 def _inspect(file: ContactFile, plan: Campaign, on_progress: OnProgress) -> ImportReport:
-    n_sound = n_duplicates = n_bad = bad_row = 0
+    n_sound = n_duplicates = n_bad = bad_row = n_without_consent = 0
     errors: list[RowError] = []
     for result in file.results(plan):
         match result:
             case NewContact():
                 n_sound += 1
+                n_without_consent += result.consent is None
             case Duplicate():
                 n_duplicates += 1
             case RowError():
@@ -147,13 +177,14 @@ def _inspect(file: ContactFile, plan: Campaign, on_progress: OnProgress) -> Impo
         n_rows=n_sound + n_duplicates + n_bad,
         n_duplicates=n_duplicates,
         n_bad=n_bad,
+        n_without_consent=n_without_consent,
         errors=tuple(errors),
     )
 
 
 def contact_headings(plan: Campaign) -> Sequence[str]:
     """Those of `contact_rows`; the campaign's outcome fields are the last."""
-    common = ("row", "number", "state", "outcome", "attempts", "last_dialled_at", "talk_ms")
+    common = ("row", "number", "state", "outcome", "attempt", "last_dialled_at", "talk_ms")
     return (*common, *plan.outcome_fields)
 
 

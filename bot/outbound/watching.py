@@ -45,7 +45,7 @@ class WatchTimings:
 
 
 class Watching:
-    """One dialer's watch. Several may watch at once: each look is safe to repeat."""
+    """One dialer's watch. Several may watch: reports bear repeating, and one takes each job."""
 
     def __init__(
         self,
@@ -72,12 +72,17 @@ class Watching:
 
     async def _again_and_again(self, look: Callable[[], Awaitable[None]]) -> None:
         while True:
-            await with_patience(look, self._clock)
+            try:
+                await with_patience(look, self._clock)
+            except Exception as exc:
+                # the others go on, and so does this one
+                log.exception("look_failed", error=type(exc).__name__)
             await self._clock.sleep(self._timings.look / 1000)
 
     async def expire_leases(self) -> None:
-        """Take over what dialers that died have left."""
+        """Take over what dead dialers have left, and close what cancelled campaigns have."""
         n_planned, n_unknown = await self._store.expire_leases(self._clock.now())
+        await self._store.close_cancelled()
         if n_planned or n_unknown:
             log.warning("leases_expired", planned=n_planned, unknown=n_unknown)
 

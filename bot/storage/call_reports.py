@@ -4,20 +4,19 @@ Reports come twice, late, out of order, and from several sides at once (callback
 request, a look at Twilio's list). Each is believed as far as it is news.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, delete, func, select, update
-from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+from sqlalchemy import Row, delete, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.campaigns.attempts import OPEN, AttemptState, Outcome, is_machine, outcome_of, reached
 from bot.campaigns.records import CallReport, Job, JobKind, SilentCall
 from bot.storage import tables
-from bot.storage.database import Database
-from bot.storage.settling import plan_of, settle
+from bot.storage.database import Database, upsert
+from bot.storage.settling import is_stopped, plan_of, settle
 from config.campaigns import Campaign
 
 __all__ = ["CallReports", "leave_job"]
@@ -26,6 +25,8 @@ campaigns, contacts, attempts = tables.campaigns, tables.contacts, tables.attemp
 call_events, outbox = tables.call_events, tables.outbox
 S = AttemptState
 ON_THE_LINE = (S.PLACED.value, S.RINGING.value, S.ANSWERED.value)
+NOT_ASKED = (S.NOT_PLACED, S.CANCELLED, S.PLANNED, S.CLAIMED)  # as far as we knew
+JOB_LEASE = timedelta(seconds=30)
 MACHINES_DONE = ("machine_end_beep", "machine_end_silence", "machine_end_other")
 
 
@@ -40,19 +41,13 @@ class CallReports:
 
         A call that is not the attempt's own is kept as an event and moves nothing.
         """
-        try:
-            return await self._note(attempt_id, report, now)
-        except IntegrityError:  # another attempt was given the call at the same moment
-            return False
-
-    async def _note(self, attempt_id: str, report: CallReport, now: datetime) -> bool:
         async with self._database.writing() as connection:
             attempt = await _locked(connection, attempt_id)
             if attempt is None:
                 return False
             await _keep_event(connection, attempt_id, report, now)
             is_own = attempt.call_sid == report.call_sid or (
-                attempt.call_sid is None and await _is_free(connection, report.call_sid)
+                attempt.call_sid is None and await _take(connection, attempt_id, report.call_sid)
             )
             if is_own:
                 await _note(connection, attempt, report, now)
@@ -83,28 +78,37 @@ class CallReports:
             return [SilentCall(attempt_id, call_sid) for attempt_id, call_sid in rows]
 
     async def jobs(self, *, n: int, now: datetime) -> list[Job]:
-        """What Twilio is to be asked for now, oldest first."""
-        query = (
-            select(outbox, attempts.c.call_sid, attempts.c.state, campaigns.c.plan)
-            .join(attempts, attempts.c.attempt_id == outbox.c.attempt_id)
-            .join(campaigns, campaigns.c.campaign_id == attempts.c.campaign_id)
+        """Take what is to be done now, for half a minute; fields are filled when all else is done.
+
+        No two dialers get the same job.
+        """
+        due = (
+            select(outbox.c.job_id)
             .where(outbox.c.done_at.is_(None), outbox.c.due_at <= now)
-            .order_by(outbox.c.job_id)
+            .order_by(outbox.c.kind == JobKind.FILL_FIELDS.value, outbox.c.job_id)
             .limit(n)
+            .with_for_update(skip_locked=True)
         )
-        async with self._database.reading() as connection:
-            return [
-                Job(
-                    job_id=row.job_id,
-                    kind=JobKind(row.kind),
-                    attempt_id=row.attempt_id,
-                    call_sid=row.call_sid,
-                    is_over=AttemptState(row.state) not in OPEN,
-                    plan=plan_of(row.plan),
-                    n_tries=row.n_tries,
-                )
-                for row in await connection.execute(query)
-            ]
+        async with self._database.writing() as connection:
+            taken = (await connection.execute(due)).scalars().all()
+            await connection.execute(
+                update(outbox)
+                .where(outbox.c.job_id.in_(taken))
+                .values(due_at=now + JOB_LEASE, n_tries=outbox.c.n_tries + 1)
+            )
+            rows = (await connection.execute(_jobs(taken))).all()
+        return [
+            Job(
+                job_id=row.job_id,
+                kind=JobKind(row.kind),
+                attempt_id=row.attempt_id,
+                call_sid=row.call_sid,
+                is_over=AttemptState(row.state) not in OPEN,
+                plan=plan_of(row.plan),
+                n_tries=row.n_tries,
+            )
+            for row in rows
+        ]
 
     async def job_done(self, job_id: int, *, now: datetime) -> None:
         """A job is done, or there is nothing left to be done."""
@@ -117,9 +121,7 @@ class CallReports:
         """A job could not be done; it is tried again."""
         async with self._database.writing() as connection:
             await connection.execute(
-                update(outbox)
-                .where(outbox.c.job_id == job_id)
-                .values(due_at=due_at, n_tries=outbox.c.n_tries + 1)
+                update(outbox).where(outbox.c.job_id == job_id).values(due_at=due_at)
             )
 
     async def ask_to_end(self, attempt_id: str, *, now: datetime) -> None:
@@ -128,12 +130,23 @@ class CallReports:
             await leave_job(connection, JobKind.END_CALL, attempt_id, now)
 
 
+def _jobs(job_ids: Sequence[int]) -> Any:
+    return (
+        select(outbox, attempts.c.call_sid, attempts.c.state, campaigns.c.plan)
+        .join(attempts, attempts.c.attempt_id == outbox.c.attempt_id)
+        .join(campaigns, campaigns.c.campaign_id == attempts.c.campaign_id)
+        .where(outbox.c.job_id.in_(job_ids))
+        .order_by(outbox.c.kind == JobKind.FILL_FIELDS.value, outbox.c.job_id)
+    )
+
+
 async def leave_job(
     connection: AsyncConnection, kind: JobKind, attempt_id: str, now: datetime
 ) -> None:
     """Have the dialer do something about a call, once; asked twice, it is one job."""
-    insert = insert_sqlite if connection.dialect.name == "sqlite" else insert_postgresql
-    job = insert(outbox).values(kind=kind.value, attempt_id=attempt_id, due_at=now, n_tries=0)
+    job = upsert(connection)(outbox).values(
+        kind=kind.value, attempt_id=attempt_id, due_at=now, n_tries=0
+    )
     await connection.execute(job.on_conflict_do_nothing())
 
 
@@ -145,8 +158,7 @@ async def _locked(connection: AsyncConnection, attempt_id: str) -> Row[Any] | No
 async def _keep_event(
     connection: AsyncConnection, attempt_id: str, report: CallReport, now: datetime
 ) -> None:
-    insert = insert_sqlite if connection.dialect.name == "sqlite" else insert_postgresql
-    event = insert(call_events).values(
+    event = upsert(connection)(call_events).values(
         attempt_id=attempt_id,
         call_sid=report.call_sid,
         status=report.answered_by or report.status,
@@ -156,10 +168,15 @@ async def _keep_event(
     await connection.execute(event.on_conflict_do_nothing())
 
 
-async def _is_free(connection: AsyncConnection, call_sid: str) -> bool:
-    """Whether no attempt has this call."""
-    query = select(attempts.c.attempt_id).where(attempts.c.call_sid == call_sid)
-    return (await connection.execute(query)).first() is None
+async def _take(connection: AsyncConnection, attempt_id: str, call_sid: str) -> bool:
+    """Give an attempt a call; False if another attempt has it."""
+    mine = update(attempts).where(attempts.c.attempt_id == attempt_id).values(call_sid=call_sid)
+    try:
+        async with connection.begin_nested():
+            await connection.execute(mine)
+    except IntegrityError:
+        return False
+    return True
 
 
 async def _note(
@@ -179,11 +196,13 @@ async def _note(
         changes["answered_at"] = now
     if state is not None and state is not S.ENDED:
         changes["state"] = state.value
-    if state is not None and AttemptState(attempt.state) in (S.NOT_PLACED, S.CANCELLED, S.PLANNED):
+    if state is not None and AttemptState(attempt.state) in NOT_ASKED:
         await _take_back(connection, attempt)
         changes |= {"outcome": None, "ended_at": None}
         if attempt.committed_at is None:
             changes["committed_at"] = now  # it was rung after all
+    if state in (S.PLACED, S.RINGING) and await _is_stopped(connection, attempt):
+        await leave_job(connection, JobKind.END_CALL, attempt.attempt_id, now)
     await connection.execute(
         update(attempts).where(attempts.c.attempt_id == attempt.attempt_id).values(**changes)
     )
@@ -216,6 +235,10 @@ async def _handle_machine(
             await leave_job(connection, JobKind.LEAVE_MESSAGE, attempt.attempt_id, now)
 
 
+async def _is_stopped(connection: AsyncConnection, attempt: Row[Any]) -> bool:
+    return attempt.number is not None and await is_stopped(connection, attempt.number)
+
+
 async def _plan(connection: AsyncConnection, attempt: Row[Any]) -> Campaign:
     query = select(campaigns.c.plan).where(campaigns.c.campaign_id == attempt.campaign_id)
     return plan_of((await connection.execute(query)).scalar_one())
@@ -229,13 +252,17 @@ async def _take_back(connection: AsyncConnection, attempt: Row[Any]) -> None:
         attempts.c.state.in_((S.PLANNED.value, S.CLAIMED.value)),
     )
     await connection.execute(later)
-    newest = select(func.max(attempts.c.n)).where(attempts.c.contact_id == attempt.contact_id)
-    if (await connection.execute(newest)).scalar_one() != attempt.n:
-        return
+    newest = (
+        select(attempts.c.n, attempts.c.outcome)
+        .where(attempts.c.contact_id == attempt.contact_id)
+        .order_by(attempts.c.n.desc())
+        .limit(1)
+    )
+    n, outcome = (await connection.execute(newest)).one()
     await connection.execute(
         update(contacts)
         .where(contacts.c.contact_id == attempt.contact_id)
-        .values(n_attempts=attempt.n, outcome=None, is_refused=False)
+        .values(n_attempts=n, outcome=None if n == attempt.n else outcome, is_refused=False)
     )
 
 

@@ -7,8 +7,6 @@ from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import func, insert, select, update
-from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -27,9 +25,8 @@ from bot.campaigns.records import (
 )
 from bot.storage import tables
 from bot.storage.call_reports import leave_job
-from bot.storage.database import Database
-from bot.storage.dialling import MAX_WAIT_MS
-from bot.storage.settling import close_contacts, hash_of, new_attempt, plan_of
+from bot.storage.database import Database, upsert
+from bot.storage.settling import close_contacts, hash_of, new_attempt, plan_of, waited_long
 from config.campaigns import Campaign
 
 __all__ = ["CampaignStore", "NameTaken"]
@@ -129,24 +126,21 @@ class CampaignStore:
         All of them or none. Consents are kept of those who were there before, too.
         """
         async with self._database.writing() as connection:
-            known = select(contacts.c.number).where(
-                contacts.c.campaign_id == campaign_id,
-                contacts.c.number.in_([person.number for person in people]),
-            )
-            there = set((await connection.execute(known)).scalars())
-            new = [person for person in people if person.number not in there]
-            rows = [_contact(campaign_id, person) for person in new]
-            if rows:
-                await connection.execute(insert(contacts), rows)
-                firsts = [
-                    new_attempt(row["contact_id"], campaign_id, row["number"], n=1, due_at=now)
-                    for row in rows
-                ]
+            insert_ = upsert(connection)
+            rows = [_contact(campaign_id, person) for person in people]
+            new = insert_(contacts).on_conflict_do_nothing().returning(contacts.c.contact_id)
+            added = set((await connection.execute(new, rows)).scalars()) if rows else set()
+            firsts = [
+                new_attempt(row["contact_id"], campaign_id, row["number"], n=1, due_at=now)
+                for row in rows
+                if row["contact_id"] in added
+            ]
+            if firsts:
                 await connection.execute(insert(attempts), firsts)
             agreed = [_consent(p.number, p.consent) for p in people if p.consent is not None]
             if agreed:
-                await connection.execute(insert(consents), agreed)
-        return len(new)
+                await connection.execute(insert_(consents).on_conflict_do_nothing(), agreed)
+        return len(added)
 
     async def script_of(self, attempt_id: str) -> Script | None:
         """Who speaks in an attempt's call, and about what; None if there is no such attempt."""
@@ -178,13 +172,10 @@ class CampaignStore:
 
     async def waits(self, campaign_id: str, *, since: datetime) -> Waits:
         """How long those who answered since then waited for a voice."""
-        query = select(
-            func.count(), func.count().filter(attempts.c.first_sound_ms > MAX_WAIT_MS)
-        ).where(
+        query = select(func.count(), func.count().filter(waited_long(attempts))).where(
             attempts.c.campaign_id == campaign_id,
             attempts.c.ended_at > since,
             attempts.c.outcome == Outcome.ANSWERED.value,
-            attempts.c.first_sound_ms.is_not(None),
         )
         async with self._database.reading() as connection:
             return Waits(*(await connection.execute(query)).one())
@@ -302,8 +293,7 @@ def _consent(number: str, consent: Consent) -> dict[str, Any]:
 
 
 async def _stop(connection: AsyncConnection, number: str, source: str, now: datetime) -> int:
-    insert = insert_sqlite if connection.dialect.name == "sqlite" else insert_postgresql
-    row = insert(do_not_call).values(number_hash=hash_of(number), source=source, at=now)
+    row = upsert(connection)(do_not_call).values(number_hash=hash_of(number), source=source, at=now)
     await connection.execute(row.on_conflict_do_nothing())
     n_cancelled = await close_contacts(connection, contacts.c.number == number, Reason.STOPPED)
     ringing = select(attempts.c.attempt_id).where(

@@ -9,7 +9,7 @@ write says so as it begins and waits there, instead of failing half-way (`BEGIN 
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,22 +17,27 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, event, make_url, text
+from sqlalchemy import Connection, Table, event, make_url, text
+from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-__all__ = ["Database", "StorageError", "is_out_of_reach", "migrate", "open_database"]
+__all__ = ["Database", "StorageError", "is_out_of_reach", "migrate", "open_database", "upsert"]
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 # Names for PostgreSQL's locks; any numbers that nobody else uses.
 MIGRATION_LOCK = 7_460_125
 ALONE_LOCK = 7_460_126
 POOL_SIZE = 15
+# What was decided while a lock was waited for is seen after it.
+ISOLATION = {"postgresql": {"isolation_level": "READ COMMITTED"}}
+IDLE, MAX_IDLE_MS = "idle_in_transaction_session_timeout", 10_000
 BUSY_TIMEOUT_MS = 10_000  # how long a writer of SQLite waits for another
 # PostgreSQL's appendix A: connection exceptions, transactions that gave way to others (deadlocks),
-# insufficient resources, operator intervention.
-AWAY_STATES = ("08", "40", "53", "57P")
+# insufficient resources, operator intervention, and a server that only reads for the moment.
+AWAY_STATES = ("08", "25006", "40", "53", "55P03", "57014", "57P")
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 
 
@@ -65,6 +70,8 @@ class Database:
         """As `writing`, and no other such transaction runs meanwhile, in any process."""
         async with self.writing() as connection:
             if connection.dialect.name == "postgresql":
+                # whoever holds the lock and does not go on is not to stop all others
+                await connection.execute(text(f"SET LOCAL {IDLE} = '{MAX_IDLE_MS}ms'"))
                 lock = text("SELECT pg_advisory_xact_lock(:lock)")
                 await connection.execute(lock, {"lock": ALONE_LOCK})
             yield connection
@@ -168,6 +175,7 @@ def _engine(url: str) -> AsyncEngine:
         hide_parameters=True,
         pool_size=POOL_SIZE,
         max_overflow=0,  # a connection beyond would be made and closed again each time
+        **ISOLATION.get(parsed.get_backend_name(), {}),
     )
     if driver == DRIVERS["sqlite"]:
         event.listen(engine.sync_engine, "connect", _set_up_sqlite)
@@ -201,6 +209,11 @@ def _begin_sqlite(connection: Connection) -> None:
     statement = connection.get_execution_options().get("begins", "BEGIN")
     if statement:
         connection.exec_driver_sql(statement)
+
+
+def upsert(connection: AsyncConnection) -> Callable[[Table], Any]:
+    """The `insert` of a connection's database that can leave alone what is there already."""
+    return insert_sqlite if connection.dialect.name == "sqlite" else insert_postgresql
 
 
 def is_out_of_reach(error: Exception) -> bool:

@@ -3,7 +3,8 @@
 What Twilio says of them afterwards is bot.storage.call_reports' to write.
 """
 
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -27,10 +28,10 @@ from bot.campaigns.gate import (
 from bot.campaigns.records import Claim, Order, UnknownAttempt
 from bot.storage import tables
 from bot.storage.database import Database
-from bot.storage.settling import hash_of, plan_of, settle
+from bot.storage.settling import close_contacts, hash_of, plan_of, settle, waited_long
 from config.campaigns import Campaign
 
-__all__ = ["DialStore", "Granted", "Held", "Missed"]
+__all__ = ["LEASE", "DialStore", "Granted", "Held", "Missed"]
 
 campaigns, contacts, attempts = tables.campaigns, tables.contacts, tables.attempts
 calls, consents, decisions = tables.calls, tables.consents, tables.decisions
@@ -41,7 +42,6 @@ WEEK = timedelta(days=7)
 LONGEST_INBOUND = timedelta(hours=2)  # a call that is older was lost with its process
 LINE = "line"
 LAST_ANSWERED = 200
-MAX_WAIT_MS = 2_000
 _LIVE = [state.value for state in LIVE]
 
 
@@ -67,47 +67,34 @@ class Missed:
 class DialStore:
     """The attempts of a database, as a dialer needs them. Times have a time zone."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, lease: timedelta = LEASE) -> None:
+        """`lease` is how long an attempt is a dialer's alone, each time that it takes a step."""
         self._database = database
+        self._lease = lease
 
     async def claim(self, *, owner: str, n: int, now: datetime) -> list[Claim]:
         """Take up to `n` attempts that are due, of campaigns that have room, for a minute.
 
-        No two dialers get the same one. Campaigns with the most room come first.
+        No two dialers get the same one. Campaigns share alike, in no order.
         """
         async with self._database.writing() as connection:
             claims: list[Claim] = []
-            for campaign_id, room in await _with_room(connection):
-                due = _due(campaign_id, now, min(room, n - len(claims)))
-                found = await connection.execute(due)
-                claims += [Claim(attempt_id, fence + 1) for attempt_id, fence in found]
-                if len(claims) >= n:
-                    break
+            rooms = await _with_room(connection)
+            for left, (campaign_id, room) in zip(range(len(rooms), 0, -1), rooms, strict=True):
+                share = -(-(n - len(claims)) // left)
+                due = await connection.execute(_due(campaign_id, now, min(room, share)))
+                claims += [Claim(attempt_id, fence + 1) for attempt_id, fence in due]
             await connection.execute(
                 update(attempts)
                 .where(attempts.c.attempt_id.in_([claim.attempt_id for claim in claims]))
                 .values(
                     state=S.CLAIMED.value,
                     owner=owner,
-                    lease_until=now + LEASE,
+                    lease_until=now + self._lease,
                     fence=attempts.c.fence + 1,
                 )
             )
         return claims
-
-    async def next_due(self) -> datetime | None:
-        """When the next attempt of a running campaign is due; None if none is planned."""
-        query = (
-            select(func.min(attempts.c.due_at))
-            .join(campaigns, campaigns.c.campaign_id == attempts.c.campaign_id)
-            .where(
-                attempts.c.state == S.PLANNED.value,
-                campaigns.c.state == CampaignState.RUNNING.value,
-            )
-        )
-        async with self._database.reading() as connection:
-            due_at: datetime | None = (await connection.execute(query)).scalar_one()
-            return due_at
 
     async def n_free(self, limits: LineLimits, now: datetime) -> int:
         """How many calls the line could bear besides those that run; each is looked at again."""
@@ -118,18 +105,19 @@ class DialStore:
         return max(0, min(limits.trunk_calls, limits.model_slots - kept_free) - n_live)
 
     async def commit(
-        self, claim: Claim, limits: LineLimits, now: datetime
+        self, claim: Claim, limits: LineLimits, clock: Callable[[], datetime]
     ) -> Granted | Held | Missed:
         """Look once more whether the attempt may be made, and write down what was decided.
 
-        In one transaction, and one at a time over all dialers. `Granted` is on the disk before it
-        is returned. A claim that only has to wait for the line's pace is kept. Cancelling leaves
-        the attempt claimed until its lease is over.
+        In one transaction, and one at a time over all dialers: `clock` is read when it is this
+        one's turn. `Granted` is on the disk before it is returned. A claim that only has to wait
+        for the line's pace is kept. Cancelling leaves the attempt claimed until its lease is over.
         """
         async with self._database.writing_alone() as connection:
             found = (await connection.execute(_claimed(claim))).first()
             if found is None:
                 return Missed()
+            now = clock()
             plan = plan_of(found.plan)
             facts = await _facts(connection, found, now)
             decision = decide(facts, limits, now)
@@ -138,12 +126,13 @@ class DialStore:
             await _write_decision(connection, found, decision, now)
             match decision:
                 case Dial():
-                    await _grant(connection, found, limits, now)
+                    await _grant(connection, found, limits, now, self._lease)
                     order = Order(
                         attempt_id=claim.attempt_id,
                         fence=claim.fence,
                         number=found.number,
                         plan=plan,
+                        expires_at=now + self._lease,
                     )
                     return Granted(order)
                 case Later(at=at):
@@ -162,13 +151,15 @@ class DialStore:
         async with self._database.writing() as connection:
             await _move(connection, claim, S.PLANNED)
 
-    async def not_sent(self, order: Order, *, due_at: datetime) -> None:
+    async def not_sent(self, order: Order, *, reason: str, now: datetime, due_at: datetime) -> None:
         """Nobody was rung: the attempt is planned again, unless more is known of it by now."""
         async with self._database.writing() as connection:
             claim = Claim(order.attempt_id, order.fence)
-            await _move(
+            moved = await _move(
                 connection, claim, S.PLANNED, due_at=due_at, committed_at=None, unknown_at=None
             )
+            if moved is not None:
+                await _take_back_decision(connection, moved, reason, now, next_at=due_at)
 
     async def unknown(self, order: Order, *, reason: str, now: datetime) -> None:
         """It is not known whether somebody is rung."""
@@ -194,6 +185,7 @@ class DialStore:
             )
             attempt = moved.first()
             if attempt is not None:
+                await _take_back_decision(connection, attempt, reason, now)
                 await settle(connection, attempt, outcome, now)
 
     async def expire_leases(self, now: datetime) -> tuple[int, int]:
@@ -211,6 +203,22 @@ class DialStore:
                 .values(state=S.UNKNOWN.value, reason="dialer_lost", unknown_at=now)
             )
             return planned.rowcount, unknown.rowcount
+
+    async def close_cancelled(self) -> int:
+        """Close who was planned for a campaign that was cancelled meanwhile."""
+        cancelled = select(campaigns.c.campaign_id).where(
+            campaigns.c.state == CampaignState.CANCELLED.value
+        )
+        left = select(attempts.c.contact_id).where(
+            attempts.c.campaign_id.in_(cancelled),
+            attempts.c.state.in_((S.PLANNED.value, S.CLAIMED.value)),
+        )
+        async with self._database.reading() as connection:
+            if (await connection.execute(left.limit(1))).first() is None:
+                return 0
+        async with self._database.writing_alone() as connection:
+            theirs = contacts.c.campaign_id.in_(cancelled)
+            return await close_contacts(connection, theirs, Reason.CAMPAIGN_CANCELLED)
 
     async def unknown_attempts(self, *, n: int) -> list[UnknownAttempt]:
         """Attempts of which it is not known whether Twilio has them, oldest first."""
@@ -248,7 +256,7 @@ def _values(states: frozenset[AttemptState]) -> list[str]:
 
 
 async def _with_room(connection: AsyncConnection) -> list[tuple[str, int]]:
-    """Running campaigns that may begin calls, and how many."""
+    """Running campaigns that may begin calls, and how many; in no order."""
     n_live = (
         select(attempts.c.campaign_id, func.count().label("n"))
         .where(attempts.c.state.in_(_LIVE))
@@ -264,7 +272,8 @@ async def _with_room(connection: AsyncConnection) -> list[tuple[str, int]]:
         (campaign_id, plan_of(plan).max_concurrent - n)
         for campaign_id, plan, n in await connection.execute(query)
     ]
-    return sorted((room for room in rooms if room[1] > 0), key=lambda room: -room[1])
+    random.shuffle(rooms)
+    return [room for room in rooms if room[1] > 0]
 
 
 def _due(campaign_id: str, now: datetime, n: int) -> Any:
@@ -308,9 +317,9 @@ def _claimed(claim: Claim) -> Any:
 
 async def _move(
     connection: AsyncConnection, claim: Claim, state: AttemptState, **values: Any
-) -> None:
-    """Move an attempt, if its claim is the last one and the move a legal one."""
-    await connection.execute(
+) -> Row[Any] | None:
+    """Move an attempt, if its claim is the last one and the move a legal one; its row then."""
+    moved = await connection.execute(
         update(attempts)
         .where(
             attempts.c.attempt_id == claim.attempt_id,
@@ -318,21 +327,51 @@ async def _move(
             attempts.c.state.in_(_values(sources_of(state))),
         )
         .values(state=state.value, **values)
+        .returning(attempts)
     )
+    row: Row[Any] | None = moved.first()
+    return row
 
 
 async def _grant(
-    connection: AsyncConnection, found: Row[Any], limits: LineLimits, now: datetime
+    connection: AsyncConnection,
+    found: Row[Any],
+    limits: LineLimits,
+    now: datetime,
+    lease: timedelta,
 ) -> None:
     await connection.execute(
         update(attempts)
         .where(attempts.c.attempt_id == found.attempt_id)
         .values(
-            state=S.COMMITTED.value, number=found.number, committed_at=now, lease_until=now + LEASE
+            state=S.COMMITTED.value, number=found.number, committed_at=now, lease_until=now + lease
         )
     )
     gap = timedelta(seconds=1 / limits.calls_per_second)
     await connection.execute(update(paces).where(paces.c.name == LINE).values(next_at=now + gap))
+
+
+async def _take_back_decision(
+    connection: AsyncConnection,
+    attempt: Row[Any],
+    reason: str,
+    now: datetime,
+    *,
+    next_at: datetime | None = None,
+) -> None:
+    """Write down that an attempt which was to be dialled was not: `reason` is a word."""
+    await connection.execute(
+        insert(decisions).values(
+            at=now,
+            campaign_id=attempt.campaign_id,
+            contact_id=attempt.contact_id,
+            attempt_id=attempt.attempt_id,
+            n=attempt.n,
+            is_dialled=False,
+            reason=reason,
+            next_at=next_at,
+        )
+    )
 
 
 async def _write_decision(
@@ -371,7 +410,7 @@ async def _facts(connection: AsyncConnection, found: Row[Any], now: datetime) ->
         n_live_of_campaign=known.n_of_campaign,
         n_live=known.n_live,
         n_inbound=known.n_inbound,
-        minutes_today=known.minutes_today + known.n_of_campaign,
+        minutes_today=known.minutes_today + await _running_minutes(connection, found, plan, now),
         n_answered=known.n_answered,
         n_abandoned=known.n_abandoned,
         turn_at=known.turn_at,
@@ -412,12 +451,11 @@ def _live(found: Row[Any]) -> Any:
 def _waits(campaign_id: str) -> Any:
     """Of the last calls, how many people answered, and how many of them had to wait for a voice."""
     last = (
-        select(attempts.c.first_sound_ms)
+        select(attempts.c.first_sound_ms, attempts.c.duration_ms)
         .where(
             attempts.c.campaign_id == campaign_id,
             attempts.c.ended_at.is_not(None),
             attempts.c.outcome == Outcome.ANSWERED.value,
-            attempts.c.first_sound_ms.is_not(None),
         )
         .order_by(attempts.c.ended_at.desc())
         .limit(LAST_ANSWERED)
@@ -426,7 +464,7 @@ def _waits(campaign_id: str) -> Any:
     return (
         select(
             func.count().label("n_answered"),
-            func.count().filter(last.c.first_sound_ms > MAX_WAIT_MS).label("n_abandoned"),
+            func.count().filter(waited_long(last)).label("n_abandoned"),
         )
         .select_from(last)
         .subquery()
@@ -466,6 +504,19 @@ def _minutes_today(campaign_id: str, now: datetime) -> Any:
         .where(attempts.c.campaign_id == campaign_id, attempts.c.ended_at >= midnight)
         .scalar_subquery()
     )
+
+
+async def _running_minutes(
+    connection: AsyncConnection, found: Row[Any], plan: Campaign, now: datetime
+) -> int:
+    """Minutes that calls which go on have begun; one for each that is not answered yet."""
+    if plan.budget is None:
+        return 0
+    query = select(attempts.c.answered_at).where(
+        attempts.c.campaign_id == found.campaign_id, attempts.c.state.in_(_LIVE)
+    )
+    answered = (await connection.execute(query)).scalars()
+    return sum(1 + int((now - (at or now)) / timedelta(minutes=1)) for at in answered)
 
 
 async def _rung_at(

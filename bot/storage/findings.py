@@ -10,7 +10,8 @@ from bot.storage.database import Database
 
 __all__ = ["FindingStore"]
 
-calls, turns, findings = tables.calls, tables.turns, tables.findings
+calls, turns = tables.calls, tables.turns
+attempts, findings = tables.attempts, tables.findings
 
 
 class FindingStore:
@@ -35,7 +36,10 @@ class FindingStore:
             return [Said(*row) for row in await connection.execute(words)]
 
     async def keep(self, attempt_id: str, told: Sequence[Told]) -> None:
-        """Write down what a call has told, in place of what was written before."""
+        """Write down what a call has told, in place of what was written before.
+
+        Nothing is kept of a person who was forgotten meanwhile.
+        """
         rows = [
             {
                 "attempt_id": attempt_id,
@@ -48,7 +52,9 @@ class FindingStore:
         ]
         async with self._database.writing() as connection:
             await connection.execute(delete(findings).where(findings.c.attempt_id == attempt_id))
-            if rows:
+            number = select(attempts.c.number).where(attempts.c.attempt_id == attempt_id)
+            is_known = (await connection.execute(number.with_for_update())).scalar() is not None
+            if rows and is_known:
                 await connection.execute(insert(findings), rows)
 
     async def of(self, attempt_id: str) -> list[Told]:

@@ -83,6 +83,10 @@ class PeopleStore:
                 .where(calls.c.person == person)
                 .values(person=None, recording=None, forgotten_at=now)
             )
+            # who plans another attempt for the person just now is waited for, or finds nobody
+            await connection.execute(
+                select(contacts.c.contact_id).where(contacts.c.number == person).with_for_update()
+            )
             tried = select(attempts.c.attempt_id).where(attempts.c.number == person)
             await connection.execute(
                 delete(tables.findings).where(tables.findings.c.attempt_id.in_(tried))

@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import ColumnElement, FromClause, Row, and_, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.campaigns.attempts import AttemptState, Outcome
@@ -23,6 +23,7 @@ __all__ = ["close_contacts", "hash_of", "is_stopped", "new_attempt", "plan_of", 
 
 campaigns, contacts, attempts = tables.campaigns, tables.contacts, tables.attempts
 do_not_call = tables.do_not_call
+MAX_WAIT_MS = 2_000
 NOT_MADE = (AttemptState.PLANNED.value, AttemptState.CLAIMED.value)
 
 
@@ -35,6 +36,12 @@ async def is_stopped(connection: AsyncConnection, number: str) -> bool:
     """Whether a number is not to be rung any more."""
     query = select(do_not_call.c.at).where(do_not_call.c.number_hash == hash_of(number))
     return (await connection.execute(query)).first() is not None
+
+
+def waited_long(attempt: FromClause) -> ColumnElement[bool]:
+    """Whether somebody who answered heard nothing for two seconds, and stayed as long."""
+    heard_ms, duration_ms = attempt.c.first_sound_ms, attempt.c.duration_ms
+    return or_(heard_ms > MAX_WAIT_MS, and_(heard_ms.is_(None), duration_ms > MAX_WAIT_MS))
 
 
 @lru_cache(maxsize=64)
@@ -181,6 +188,10 @@ async def _break(connection: AsyncConnection, campaign: Row[Any], plan: Campaign
     if why is not None:
         await connection.execute(
             update(campaigns)
-            .where(campaigns.c.campaign_id == campaign.campaign_id)
+            .where(
+                campaigns.c.campaign_id == campaign.campaign_id,
+                campaigns.c.state == CampaignState.RUNNING.value,
+                campaigns.c.resumed_at == campaign.resumed_at,
+            )
             .values(state=CampaignState.PAUSED.value, why=why)
         )

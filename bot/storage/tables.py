@@ -192,7 +192,7 @@ consents = Table(
     Column("given_at", UtcTime, nullable=False),
     Column("expires_at", UtcTime),
     Column("revoked_at", UtcTime),
-    Index(None, "number"),
+    UniqueConstraint("number", "purpose", "given_at"),
 )
 
 decisions = Table(

@@ -14,6 +14,7 @@ from tests.bot.campaigns.facts import number
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "prompts" / "campaigns" / "appointment-reminder.yaml"
+PERSONA = ROOT / "prompts" / "personas" / "reminder-en.yaml"
 NAME = "appointment-reminder"
 HEADINGS = "number,first_name,day,consent_at,consent_method,consent_source\n"
 AGREED = "2026-01-02,web form,form 7\n"
@@ -54,11 +55,18 @@ def test_the_campaign_of_the_project_can_be_created(
 
 
 def test_a_campaign_that_cannot_work_is_refused(
-    database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    database_url: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A persona that is not there, a variable that is missing, a country without holidays."""
     text = FILE.read_text()
+    strays = PERSONA.read_text().replace("Thank you, {first_name}.", "Thank you, {First name}.")
+    (tmp_path / "personas").mkdir()
+    (tmp_path / "personas" / "reminder-en.yaml").write_text(strays)
     for old, new in (
+        ("leave_message", "leave_message # as it is"),
         ("persona: reminder-en", "persona: reminder-fr"),
         ("[first_name, day]", "[first_name]"),
         ("holidays_of: US", "holidays_of: ZQ"),
@@ -66,9 +74,13 @@ def test_a_campaign_that_cannot_work_is_refused(
     ):
         path = tmp_path / "campaign.yaml"
         path.write_text(text.replace(old, new))
-        assert main(["create", str(path)]) == 1
+        with monkeypatch.context() as changed:
+            if "#" in new:
+                changed.setenv("VOICEBOT_PERSONAS_DIR", str(tmp_path / "personas"))
+            assert main(["create", str(path)]) == 1
     errors = capsys.readouterr().err
 
+    assert "persona: the goodbye of reminder-en has a brace that is no {variable}" in errors
     assert "persona: there is no 'reminder-fr'" in errors
     assert "variables: reminder-en also needs day" in errors
     assert "window: no public holidays are known of 'ZQ'" in errors
@@ -98,9 +110,24 @@ def test_nothing_is_imported_of_a_file_with_a_bad_row(
     assert main(["import", NAME, path, "--skip-bad"]) == 0
     taken = capsys.readouterr().out
 
+    assert "2 of them have no consent" not in taken
     assert "row 3, number: expected a telephone number" in refused.err
     assert "nothing was imported: 1 of 3 rows" in refused.err
     assert taken.startswith("2 people were added; 0 were there before, 0 stood twice")
+
+
+def test_who_has_no_consent_is_told_at_import(
+    draft: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """People whom the campaign will not ring are counted, and none joins one that was cancelled."""
+    path = people(tmp_path, person(1), f"{number(2)},Bob,Monday,,,")
+    assert main(["import", NAME, path]) == 0
+    taken = capsys.readouterr().out
+    assert main(["cancel", NAME]) == 0
+    assert main(["import", NAME, path]) == 1
+
+    assert "1 of them have no consent in this file" in taken
+    assert "is cancelled: nobody can be added any more" in capsys.readouterr().err
 
 
 def test_a_preview_shows_how_a_file_is_read(
@@ -122,8 +149,9 @@ def test_a_preview_shows_how_a_file_is_read(
 
 def test_a_campaign_moves_only_as_it_can(draft: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A draft is started, paused, resumed and cancelled; nothing else is possible."""
-    assert main(["pause", NAME]) == 1
-    assert "is draft: it cannot be told to pause" in capsys.readouterr().err
+    for word in ("pause", "resume"):
+        assert main([word, NAME]) == 1
+        assert f"is draft: it cannot be told to {word}" in capsys.readouterr().err
     for move in ("start", "pause", "resume", "cancel"):
         assert main([move, NAME]) == 0
     assert main(["resume", NAME]) == 1

@@ -260,7 +260,7 @@ async def test_contacts_go_out(service: Service) -> None:
 
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     assert rows(answer) == [
-        ["row", "number", "state", "outcome", "attempts", "last_dialled_at", "talk_ms", "how_many"],
+        ["row", "number", "state", "outcome", "attempt", "last_dialled_at", "talk_ms", "how_many"],
         ["2", number(1), "planned", "", "1", "", "", ""],
         ["3", number(2), "cancelled", "stopped", "1", "", "", ""],
     ]

@@ -25,6 +25,8 @@ MACHINE, SCREENING = Answerer.MACHINE, Answerer.SCREENING
         ("Before I try to connect you, can I ask what this is about?", SCREENING),
         ("May I ask who is calling?", None),  # so does a person
         ("你好，我是机主的智能助理。", SCREENING),
+        ("Ada is not available right now, who is speaking?", None),
+        ("I can't take your call, I am driving.", None),
         ("Hello?", None),
         ("Yes, speaking.", None),
         ("Hello, this is Ann.", None),

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bot.campaigns.gate import CampaignState, LineLimits
@@ -26,7 +26,7 @@ from telephony.emulator.callee import Directory
 from telephony.emulator.line import Line
 from telephony.emulator.outbound import OutboundCall
 from telephony.emulator.rest import Faults, Rest, no_faults
-from telephony.rest import twilio_calls
+from telephony.rest import TwilioCalls, twilio_calls
 from tests.bot.campaigns import facts
 from tests.bot.campaigns.facts import OURS
 from tests.bot.inbound.line import TOKEN, TestLine, running_line
@@ -78,6 +78,7 @@ class CampaignLine:
     rest: Rest
     line: TestLine
     limits: LineLimits
+    lease: timedelta
     campaigns: list[CampaignRecord] = field(default_factory=list)
 
     @property
@@ -105,12 +106,16 @@ class CampaignLine:
         self.campaigns.append(record)
         return record
 
+    def rest_calls(self) -> AbstractAsyncContextManager[TwilioCalls]:
+        """The network's REST interface, as a dialer has it."""
+        return twilio_calls(
+            self.network.account_sid, TOKEN, base_url=self.rest.url, answer_timeout_ms=1_000
+        )
+
     @asynccontextmanager
     async def dialling(self, **timings: int) -> AsyncIterator[None]:
         """A dialer runs."""
-        async with twilio_calls(
-            self.network.account_sid, TOKEN, base_url=self.rest.url, answer_timeout_ms=1_000
-        ) as calls:
+        async with self.rest_calls() as calls:
             dialer = Dialer(
                 owner="test",
                 database=self.database,
@@ -118,6 +123,7 @@ class CampaignLine:
                 urls=CallbackUrls(self.line.url),
                 limits=self.limits,
                 clock=self.clock,
+                lease=self.lease,
                 timings=Timings(**timings),
                 watch_timings=WatchTimings(),
             )
@@ -172,4 +178,6 @@ async def campaign_line(
             network,
             serve_rest(network, faults=faults) as rest,
         ):
-            yield CampaignLine(database, clock, network, rest, line, limits)
+            # a lease lasts as long as a machine may stand still, whatever its clock says
+            lease = timedelta(seconds=max(60, speed * 5))
+            yield CampaignLine(database, clock, network, rest, line, limits, lease)

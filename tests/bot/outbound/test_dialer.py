@@ -12,7 +12,9 @@ import pytest
 from sqlalchemy import select
 
 from bot.campaigns.gate import CampaignState
+from bot.outbound.dialling import Dialling
 from bot.outbound.operating import contact_headings, contact_rows
+from bot.outbound.urls import CallbackUrls
 from bot.storage import tables
 from telephony.emulator import CallbackFaults, Callee, CreateFault, Fate
 from telephony.emulator.callee import Detection
@@ -28,6 +30,7 @@ from tests.bot.outbound.campaigns import (
     campaign_line,
     plan,
 )
+from tests.bot.storage.desk import desk
 from tests.bot.storage.notes import begun, turn
 from tests.waiting import eventually, eventually_so
 
@@ -182,6 +185,27 @@ async def test_a_pause_stops_within_one_call(sqlite_url: str) -> None:
     assert n_after <= n_rung + 1
     assert counts.done == {"answered": 20}
     assert max(numbers(ours.rung).values()) == 1
+
+
+async def test_an_order_that_is_too_old_is_not_asked_for(sqlite_url: str) -> None:
+    """A dialer that stood still after writing an attempt down rings nobody when it goes on."""
+    async with campaign_line(sqlite_url) as ours, desk(sqlite_url) as other:
+        order = replace(await other.order(), expires_at=ours.clock.now())
+        async with ours.rest_calls() as calls:
+            dialling = Dialling(
+                store=other.dials,
+                reports=other.reports,
+                calls=calls,
+                urls=CallbackUrls(ours.line.url),
+                limits=ours.limits,
+                clock=ours.clock,
+                owner="late",
+            )
+            await dialling.ask(order)
+        states = await other.states()
+
+    assert ours.rung == []
+    assert states == ["committed"]  # whoever looks after leases finds out
 
 
 async def test_calls_are_begun_at_the_pace_of_the_line(sqlite_url: str) -> None:

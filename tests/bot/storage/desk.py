@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from bot.campaigns.gate import CampaignState
+from bot.campaigns.gate import CampaignState, LineLimits
 from bot.campaigns.records import CallReport, CampaignRecord, Claim, ContactRow, NewContact, Order
 from bot.storage.call_reports import CallReports
 from bot.storage.campaigns import CampaignStore
 from bot.storage.database import Database, open_database
-from bot.storage.dialling import DialStore, Granted
+from bot.storage.dialling import DialStore, Granted, Held, Missed
 from tests.bot.campaigns.facts import LIMITS, NOON, people, plan
 
 FAST = replace(LIMITS, calls_per_second=10_000, model_slots=1000, inbound_reserve=0)
@@ -39,10 +39,15 @@ class Desk:
     async def claim(self, n: int = 1, *, now: datetime = NOON, owner: str = "one") -> list[Claim]:
         return await self.dials.claim(owner=owner, n=n, now=now)
 
+    async def commit(
+        self, claim: Claim, limits: LineLimits, now: datetime
+    ) -> Granted | Held | Missed:
+        return await self.dials.commit(claim, limits, lambda: now)
+
     async def order(self, now: datetime = NOON) -> Order:
         """An attempt that is committed."""
         [claim] = await self.claim(now=now)
-        granted = await self.dials.commit(claim, FAST, now)
+        granted = await self.commit(claim, FAST, now)
         assert isinstance(granted, Granted)
         return granted.order
 

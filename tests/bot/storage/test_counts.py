@@ -51,7 +51,7 @@ class Play:
             case "claim":
                 self.claims = await self.ours.claim(what[0], now=self.now) or self.claims
             case "commit" if what[0] < len(self.claims):
-                result = await self.ours.dials.commit(self.claims[what[0]], FAST, self.now)
+                result = await self.ours.commit(self.claims[what[0]], FAST, self.now)
                 if isinstance(result, Granted):
                     self.orders.append(result.order)
             case "stop":
@@ -71,7 +71,9 @@ class Play:
             case "unknown":
                 await dials.unknown(order, reason="no_answer", now=self.now)
             case "not_sent":
-                await dials.not_sent(order, due_at=self.now)
+                await dials.not_sent(
+                    order, reason="too_many_requests", now=self.now, due_at=self.now
+                )
             case "not_placed":
                 await dials.not_placed(
                     order.attempt_id, outcome=Outcome.NOT_PLACED, reason="x", now=self.now

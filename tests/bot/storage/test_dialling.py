@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from bot.campaigns.attempts import Outcome
 from bot.campaigns.gate import CampaignState, Later, Never, Reason
-from bot.campaigns.records import Claim
+from bot.campaigns.records import Claim, JobKind, Waits
 from bot.storage.calls import CallStore
 from bot.storage.database import open_database
 from bot.storage.dialling import LEASE, Granted, Held, Missed
@@ -55,8 +55,8 @@ async def test_a_dialer_that_wakes_up_late_commits_nothing(database_url: str) ->
         [old] = await ours.claim()
         await ours.dials.expire_leases(NOON + LEASE + SECOND)
         [new] = await ours.claim(now=NOON + LEASE + SECOND, owner="two")
-        late = await ours.dials.commit(old, FAST, NOON + LEASE + 2 * SECOND)
-        granted = await ours.dials.commit(new, FAST, NOON + LEASE + 2 * SECOND)
+        late = await ours.commit(old, FAST, NOON + LEASE + 2 * SECOND)
+        granted = await ours.commit(new, FAST, NOON + LEASE + 2 * SECOND)
 
     assert (new.attempt_id, new.fence) == (old.attempt_id, old.fence + 1)
     assert late == Missed()
@@ -84,7 +84,7 @@ async def test_two_attempts_to_one_number_are_not_made_at_once(database_url: str
         await ours.store.move(other.campaign_id, CampaignState.RUNNING, now=NOON)
         claims = await ours.claim() + await ours.claim()
         results = await asyncio.gather(
-            *(ours.dials.commit(claim, FAST, NOON + SECOND) for claim in claims)
+            *(ours.commit(claim, FAST, NOON + SECOND) for claim in claims)
         )
 
     [held] = [result for result in results if isinstance(result, Held)]
@@ -98,7 +98,7 @@ async def test_who_is_held_is_told_by_the_reason(database_url: str) -> None:
     async with desk(database_url, people(3)) as ours:
         claims = await ours.claim(2)
         for claim in claims:
-            await ours.dials.commit(claim, no_number, NOON)
+            await ours.commit(claim, no_number, NOON)
         held = await ours.store.held(ours.campaign.campaign_id, now=NOON)
         later = await ours.store.held(ours.campaign.campaign_id, now=NOON + timedelta(hours=1))
 
@@ -119,7 +119,7 @@ async def test_caps_count_over_campaigns_and_not_what_never_rang(database_url: s
         second = await ours.order(NOON + SECOND)
         await ours.heard(second, "completed", at=NOON + 9 * SECOND)
         [third] = await ours.claim(now=NOON + 10 * SECOND)
-        held = await ours.dials.commit(third, FAST, NOON + 10 * SECOND)
+        held = await ours.commit(third, FAST, NOON + 10 * SECOND)
 
     assert held == Held(Later(Reason.DAY_CAP, NOON + SECOND + timedelta(days=1)))
 
@@ -132,7 +132,7 @@ async def test_calls_that_came_in_take_places(database_url: str) -> None:
         await CallStore(ours.database).write(notes)
         free = await ours.dials.n_free(limits, NOON)
         claims = await ours.claim(2)
-        results = [await ours.dials.commit(claim, limits, NOON + SECOND) for claim in claims]
+        results = [await ours.commit(claim, limits, NOON + SECOND) for claim in claims]
 
     assert free == 1
     assert isinstance(results[0], Granted)
@@ -144,9 +144,9 @@ async def test_the_pace_is_one_for_all_dialers(database_url: str) -> None:
     limits = replace(FAST, calls_per_second=0.5)
     async with desk(database_url, people(2)) as ours:
         first, second = await ours.claim(2)
-        granted = await ours.dials.commit(first, limits, NOON)
-        held = await ours.dials.commit(second, limits, NOON + SECOND)
-        later = await ours.dials.commit(second, limits, NOON + 2 * SECOND)
+        granted = await ours.commit(first, limits, NOON)
+        held = await ours.commit(second, limits, NOON + SECOND)
+        later = await ours.commit(second, limits, NOON + 2 * SECOND)
 
     assert isinstance(granted, Granted)
     assert held == Held(Later(Reason.PACE, NOON + 2 * SECOND))
@@ -157,10 +157,12 @@ async def test_nobody_rung_means_planned_again(database_url: str) -> None:
     """After a request that was not processed the same attempt waits for its next time."""
     async with desk(database_url) as ours:
         order = await ours.order()
-        await ours.dials.not_sent(order, due_at=NOON + 5 * SECOND)
+        await ours.dials.not_sent(
+            order, reason="too_many_requests", now=NOON + 5 * SECOND, due_at=NOON + 5 * SECOND
+        )
         early = await ours.claim(now=NOON + 4 * SECOND)
         [again] = await ours.claim(now=NOON + 5 * SECOND)
-        granted = await ours.dials.commit(again, FAST, NOON + 5 * SECOND)
+        granted = await ours.commit(again, FAST, NOON + 5 * SECOND)
 
     assert early == []
     assert again == Claim(order.attempt_id, order.fence + 1)
@@ -173,7 +175,7 @@ async def test_a_callback_may_come_before_the_answer(database_url: str) -> None:
         order = await ours.order()
         await ours.heard(order, "ringing", at=NOON + SECOND)
         await ours.heard(order, "queued", at=NOON + 2 * SECOND)
-        await ours.dials.not_sent(order, due_at=NOON)
+        await ours.dials.not_sent(order, reason="too_many_requests", now=NOON, due_at=NOON)
         states = await ours.states()
 
     assert states == ["ringing"]
@@ -197,6 +199,100 @@ async def test_what_was_given_up_and_rings_takes_its_retry_back(database_url: st
     assert (between.state, between.n_attempts) == ("planned", 2)
     assert (talking.state, talking.n_attempts) == ("answered", 1)
     assert (done.state, done.outcome, done.duration_ms) == ("ended", "answered", 6_000)
+
+
+async def test_a_late_ring_of_an_older_attempt_loses_nobody(database_url: str) -> None:
+    """An attempt given up long ago that rings after all leaves the contact counted, and closed."""
+    again = {"times": 3, "after_ms": 60_000}
+    retries = {"failed": again, "busy": again, "max_attempts": 9, "another_hour": False}
+    caps = {"per_day": 9, "per_week": 9}
+    async with desk(database_url, retries=retries, caps=caps) as ours:
+        first = await ours.order()
+        await ours.dials.not_placed(
+            first.attempt_id, outcome=Outcome.NOT_PLACED, reason="not_found", now=NOON
+        )
+        second = await ours.order(NOON + timedelta(minutes=2))
+        await ours.heard(second, "busy", at=NOON + timedelta(minutes=3))
+        await ours.heard(first, "ringing", at=NOON + timedelta(minutes=3))
+        during = await ours.store.counts(ours.campaign.campaign_id)
+        await ours.heard(first, "completed", at=NOON + timedelta(minutes=4))
+        after = await ours.store.counts(ours.campaign.campaign_id)
+
+    assert (during.n_contacts, during.done) == (1, {"busy": 1})
+    assert after == during
+
+
+async def test_a_late_ring_after_a_stop_falls_silent(database_url: str) -> None:
+    """Who said stop meanwhile is not left to ring by an attempt that was given up."""
+    async with desk(database_url) as ours:
+        order = await ours.order()
+        await ours.dials.not_placed(
+            order.attempt_id, outcome=Outcome.NOT_PLACED, reason="not_found", now=NOON
+        )
+        await ours.store.stop(order.number, source="api", now=NOON)
+        await ours.heard(order, "ringing", at=NOON + SECOND)
+        jobs = await ours.reports.jobs(n=9, now=NOON + SECOND)
+
+    assert [(job.kind, job.attempt_id) for job in jobs] == [(JobKind.END_CALL, order.attempt_id)]
+
+
+async def test_a_job_is_taken_by_one(database_url: str) -> None:
+    """Two dialers that look for jobs at once do not both do the same one."""
+    async with desk(database_url) as ours:
+        order = await ours.order()
+        await ours.reports.ask_to_end(order.attempt_id, now=NOON)
+        looks = await asyncio.gather(*(ours.reports.jobs(n=9, now=NOON) for _ in range(4)))
+        later = await ours.reports.jobs(n=9, now=NOON + timedelta(minutes=1))
+
+    assert sum(len(jobs) for jobs in looks) == 1
+    assert len(later) == 1  # whoever took it may have died
+
+
+async def test_answers_that_heard_nothing_count_as_waiting(database_url: str) -> None:
+    """A call in which no sound was ever made is an abandoned one, if the person stayed."""
+    async with desk(database_url, people(2)) as ours:
+        for n, duration_s in enumerate((20, 1)):
+            order = await ours.order(NOON + n * SECOND)
+            await ours.heard(order, "in-progress", at=NOON)
+            await ours.heard(order, "completed", at=NOON, duration_s=duration_s)
+        waits = await ours.store.waits(ours.campaign.campaign_id, since=NOON - SECOND)
+
+    assert waits == Waits(n_answered=2, n_abandoned=1)
+
+
+async def test_whom_a_cancelled_campaign_still_has_is_closed(database_url: str) -> None:
+    """An attempt that comes back to be planned after the campaign was cancelled is not left."""
+    async with desk(database_url) as ours:
+        order = await ours.order()
+        await ours.store.move(ours.campaign.campaign_id, CampaignState.CANCELLED, now=NOON)
+        await ours.dials.not_sent(order, reason="too_many_requests", now=NOON, due_at=NOON)
+        n_closed = await ours.dials.close_cancelled()
+        counts = await ours.store.counts(ours.campaign.campaign_id)
+
+    assert n_closed == 1
+    assert (counts.n_open, counts.refused) == (0, {"campaign_cancelled": 1})
+
+
+async def test_what_was_not_dialled_after_all_is_a_decision_too(database_url: str) -> None:
+    """Where Twilio was not reached, the record of decisions does not end with a dial."""
+    async with desk(database_url) as ours:
+        order = await ours.order()
+        await ours.dials.not_sent(order, reason="cannot_connect", now=NOON, due_at=NOON + SECOND)
+        made = [row async for row in ours.store.decisions(ours.campaign.campaign_id)]
+
+    assert [(row.is_dialled, row.reason) for row in made] == [(True, ""), (False, "cannot_connect")]
+
+
+async def test_small_campaigns_are_not_starved(database_url: str) -> None:
+    """A campaign with much room leaves others their share of what can be claimed."""
+    async with desk(database_url, people(50)) as ours:
+        other = await ours.store.create(plan(name="other", max_concurrent=5), now=NOON)
+        await ours.store.add(other.campaign_id, people(60)[50:], now=NOON)
+        await ours.store.move(other.campaign_id, CampaignState.RUNNING, now=NOON)
+        await ours.claim(10)
+        counts = [row.state async for row in ours.store.contacts(other.campaign_id)]
+
+    assert counts.count("claimed") == 5
 
 
 async def test_a_call_belongs_to_one_attempt(database_url: str) -> None:
@@ -239,7 +335,7 @@ async def test_who_was_stopped_is_not_rung_by_later_campaigns(database_url: str)
         await ours.store.add(later.campaign_id, people(1), now=NOON)
         await ours.store.move(later.campaign_id, CampaignState.RUNNING, now=NOON)
         [claim] = await ours.claim()
-        held = await ours.dials.commit(claim, FAST, NOON + SECOND)
+        held = await ours.commit(claim, FAST, NOON + SECOND)
 
     assert held == Held(Never(Reason.STOPPED))
 
@@ -278,7 +374,7 @@ async def test_a_clock_that_jumps_makes_nobody_ring_twice(database_url: str) -> 
         [claim] = await ours.claim()
         leap = NOON + timedelta(hours=1)
         expired = await ours.dials.expire_leases(leap)
-        late = await ours.dials.commit(claim, FAST, leap)
+        late = await ours.commit(claim, FAST, leap)
         placed = await ours.heard(order, "queued", at=leap)
         back = await ours.claim(9, now=NOON)
 

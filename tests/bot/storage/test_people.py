@@ -99,6 +99,6 @@ async def test_a_stop_outlives_the_number(database_url: str) -> None:
         await PeopleStore(ours.database).forget(number(1), now=CAMPAIGN_NOON)
         await ours.store.add(ours.campaign.campaign_id, people(1), now=CAMPAIGN_NOON)
         [claim] = await ours.claim()
-        held = await ours.dials.commit(claim, FAST, CAMPAIGN_NOON)
+        held = await ours.commit(claim, FAST, CAMPAIGN_NOON)
 
     assert held == Held(Never(Reason.STOPPED))

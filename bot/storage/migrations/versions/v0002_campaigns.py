@@ -102,8 +102,10 @@ def upgrade() -> None:
         sa.Column("expires_at", UtcTime),
         sa.Column("revoked_at", UtcTime),
         sa.PrimaryKeyConstraint("consent_id", name="pk_consents"),
+        sa.UniqueConstraint(
+            "number", "purpose", "given_at", name="uq_consents_number_purpose_given_at"
+        ),
     )
-    op.create_index("ix_consents_number", "consents", ["number"])
     op.create_table(
         "decisions",
         sa.Column("decision_id", sa.Integer, nullable=False),
