@@ -15,7 +15,7 @@ from asyncio.subprocess import PIPE, Process
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,15 @@ from tests.bot.campaigns.facts import number, people
 from tests.bot.inbound.line import TOKEN
 from tests.bot.outbound.campaigns import (
     BUSY,
+    EVERY_LIMIT,
     MORNING,
     CampaignLine,
     campaign_line,
     plan,
 )
 from tests.bot.outbound.mortal_dialer import Settings
+from tests.bot.storage.databases import start_postgresql
+from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[3]
 SPEED = 200.0
@@ -169,6 +172,27 @@ async def test_a_dialer_may_be_killed_at_every_statement(sqlite_url: str, step: 
     assert counts.done == {"busy": n_contacts}
     assert len(every) > 100
     assert deaths.count(signal.SIGKILL) > 0.95 * len(places)  # some are not come to again
+
+
+async def test_a_database_may_restart(tmp_path: Path) -> None:
+    """PostgreSQL goes down and comes back while a campaign dials: everybody is rung once."""
+    server = start_postgresql(tmp_path / "data")
+    slowly = replace(EVERY_LIMIT, calls_per_second=0.1)
+    async with campaign_line(
+        server.get_uri(), directory=lambda number: BUSY, speed=SPEED, limits=slowly
+    ) as ours:
+        await ours.campaign(people(40), PLAN)
+        async with ours.dialling():
+            await eventually(lambda: len(ours.rung) >= 5)
+            await asyncio.to_thread(server.cleanup)
+            n_rung = len(ours.rung)
+            server = await asyncio.to_thread(start_postgresql, tmp_path / "data")
+            counts = await ours.finished()
+    server.cleanup()
+
+    assert n_rung < 40
+    assert rung(ours) == {number(n): 1 for n in range(1, 41)}
+    assert counts.done == {"busy": 40}
 
 
 def mishaps(chance: random.Random) -> Faults:
