@@ -50,6 +50,7 @@ __all__ = [
 
 NO_MEDIA_MS: Final = 10_000  # a line so long without a frame of the caller is dead
 GOODBYE_LIMIT_MS: Final = 20_000  # for the model to make a goodbye, and the caller to hear it
+STOP_LIMIT_MS: Final = 10_000  # the same, of what is said to a person who wants no more calls
 WATCH_PERIOD_MS: Final = 500
 
 log = structlog.get_logger()
@@ -216,12 +217,10 @@ class _Call:
         finally:
             await runner.cancel()
             await running
-            is_written = await self._stopping.written()
+            await self._stopping.close()
             self._turns.close(self._output.heard_ms)
             if self._recorder is not None:
                 await self._recorder.close()
-        if not is_written:
-            detail = "not_written"
         return self._result(reason, detail, duration_ms=round((time.monotonic() - began_s) * 1000))
 
     async def _converse(self, drain: asyncio.Event) -> tuple[EndReason, str]:
@@ -234,7 +233,10 @@ class _Call:
                 await self._worker.queue_frame(TTSSpeakFrame(self._plan.greeting))
             reason, detail = await self._ending
             if not self._line.ended.is_set():
-                await self._unless_hung_up(self._say_last_words(reason))
+                await self._unless_hung_up(self._say_last_words(reason), _limit_ms(reason))
+            is_written = await self._stopping.written()
+            if self._stopping.source:  # outweighs what else ended the call: nothing is to follow
+                return EndReason.STOPPED, self._stopping.source if is_written else "not_written"
             return reason, detail
         finally:
             watch.cancel()
@@ -267,16 +269,15 @@ class _Call:
                 await self._say_last(self._plan.goodbye)
             case EndReason.STOPPED:
                 await self._say_last(self._stopping.confirmation)
-                await self._stopping.written()
 
-    async def _unless_hung_up(self, words: Coroutine[Any, Any, None]) -> None:
+    async def _unless_hung_up(self, words: Coroutine[Any, Any, None], limit_ms: int) -> None:
         """Let words be said to their end, unless the line or our patience ends first."""
         saying = asyncio.create_task(words, name="last-words")
         hung_up = asyncio.create_task(self._line.ended.wait(), name="hung-up")
         try:
             await asyncio.wait(
                 (saying, hung_up),
-                timeout=GOODBYE_LIMIT_MS / 1000,
+                timeout=limit_ms / 1000,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if saying.done():
@@ -317,6 +318,8 @@ class _Call:
     async def _say_last(self, sentence: str) -> None:
         """Say one sentence that nobody can interrupt, and wait until it was heard."""
         self._mute.muted = True
+        self._goodbye = None  # one that is cut off here, or was before, is not this sentence
+        self._goodbye_over.clear()
         await self._service.silence()
         await self._say_goodbye(sentence)
         await self._goodbye_over.wait()
@@ -367,3 +370,7 @@ class _Call:
             self._end(EndReason.GOODBYE)
         else:
             self._end(EndReason.FAILED, "pipeline_stopped")
+
+
+def _limit_ms(reason: EndReason) -> int:
+    return STOP_LIMIT_MS if reason is EndReason.STOPPED else GOODBYE_LIMIT_MS

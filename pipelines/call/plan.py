@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 # Writes down that the person wants no more calls, which came by "key" or "speech"; True once it is.
+# Cancelling gives up waiting, not writing.
 WriteStop = Callable[[str], Awaitable[bool]]
 
 

@@ -33,6 +33,7 @@ class Stopping:
         self._on_stop = on_stop
         self._last_key_ms = -APART_MS * 1.0
         self._writing: asyncio.Task[bool] | None = None
+        self.source = ""  # "key" or "speech", once the person has stopped
 
     @property
     def confirmation(self) -> str:
@@ -40,7 +41,12 @@ class Stopping:
         return self._plan.confirmation if self._plan is not None else ""
 
     def takes_key(self, key: str) -> bool:
-        """Whether a key is the one that stops, pressed alone; nobody else is to be told of it."""
+        """Whether nobody else is to be told of a key: it stops, pressed alone, or comes after that.
+
+        Who presses it twice is not to cut off what is said to the first time.
+        """
+        if self.source:
+            return True
         now_ms, last_ms = self._now_ms(), self._last_key_ms
         self._last_key_ms = now_ms
         if self._plan is None or key != self._plan.digit or now_ms - last_ms < APART_MS:
@@ -55,19 +61,27 @@ class Stopping:
             self._stop("speech")
 
     def _stop(self, source: str) -> None:
-        if self._writing is None and self._write is not None:
-            self._writing = asyncio.ensure_future(self._write(source))
+        if not self.source and self._write is not None:
+            self.source = source
+            self._writing = asyncio.create_task(self._written(self._write), name="write-stop")
             self._on_stop(source)
 
     async def written(self) -> bool:
-        """Wait until it is written down, if it is to be; False if it was not.
+        """Wait until it is written down, if it is to be; False if it was not in time."""
+        return self._writing is None or await self._writing
 
-        Whoever writes goes on if this is cancelled or has waited for long enough.
-        """
-        if self._writing is None:
-            return True
-        await asyncio.wait({self._writing}, timeout=WRITE_LIMIT_S)
-        if self._writing.done() and not self._writing.cancelled() and self._writing.result():
-            return True
-        log.error("stop_not_written")
-        return False
+    async def close(self) -> None:
+        """Wait no more; whoever writes goes on."""
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.gather(self._writing, return_exceptions=True)
+
+    async def _written(self, write: WriteStop) -> bool:
+        try:
+            async with asyncio.timeout(WRITE_LIMIT_S):
+                is_written = await write(self.source)
+        except TimeoutError:
+            is_written = False
+        if not is_written:
+            log.error("stop_not_written")
+        return is_written

@@ -74,6 +74,7 @@ FOLLOWS = {
     EndReason.CALLER_SILENT: (["Hangup"], ["Hangup"]),
     EndReason.TIME_LIMIT: (["Hangup"], ["Hangup"]),
     EndReason.DRAINED: (["Hangup"], ["Hangup"]),
+    EndReason.STOPPED: (["Hangup"], ["Hangup"]),
     EndReason.HOST_LOST: (["Hangup"], ["Hangup"]),
     EndReason.FAILED: (["Say", "Redirect"], ["Say", "Hangup"]),
     EndReason.PROTOCOL_ERROR: (["Say", "Hangup"], ["Say", "Hangup"]),

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from pipelines.call.call import EndReason, warm_up
 from pipelines.call.plan import StopPlan
-from tests.pipelines.call.phone import calling, plan, serving, spoken
+from tests.pipelines.call.phone import CLIP, calling, plan, serving, spoken
 from tests.pipelines.realtime.tone_model import ToneModel
 
 SORRY = "You will not be called again."
@@ -117,6 +118,87 @@ async def test_a_stop_that_could_not_be_written_is_told() -> None:
         result = await call.result()
 
     assert (result.reason, result.detail) == (EndReason.STOPPED, "not_written")
+
+
+async def test_a_stop_that_takes_too_long_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call does not wait for ever, and the log has one line about it."""
+    monkeypatch.setattr("pipelines.call.stopping.WRITE_LIMIT_S", 0.3)
+    with capture_logs() as lines:
+        async with (
+            serving(ToneModel(n_words=1)) as host,
+            calling(plan(host, stop=BY_KEY), Book(takes_s=60).write) as call,
+        ):
+            await call.phone.press("9")
+            result = await call.result()
+
+    assert (result.reason, result.detail) == (EndReason.STOPPED, "not_written")
+    assert [line["event"] for line in lines].count("stop_not_written") == 1
+
+
+async def test_a_confirmation_that_does_not_come_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A model that speaks on and on does not keep the person."""
+    monkeypatch.setattr("pipelines.call.call.STOP_LIMIT_MS", 400)
+    async with (
+        serving(ToneModel(n_words=200)) as host,
+        calling(plan(host, stop=BY_KEY), Book().write) as call,
+    ):
+        await call.phone.press("9")
+        result = await call.result()
+
+    assert (result.reason, result.detail) == (EndReason.STOPPED, "key")
+    assert result.heard_ms < 2_000
+
+
+async def test_who_presses_again_hears_the_confirmation() -> None:
+    """Further keys neither cut it off nor reach the model."""
+    model, book = ToneModel(n_words=10), Book()
+    async with (
+        serving(model) as host,
+        calling(plan(host, stop=BY_KEY), book.write) as call,
+    ):
+        await call.phone.press("9")
+        await call.phone.until(lambda: call.phone.heard_ms > 200)
+        for digit in "9#":
+            await call.phone.press(digit)
+        result = await call.result()
+
+    assert result.reason is EndReason.STOPPED
+    assert [turn.heard_ms for turn in call.witness.turns] == [800]
+    assert book.sources == ["key"]
+
+
+async def test_a_stop_in_the_goodbye_is_confirmed() -> None:
+    """A goodbye that the key cuts off is not taken for the confirmation."""
+    model, book = ToneModel(n_words=3), Book()
+    async with (
+        serving(model) as host,
+        calling(plan(host, silence_after_ms=150, greeting="Hi!", stop=BY_KEY), book.write) as call,
+    ):
+        await call.phone.until(lambda: call.phone.heard_ms > 60)
+        model.n_words = 40
+        await call.phone.until(lambda: call.phone.heard_ms > 400)
+        model.n_words = 5
+        await call.phone.press("9")
+        result = await call.result()
+
+    assert result.reason is EndReason.STOPPED
+    assert said(model) == ["Hi!", "Goodbye.", SORRY]
+    assert call.witness.turns[-1].heard_ms == 400
+
+
+async def test_a_stop_outweighs_a_lost_host() -> None:
+    """Who stops in the apology is not connected once more."""
+    book = Book()
+    lost = plan(None, stop=BY_KEY, apology_mulaw=CLIP * 4)
+    async with calling(lost, book.write) as call:
+        await call.phone.until(lambda: call.phone.heard_ms > 100)
+        await call.phone.press("9")
+        result = await call.result()
+
+    assert book.sources == ["key"]
+    assert (result.reason, result.detail) == (EndReason.STOPPED, "key")
 
 
 async def test_the_key_within_an_entry_does_not_stop() -> None:
