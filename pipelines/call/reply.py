@@ -80,6 +80,11 @@ class Replies:
         self._owed: deque[Request] = deque(maxlen=MAX_OWED)
 
     @property
+    def any_asked(self) -> bool:
+        """Whether a reply was ever asked for."""
+        return self._n_asked > 0
+
+    @property
     def any_unheard(self) -> bool:
         """Whether a reply is being made, or has been made and not yet heard."""
         return bool(self._unheard)

@@ -312,7 +312,10 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
             self._begun = True
             await self._update_session()
             params = await self._adapter.get_llm_invocation_params(context)
-            self._create_items(params["items"])
+            items = params["items"]
+            if self._replies.any_asked:  # what was said is in the context by now, as at the host
+                items = [item for item in items if item["role"] != "assistant"]
+            self._create_items(items)
         new = messages[min(self._n_messages, len(messages)) :]
         self._n_messages = len(messages)
         n_new = 0 if first else self._add_messages(m for m in new if is_news(m))

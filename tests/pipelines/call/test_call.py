@@ -324,15 +324,23 @@ DEPARTMENTS = ("support", "billing")
 
 
 async def test_caller_is_put_through_once_the_announcement_was_heard() -> None:
-    """The model calls the tool, says so, and the call ends for the department it named."""
+    """The model calls the tool, says so, and the call ends for the department it named.
+
+    It has heard its own greeting once.
+    """
     model = ToneModel(n_words=3, arguments='{"department": "billing"}')
-    async with serving(model) as host, calling(plan(host, departments=DEPARTMENTS)) as call:
+    async with (
+        serving(model) as host,
+        calling(plan(host, greeting="Hi!", departments=DEPARTMENTS)) as call,
+    ):
+        await call.phone.until(lambda: bool(call.witness.turns))
         call.phone.say(spoken("I have a question about my bill."))
         result = await call.result()
 
     assert (result.reason, result.detail) == (EndReason.TRANSFERRED, "billing")
     assert ("configure", "You answer the telephone.", ["transfer_to_person"]) in journal(model)
     assert ("tool_output", '{"status": "ok"}') in journal(model)
+    assert not [entry for entry in journal(model) if entry[0] == "text"]
     assert call.witness.turns[-1].heard_ms == call.witness.turns[-1].reply_ms == 240
 
 

@@ -240,6 +240,18 @@ async def test_messages_of_the_context_reach_the_host() -> None:
     assert len(journal(model, "reply")) == 2
 
 
+async def test_what_was_said_before_the_first_context_is_not_told_again() -> None:
+    """A greeting is in the context that comes after it; the host has it already."""
+    model = ToneModel(n_words=2)
+    context = LLMContext([{"role": "assistant", "content": "Good morning."}, _user("Q?")])
+    async with serving(model) as host:
+        frames = [TTSSpeakFrame("Good morning."), SleepFrame(sleep=0.2), LLMContextFrame(context)]
+        await send(service(host), frames)
+
+    assert [entry[2] for entry in journal(model, "text")] == ["Q?"]
+    assert len(journal(model, "reply")) == 1
+
+
 def _user(text: str) -> Any:
     return {"role": "user", "content": text}
 

@@ -132,7 +132,8 @@ class ToneSession:
         self.journal.append(("reply", instructions) if say is None else ("say", say))
         self.replies[item_id] = 0
         arguments = self.model.arguments
-        call = ToolCall(name=self.tools[0].name, arguments=arguments) if self.tools else None
+        calls = bool(self.tools) and say is None
+        call = ToolCall(name=self.tools[0].name, arguments=arguments) if calls else None
         return ToneReply(self, item_id, self.model.n_words, tool_call_due=call)
 
     def transcribe(self, item_id: str) -> "ToneTranscript":
