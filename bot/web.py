@@ -64,6 +64,7 @@ async def _run(settings: WebSettings, routes: Routes, listener: socket.socket) -
         # Pipecat takes a while to import and logs meanwhile: the settings have been checked by now,
         # and the log is ours.
         from pipelines.call.call import run_call
+        from pipelines.call.greeting import prepare_greeting
 
         apologies = await asyncio.to_thread(_prepare, routes)
         web = build(
@@ -71,6 +72,7 @@ async def _run(settings: WebSettings, routes: Routes, listener: socket.socket) -
             routes,
             apologies,
             run_call=run_call,
+            prepare_greeting=prepare_greeting,
             keeper=keeper,
             outbound=outbound,
             api=_api(settings, routes, outbound),

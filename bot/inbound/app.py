@@ -8,15 +8,18 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from starlette.routing import WebSocketRoute
 
 from bot.api.app import API_PATH
+from bot.calls.records import Direction
+from bot.inbound.call_plans import CallSettings, call_plan
 from bot.inbound.gpu_probe import GpuProbe
 from bot.inbound.live_calls import LiveCalls
-from bot.inbound.media_socket import START_TIMEOUT_MS, CallSettings, MediaSocket, RunCall
+from bot.inbound.media_socket import START_TIMEOUT_MS, MediaSocket, RunCall
 from bot.inbound.metrics import CONTENT_TYPE, Metrics, watch_loop_lag
 from bot.inbound.record_keeper import RecordKeeper
 from bot.inbound.requests import TwilioRequests
@@ -28,12 +31,16 @@ from bot.inbound.webhooks import (
     TRANSFER_ENDED_PATH,
     VOICE_PATH,
     Announced,
+    Attempt,
+    Speaker,
     Webhooks,
 )
 from bot.outbound.callbacks import Outbound, OutboundCallbacks, SpeakerFinder
+from bot.outbound.greetings import GreetingsAhead, PrepareGreeting
 from bot.outbound.urls import DETECTED_PATH, STATUS_PATH
 from config.personas import Routes
 from config.settings import WebSettings
+from pipelines.call.plan import CallPlan
 
 __all__ = ["Web", "build"]
 
@@ -60,6 +67,7 @@ def build(
     apologies: Mapping[str, bytes],
     *,
     run_call: RunCall,
+    prepare_greeting: PrepareGreeting | None = None,
     keeper: RecordKeeper | None = None,
     outbound: Outbound | None = None,
     api: FastAPI | None = None,
@@ -68,7 +76,8 @@ def build(
     """Put the application together. `apologies` is mu-law by persona name.
 
     `keeper` writes calls down; it is run by the application. With `outbound` it answers the calls
-    that campaigns place, and `api` is for their operators' programs.
+    that campaigns place, whose greetings `prepare_greeting` makes while they ring, and `api` is for
+    their operators' programs.
     """
     metrics = Metrics()
     calls = LiveCalls(
@@ -82,6 +91,8 @@ def build(
         on_answer=metrics.gpu_reachable.set,
     )
     requests = TwilioRequests(settings.public_url, _secrets(settings), settings.media_signature)
+    call_settings = _call_settings(settings, apologies)
+    find_speaker = SpeakerFinder(outbound.store, routes.by_name) if outbound else None
     webhooks = Webhooks(
         requests=requests,
         calls=calls,
@@ -89,28 +100,37 @@ def build(
         routes=routes,
         metrics=metrics,
         probe=probe,
-        find_speaker=SpeakerFinder(outbound.store, routes.by_name) if outbound else None,
+        find_speaker=find_speaker,
     )
     media = MediaSocket(
         requests=requests,
         calls=calls,
         tokens=tokens,
         metrics=metrics,
-        settings=_call_settings(settings, apologies, start_timeout_ms),
+        settings=call_settings,
         run_call=run_call,
         keeper=keeper,
         notes=outbound.notes if outbound else None,
+        start_timeout_ms=start_timeout_ms,
     )
+    greetings: GreetingsAhead | None = None
+    if find_speaker is not None and prepare_greeting is not None:
+        greetings = GreetingsAhead(
+            find_speaker=find_speaker,
+            plan_of=partial(_plan_ahead, call_settings),
+            prepare=prepare_greeting,
+        )
     metrics.calls_running.set_function(lambda: calls.n_running)
     metrics.draining.set_function(lambda: calls.is_draining)
     if keeper is not None:
         metrics.records_waiting.set_function(lambda: keeper.n_waiting)
         metrics.records_dropped.set_function(lambda: keeper.n_dropped)
-    beside = [part.running() for part in (keeper, outbound and outbound.notes) if part]
+    notes = outbound.notes if outbound else None
+    beside = [part.running() for part in (keeper, notes, greetings) if part]
     web = Web(_application(metrics, probe, beside), calls, tokens, metrics, probe)
     _add_routes(web, webhooks, media)
     if outbound is not None:
-        _add_callbacks(web, requests, outbound)
+        _add_callbacks(web, requests, outbound, greetings)
     if api is not None:
         web.app.mount(API_PATH, api)
     return web
@@ -121,17 +141,30 @@ def _secrets(settings: WebSettings) -> tuple[str, ...]:
     return tuple(token.get_secret_value() for token in tokens if token)
 
 
-def _call_settings(
-    settings: WebSettings, apologies: Mapping[str, bytes], start_timeout_ms: int
-) -> CallSettings:
+def _call_settings(settings: WebSettings, apologies: Mapping[str, bytes]) -> CallSettings:
     return CallSettings(
         host_url=settings.gpu_url,
         host_token=settings.gpu_token.get_secret_value() if settings.gpu_token else None,
         apologies=apologies,
         recording_dir=settings.recording_dir,
         transcribe_callers=settings.transcribe_callers,
-        start_timeout_ms=start_timeout_ms,
     )
+
+
+def _plan_ahead(
+    settings: CallSettings, speaker: Speaker, attempt_id: str, call_sid: str
+) -> CallPlan:
+    """The plan of a call that nobody has answered yet."""
+    announced = Announced(
+        call_sid=call_sid,
+        persona=speaker.persona,
+        retry=0,
+        direction=Direction.OUTBOUND,
+        person="",
+        line="",
+        attempt=Attempt(attempt_id, speaker.plan),
+    )
+    return call_plan(settings, announced, stream_sid="")
 
 
 def _application(
@@ -183,7 +216,14 @@ def _add_routes(web: Web, webhooks: Webhooks, media: MediaSocket) -> None:
         return Response(web.metrics.render(), media_type=CONTENT_TYPE)
 
 
-def _add_callbacks(web: Web, requests: TwilioRequests, outbound: Outbound) -> None:
-    callbacks = OutboundCallbacks(requests=requests, reports=outbound.reports, clock=outbound.clock)
+def _add_callbacks(
+    web: Web, requests: TwilioRequests, outbound: Outbound, greetings: GreetingsAhead | None
+) -> None:
+    callbacks = OutboundCallbacks(
+        requests=requests,
+        reports=outbound.reports,
+        clock=outbound.clock,
+        on_ringing=greetings.rings if greetings else None,
+    )
     web.app.add_api_route(STATUS_PATH, callbacks.status, methods=["POST"])
     web.app.add_api_route(DETECTED_PATH, callbacks.detected, methods=["POST"])

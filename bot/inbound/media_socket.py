@@ -6,10 +6,9 @@ seconds to show, in its start message, a token that was issued for its call.
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -17,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from bot.campaigns.opt_out import wants_no_calls
+from bot.inbound.call_plans import CallSettings, call_plan
 from bot.inbound.live_calls import End, LiveCalls, Running
 from bot.inbound.metrics import Metrics
 from bot.inbound.record_keeper import CallLog, RecordKeeper
@@ -26,11 +25,10 @@ from bot.inbound.stream_tokens import StreamTokens
 from bot.inbound.webhooks import TOKEN_PARAMETER, Announced
 from bot.outbound.notes import CampaignNotes
 from bot.outbound.observing import CampaignEar
-from config.personas import render_instructions
-from pipelines.call.plan import CallObserver, CallPlan, CallResult, EndReason, StopPlan, WriteStop
+from pipelines.call.plan import CallObserver, CallPlan, CallResult, EndReason, WriteStop
 from telephony.media_stream import MediaStreamError, Start, parse_from_twilio
 
-__all__ = ["START_TIMEOUT_MS", "CallSettings", "MediaSocket", "RunCall"]
+__all__ = ["START_TIMEOUT_MS", "MediaSocket", "RunCall"]
 
 log = structlog.get_logger()
 
@@ -46,18 +44,6 @@ INTERNAL_CODE = 1011
 LAYER_FAULTS = {1002: "bad_frame", 1007: "bad_text", 1009: "too_large"}
 
 RunCall = Callable[..., Coroutine[Any, Any, CallResult]]  # pipelines.call.call.run_call
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallSettings:
-    """What is the same for every call of the process."""
-
-    host_url: str
-    host_token: str | None
-    apologies: Mapping[str, bytes]  # mu-law, by persona name
-    recording_dir: Path | None = None
-    transcribe_callers: bool = False
-    start_timeout_ms: int = START_TIMEOUT_MS
 
 
 class _NotLetIn(Exception):
@@ -83,6 +69,7 @@ class MediaSocket:
         run_call: RunCall,
         keeper: RecordKeeper | None = None,
         notes: CampaignNotes | None = None,
+        start_timeout_ms: int = START_TIMEOUT_MS,
     ) -> None:
         self._requests = requests
         self._calls = calls
@@ -92,6 +79,7 @@ class MediaSocket:
         self._run_call = run_call
         self._keeper = keeper
         self._notes = notes
+        self._start_timeout_ms = start_timeout_ms
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one socket to its end. Cancelling ends the call as failed."""
@@ -147,7 +135,7 @@ class MediaSocket:
 
     async def _handshake(self, websocket: WebSocket) -> tuple[Start, Announced]:
         try:
-            async with asyncio.timeout(self._settings.start_timeout_ms / 1000):
+            async with asyncio.timeout(self._start_timeout_ms / 1000):
                 start = await _read_start(websocket)
         except TimeoutError:
             raise _NotLetIn("start_timeout") from None
@@ -180,7 +168,7 @@ class MediaSocket:
             result = CallResult(reason=EndReason.FAILED, n_turns=0, duration_ms=0)
             kept: CallLog | None = None
             try:
-                plan = self._plan(start, announced)
+                plan = call_plan(self._settings, announced, start.stream_sid)
                 kept = self._begin_record(plan, announced)
                 result = await self._run(websocket, plan, announced, kept or self._metrics)
             except Exception as exc:
@@ -223,35 +211,6 @@ class MediaSocket:
             observer=self._metrics,
         )
 
-    def _plan(self, start: Start, announced: Announced) -> CallPlan:
-        persona = announced.persona
-        apology = self._settings.apologies[persona.name]
-        folder = self._settings.recording_dir
-        name = f"{start.call_sid}-{announced.retry}.wav"
-        return CallPlan(
-            call_sid=start.call_sid,
-            stream_sid=start.stream_sid,
-            host_url=self._settings.host_url,
-            host_token=self._settings.host_token,
-            instructions=render_instructions(persona),
-            language=persona.language,
-            voice=persona.voice,
-            language_lock=persona.language_lock,
-            temperature=persona.temperature,
-            max_reply_tokens=persona.limits.max_reply_tokens,
-            greeting=persona.greeting,
-            silence_after_ms=persona.silence.after_ms,
-            silence_prompts=tuple(persona.silence.prompts),
-            goodbye=persona.goodbye,
-            max_call_ms=persona.limits.max_call_ms,
-            departments=tuple(persona.transfer.numbers) if persona.transfer else (),
-            apology_mulaw=apology,
-            drain_apology_mulaw=apology,
-            recording_path=folder / name if folder else None,
-            transcription=self._settings.transcribe_callers or _needs_words(announced),
-            stop=_stop_plan(announced),
-        )
-
     @staticmethod
     def _with_layer_fault(result: CallResult, close_codes: list[int]) -> CallResult:
         """A message that the websocket layer refused looks like a hang-up to the call."""
@@ -282,22 +241,6 @@ class MediaSocket:
             pii_person=announced.person,
             pii_line=announced.line,
         )
-
-
-def _needs_words(announced: Announced) -> bool:
-    """Whether what the person says has to be written down: a campaign goes by it."""
-    return announced.attempt is not None
-
-
-def _stop_plan(announced: Announced) -> StopPlan | None:
-    if announced.attempt is None:
-        return None
-    stop = announced.attempt.plan.stop
-    return StopPlan(
-        digit=stop.digit,
-        asks=wants_no_calls if stop.by_speech else None,
-        confirmation=stop.confirmation,
-    )
 
 
 async def _read_start(websocket: WebSocket) -> Start:

@@ -1,7 +1,7 @@
 """What Twilio tells about calls that campaigns placed, and who speaks in them; part of `web`."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -27,6 +27,7 @@ WORD = re.compile(r"[A-Za-z0-9_-]{1,32}")
 MAX_FACT_CHARS = 64
 # What is kept of a report besides its status. Numbers are not: they stand in the attempt.
 KEPT = ("SequenceNumber", "SipResponseCode", "Timestamp", "MachineDetectionDuration")
+RINGING = "ringing"  # a word of Twilio's
 TRY_AGAIN_LATER = 503
 NO_CONTENT = 204
 
@@ -79,10 +80,19 @@ class SpeakerFinder:
 class OutboundCallbacks:
     """The status callbacks. Each is written down before it is answered."""
 
-    def __init__(self, *, requests: TwilioRequests, reports: CallReports, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        requests: TwilioRequests,
+        reports: CallReports,
+        clock: Clock,
+        on_ringing: Callable[[str, str], None] | None = None,
+    ) -> None:
+        """`on_ringing` is told the attempt and the call when somebody's telephone rings."""
         self._requests = requests
         self._reports = reports
         self._clock = clock
+        self._on_ringing = on_ringing
 
     async def status(self, request: Request) -> Response:
         """POST /twilio/outbound/status: how a call goes."""
@@ -108,6 +118,8 @@ class OutboundCallbacks:
             return Response(status_code=TRY_AGAIN_LATER)
         if not is_own:
             log.warning("callback_of_no_attempt", call_id=report.call_sid)
+        elif report.status == RINGING and self._on_ringing is not None:
+            self._on_ringing(attempt_id, report.call_sid)
         return Response(status_code=NO_CONTENT)
 
 

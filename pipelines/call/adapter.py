@@ -65,7 +65,7 @@ class GLMVoiceLLMAdapter(BaseLLMAdapter[InvocationParams]):  # type: ignore[no-u
 
     def to_provider_tools_format(self, tools_schema: ToolsSchema) -> list[dict[str, Any]]:
         """Tools as `session.tools` has them."""
-        return [_function(schema) for schema in tools_schema.standard_tools]
+        return wire_tools(tools_schema)
 
     def get_messages_for_logging(self, context: LLMContext) -> list[dict[str, Any]]:
         """Roles only: what people say is private."""
@@ -75,6 +75,11 @@ class GLMVoiceLLMAdapter(BaseLLMAdapter[InvocationParams]):  # type: ignore[no-u
     def _role(message: LLMContextMessage) -> str:
         role = cast(dict[str, Any], message).get("role", "") if isinstance(message, dict) else ""
         return _ROLES.get(role, role)
+
+
+def wire_tools(tools: ToolsSchema) -> list[dict[str, Any]]:
+    """Tools as `session.tools` has them."""
+    return [_function(schema) for schema in tools.standard_tools]
 
 
 def _function(schema: FunctionSchema) -> dict[str, Any]:

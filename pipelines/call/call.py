@@ -33,6 +33,7 @@ from pipelines.call.plan import (
 from pipelines.call.recording import CallRecorder
 from pipelines.call.reply import Reply, Request
 from pipelines.call.service import GLMVoiceRealtimeLLMService
+from pipelines.call.settings import settings_of
 from pipelines.call.stopping import Stopping
 from pipelines.call.transfer import Transfer
 from pipelines.call.transport import TwilioTransport
@@ -142,14 +143,7 @@ class _Call:
         return GLMVoiceRealtimeLLMService(
             url=plan.host_url,
             token=plan.host_token,
-            settings=GLMVoiceRealtimeLLMService.Settings(
-                system_instruction=plan.instructions,
-                temperature=plan.temperature,
-                language_lock=plan.language if plan.language_lock else None,
-                max_tokens=plan.max_reply_tokens,
-                voice=plan.voice or None,
-                transcription=plan.transcription,
-            ),
+            settings=settings_of(plan),
             heard_ms=self._output.heard_ms,
             forward_user_audio=False,
             enable_direct_mode=True,  # one hop less for each frame

@@ -7,6 +7,7 @@ from pipecat.services.settings import LLMSettings
 from pipecat.utils.types import NOT_GIVEN, NotGiven
 
 from pipelines.audio import MODEL_INPUT_RATE, MODEL_OUTPUT_RATE
+from pipelines.call.plan import CallPlan
 from pipelines.realtime.session_config import MODEL_NAME
 
 # settings of the base that the host knows, by their name on the wire
@@ -60,6 +61,18 @@ def complete(settings: GLMVoiceLLMSettings | None) -> GLMVoiceLLMSettings:
     if settings is not None:
         store.apply_update(settings)
     return store
+
+
+def settings_of(plan: CallPlan) -> GLMVoiceLLMSettings:
+    """What one call sets."""
+    return GLMVoiceLLMSettings(
+        system_instruction=plan.instructions,
+        temperature=plan.temperature,
+        language_lock=plan.language if plan.language_lock else None,
+        max_tokens=plan.max_reply_tokens,
+        voice=plan.voice or None,
+        transcription=plan.transcription,
+    )
 
 
 def session_update(

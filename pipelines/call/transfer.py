@@ -4,7 +4,7 @@ The model names a department; where that is, and what happens if nobody answers,
 this room.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
@@ -17,6 +17,23 @@ from pipelines.call.reply import Reply
 TOOL = "transfer_to_person"
 
 log = structlog.get_logger()
+
+
+def transfer_tools(
+    departments: Sequence[str],
+    called: Callable[[FunctionCallParams], Awaitable[None]] | None = None,
+) -> ToolsSchema:
+    """What a line with these departments can do; `called` does it."""
+    if not departments:
+        return ToolsSchema(standard_tools=[])
+    schema = FunctionSchema(
+        name=TOOL,
+        description="Put the caller through to a person.",
+        properties={"department": {"type": "string", "enum": list(departments)}},
+        required=["department"],
+        handler=called,
+    )
+    return ToolsSchema(standard_tools=[schema])
 
 
 class Transfer:
@@ -44,14 +61,7 @@ class Transfer:
 
     def tools(self) -> ToolsSchema:
         """The tool as a call offers it to its model."""
-        schema = FunctionSchema(
-            name=TOOL,
-            description="Put the caller through to a person.",
-            properties={"department": {"type": "string", "enum": list(self._departments)}},
-            required=["department"],
-            handler=self._called,
-        )
-        return ToolsSchema(standard_tools=[schema])
+        return transfer_tools(self._departments, self._called)
 
     def reply_started(self, reply: Reply) -> None:
         """The first reply after the model's wish announces it."""

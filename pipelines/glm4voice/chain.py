@@ -8,6 +8,7 @@ import torch
 from pipelines.glm4voice.checkpoint import CheckpointError
 from pipelines.glm4voice.hearing.config import SpeechTokenizerConfig
 from pipelines.glm4voice.hearing.tokenizer import SpeechTokenizer
+from pipelines.glm4voice.openings import Openings
 from pipelines.glm4voice.prompt import PromptBuilder
 from pipelines.glm4voice.recital import Sounds, sounds_of
 from pipelines.glm4voice.session import GlmSession, Parts
@@ -165,6 +166,7 @@ def assemble(
             locks=LanguageLocks(text_tokenizer, engine.vocab_size),
             max_turn_samples=_turn_limit(speech_tokenizer.config, engine, max_turn_ms),
             texts=texts,
+            openings=Openings(decoder.sample_rate),
         ),
         can_transcribe=can_transcribe,
     )

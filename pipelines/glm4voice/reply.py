@@ -13,6 +13,7 @@ import structlog
 from numpy.typing import NDArray
 
 from pipelines.glm4voice.first_sound import FirstSoundWatch
+from pipelines.glm4voice.openings import Take
 from pipelines.glm4voice.rhythm import Rhythm
 from pipelines.glm4voice.speaking.crowd import Crowd
 from pipelines.glm4voice.speaking.decoding import Decoded, Decoding, Order
@@ -121,6 +122,8 @@ class GlmReply:
     decoder keeps back flushed; only `cancel` drops sound.
     """
 
+    is_repeat = False
+
     def __init__(
         self,
         generation: Generation | None,
@@ -134,6 +137,7 @@ class GlmReply:
         clock: Callable[[], float] = time.monotonic,
         reproducible: bool = False,
         tokenise_s: float = 0.0,
+        take: Take | None = None,
     ) -> None:
         """Begin a reply.
 
@@ -141,7 +145,8 @@ class GlmReply:
         first step. Generated ids are added to `ids`. `call_id` is the stop id that asks for a tool.
         `clock` tells seconds. `reproducible`: blocks are decoded one by one and no tokens come
         meanwhile, so that cutting hangs on nothing but them if the clock stands still.
-        `tokenise_s` is what hearing took after the turn it answers.
+        `tokenise_s` is what hearing took after the turn it answers. `take` is told each step, and
+        the end of an even reply.
         """
         self.stop_reason: StopReason | None = None
         self.tool_call: ToolCall | None = None
@@ -167,6 +172,7 @@ class GlmReply:
         self._thinking_s = 0.0  # since the last block
         self._waiting_since_s: float | None = None  # for an engine elsewhere
         self._n_decoded = 0
+        self._take = take
         self._watch = FirstSoundWatch(tokenise_s=tokenise_s)
         self.first_sound_ms: Mapping[FirstSoundPart, float] = self._watch.ms
 
@@ -189,6 +195,12 @@ class GlmReply:
 
         Where the reply is waiting for the decoder, this waits, too.
         """
+        step = self._step()
+        if self._take is not None:
+            self._note(step, self._take)
+        return step
+
+    def _step(self) -> Step:
         assert self.stop_reason is None, "the reply is over"
         if self._order is not None and (self._order.is_done or not self._may_think):
             return self._collect(self._order)
@@ -199,6 +211,11 @@ class GlmReply:
         if self._parser.n_audio:
             return self._submit(len(self._parser.codes), final=True)
         return self._end(NO_SOUND)
+
+    def _note(self, step: Step, take: Take) -> None:
+        take.add(step)
+        if self.stop_reason is StopReason.END and not self.deviations:
+            take.done(self._ids)
 
     def cancel(self) -> None:
         """Stop here, keep the ids generated so far, free the rest. Idempotent.

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pipelines.glm4voice.hearing.stream import UtteranceState
 from pipelines.glm4voice.hearing.tokenizer import SpeechTokenizer
 from pipelines.glm4voice.history import History, Item
+from pipelines.glm4voice.openings import Openings, RepeatedReply, Take, Words
 from pipelines.glm4voice.prompt import TRANSCRIPTION_REQUEST, PromptBuilder, system_text
 from pipelines.glm4voice.recital import Recital, Sounds
 from pipelines.glm4voice.reply import GlmReply, ReplyParser
@@ -33,7 +34,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """The loaded models and what was read from them; shared by all conversations, read-only."""
+    """The loaded models and what was read from them; shared by all conversations.
+
+    Read-only, but for `openings`.
+    """
 
     speech_tokenizer: SpeechTokenizer
     text_tokenizer: TextTokenizer
@@ -46,6 +50,7 @@ class Parts:
     locks: LanguageLocks
     max_turn_samples: int  # of one caller's turn
     texts: TokenMask  # what is written when there is to be no sound
+    openings: Openings
 
 
 class GlmSession:
@@ -56,7 +61,7 @@ class GlmSession:
         self._history = History()
         self._context: EngineSession = parts.engine.open()
         self._open_turn: UtteranceState | None = None
-        self._reply: GlmReply | None = None
+        self._reply: GlmReply | RepeatedReply | None = None
         self._reply_item: Item | None = None
         self._tokenise_s = 0.0  # of the last turn, if no reply has been started since
         self._has_news = True  # the context may not be what is known of the next prompt
@@ -144,11 +149,13 @@ class GlmSession:
         *,
         instructions: str | None = None,
         say: str | None = None,
-    ) -> GlmReply:
+    ) -> GlmReply | RepeatedReply:
         """Begin an answer, kept as `item_id`; nothing is computed before its first step.
 
-        With `say`, it is these words and no others. Raises RuntimeError while another reply is
-        under way, ValueError for impossible sampling settings, words that are none or a taken id.
+        With `say`, it is these words and no others. At the beginning of a conversation they come
+        as they were spoken after the same prompt before, unless there is a seed. Raises
+        RuntimeError while another reply is under way, ValueError for impossible sampling settings,
+        words that are none or a taken id.
         """
         if self._is_replying:
             raise RuntimeError("a reply of this session is under way")
@@ -158,8 +165,16 @@ class GlmSession:
         if words == []:
             raise ValueError("there is nothing to say")
         prompt = self._prompt(instructions)
+        opens = say is not None and sampling.seed is None and not len(self._history)
+        opening = Words(tuple(prompt), say or "", sampling) if opens else None
         self._reply_item = self._history.add_reply(item_id)
         self._has_news = True
+        known = self._parts.openings.find(opening) if opening else None
+        if known is not None:
+            self._reply = RepeatedReply(
+                known, ids=self._reply_item.ids, n_prompt_tokens=len(prompt)
+            )
+            return self._reply
         generation = self._continue(prompt, sampling, allowed=allowed, words=words)
         self._reply = GlmReply(
             generation,
@@ -173,6 +188,7 @@ class GlmSession:
             clock=time.monotonic if sampling.seed is None else _no_time,
             reproducible=sampling.seed is not None,
             tokenise_s=self._tokenise_s,
+            take=Take(self._parts.openings, opening) if opening else None,
         )
         self._tokenise_s = 0.0
         return self._reply

@@ -68,7 +68,7 @@ class Totals:
     n_responses: int = 0
     n_cancelled: int = 0
     n_audio_tokens: int = 0
-    sound_ms: int = 0  # that was sent
+    made_ms: int = 0  # of sound that was computed and sent; what was made before does not count
     n_mistakes: int = 0
     n_forgotten: int = 0  # items that had to go so that the call could go on
 
@@ -139,7 +139,8 @@ class Conversation:
         assert self._response is not None, "no reply is under way"
         before_ms = self._response.sound_ms
         self._response.step()
-        self.totals.sound_ms += self._response.sound_ms - before_ms
+        if not self._response.is_repeat:
+            self.totals.made_ms += self._response.sound_ms - before_ms
         if self._response.is_done:
             self._retire()
 

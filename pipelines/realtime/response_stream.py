@@ -108,6 +108,11 @@ class ResponseStream:
         return not len(self._unsent) and self._reply.is_waiting
 
     @property
+    def is_repeat(self) -> bool:
+        """Whether its sound costs nothing."""
+        return self._reply.is_repeat
+
+    @property
     def sound_ms(self) -> int:
         """How much sound has been sent."""
         return self._n_wire_samples * 1000 // self._wire_rate

@@ -90,7 +90,7 @@ class Engine:
         self._lock = threading.Lock()
         self._awake = threading.Event()
         self._stopping = False
-        self._sound_ms = 0  # made for all seats there have been
+        self._made_ms = 0  # of sound, for all seats there have been
         self._stepping_s = -model.aside_s  # in steps of replies, since we are here
         self._urgent_since_s: float | None = None  # since when the urgent alone are stepped
         self._next_ahead = 0  # whose turn it is to work ahead, as a place among the seats
@@ -199,7 +199,7 @@ class Engine:
         self.work = Work(
             speaking_s=self._stepping_s + self._model.aside_s,
             hearing_s=self.work.hearing_s + hearing_s,
-            sound_s=self._sound_ms / 1000,
+            sound_s=self._made_ms / 1000,
             n_short=self.work.n_short + is_dry,
         )
 
@@ -234,9 +234,9 @@ class Engine:
     def _step(self, seat: Seat, conversation: Conversation) -> bool:
         self._read(seat, conversation)  # a cancel comes before the step
         if seat.can_step:
-            before_ms = conversation.totals.sound_ms
+            before_ms = conversation.totals.made_ms
             conversation.step()
-            self._sound_ms += conversation.totals.sound_ms - before_ms
+            self._made_ms += conversation.totals.made_ms - before_ms
         return True
 
     def _read(self, seat: Seat, conversation: Conversation) -> bool:

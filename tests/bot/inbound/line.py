@@ -20,6 +20,7 @@ from bot.inbound.app import Web, build
 from bot.inbound.record_keeper import RecordKeeper
 from bot.inbound.serving import serve
 from bot.outbound.callbacks import Outbound
+from bot.outbound.greetings import PrepareGreeting
 from config.personas import read_routes
 from config.settings import WebSettings
 from pipelines.call.plan import CallObserver, CallPlan, CallResult, EndReason, TurnRecord, WriteStop
@@ -205,6 +206,7 @@ async def running_line(
     start_timeout_ms: int = 5_000,
     keeper: RecordKeeper | None = None,
     outbound: Outbound | None = None,
+    prepare_greeting: PrepareGreeting | None = None,
     api: FastAPI | None = None,
     **changes: Any,
 ) -> AsyncIterator[TestLine]:
@@ -232,6 +234,7 @@ async def running_line(
         run_call=call,
         keeper=keeper,
         outbound=outbound,
+        prepare_greeting=prepare_greeting,
         api=api,
         start_timeout_ms=start_timeout_ms,
     )

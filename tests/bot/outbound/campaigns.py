@@ -59,6 +59,12 @@ async def hangs_up(line: Line) -> None:
     await asyncio.sleep(0.05)
 
 
+async def stays(line: Line) -> None:
+    """Somebody who hears the bot out for half a second."""
+    await line.wait_until(lambda: line.stream is not None)
+    await line.sleep(500)
+
+
 QUICK = Callee(answer=hangs_up, rings_ms=1_000)
 BUSY = Callee(fate=Fate.BUSY, rings_ms=500)
 
@@ -159,8 +165,12 @@ async def campaign_line(
     begins: datetime = MORNING,
     speed: float = 20,
     keeps_calls: bool = False,
+    **line_changes: Any,
 ) -> AsyncIterator[CampaignLine]:
-    """The line on which campaigns run, by a clock that begins at `begins`."""
+    """The line on which campaigns run, by a clock that begins at `begins`.
+
+    `line_changes` are for `running_line`.
+    """
     clock = FastClock(begins, speed)
     network = PhoneNetwork(
         auth_token=TOKEN,
@@ -174,7 +184,7 @@ async def campaign_line(
         outbound = Outbound.of(database, clock)
         keeper = RecordKeeper(CallStore(database).write) if keeps_calls else None
         async with (
-            running_line(outbound=outbound, keeper=keeper) as line,
+            running_line(outbound=outbound, keeper=keeper, **line_changes) as line,
             network,
             serve_rest(network, faults=faults) as rest,
         ):

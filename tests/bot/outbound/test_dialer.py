@@ -29,6 +29,7 @@ from tests.bot.outbound.campaigns import (
     QUICK,
     campaign_line,
     plan,
+    stays,
 )
 from tests.bot.storage.desk import desk
 from tests.bot.storage.notes import begun, turn
@@ -350,7 +351,8 @@ async def test_a_machine_is_known_by_its_words(sqlite_url: str) -> None:
 
 async def test_how_long_an_answer_waited_is_kept(sqlite_url: str) -> None:
     """From the moment of answering to the first sound, for the share that waited too long."""
-    async with campaign_line(sqlite_url) as ours:
+    listener = Callee(answer=stays, rings_ms=1_000)
+    async with campaign_line(sqlite_url, directory=lambda number: listener) as ours:
         await ours.campaign(people(3), plan())
 
         async def waited_ms() -> Sequence[int | None]:

@@ -136,3 +136,24 @@ def test_a_real_chain_is_sampled(chain: SpeechModel) -> None:
     assert sample.sound_s > 1
     assert 0 < sample.speaking_s < 30
     assert (sample.hearing_s, sample.n_short) == (0, 0)
+
+
+async def test_sound_that_was_made_before_is_no_measure() -> None:
+    """What costs nothing tells nothing of what a call costs: it lets nobody else in."""
+    model = ToneModel()
+
+    def repeat(reply: ToneReply) -> None:
+        reply.is_repeat = True
+
+    model.on_step = repeat
+    async with serving(model) as server, session(server) as host:
+        await host.send({"type": "response.create", "response": {"say": "Good day."}})
+        await one(host, "response.done")
+        repeated = server._engine.work
+        model.on_step = lambda reply: None
+        await host.send({"type": "response.create"})
+        await one(host, "response.done")
+        made = server._engine.work
+
+    assert repeated.sound_s == 0
+    assert made.sound_s > 0.5

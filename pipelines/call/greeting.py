@@ -1,0 +1,53 @@
+"""A call's greeting, made while it still rings."""
+
+import asyncio
+from typing import Final
+
+from openai.types.realtime import RealtimeServerEvent
+
+from pipelines.call.adapter import wire_tools
+from pipelines.call.host_session import HostSession
+from pipelines.call.plan import CallPlan
+from pipelines.call.settings import complete, session_update, settings_of
+from pipelines.call.transfer import transfer_tools
+from pipelines.realtime.errors import RealtimeError
+
+__all__ = ["prepare_greeting"]
+
+OPEN_TIMEOUT_MS: Final = 2_000
+LIMIT_MS: Final = 15_000  # most have answered by then, or never will
+
+
+async def prepare_greeting(plan: CallPlan) -> bool:
+    """Have the GPU host speak a call's greeting, which it keeps for that call; True once it has.
+
+    It takes one of the host's places meanwhile. A host that is full, lost or slow makes none, and
+    then does so in the call itself. Cancelling leaves the host.
+    """
+    host = HostSession(plan.host_url, token=plan.host_token, open_timeout_ms=OPEN_TIMEOUT_MS)
+    tools = wire_tools(transfer_tools(plan.departments))
+    settings = complete(settings_of(plan))
+    host.send(session_update(settings, instructions=plan.instructions, tools=tools))
+    host.send({"type": "response.create", "response": {"say": plan.greeting}})
+    made = asyncio.Event()
+    is_whole = False
+
+    async def on_event(event: RealtimeServerEvent) -> None:
+        nonlocal is_whole
+        if event.type == "response.done":
+            is_whole = event.response.status == "completed"
+            made.set()
+
+    holding = asyncio.create_task(host.run(on_event), name="greeting-host")
+    waiting = asyncio.create_task(made.wait(), name="greeting-made")
+    try:
+        await asyncio.wait(
+            (holding, waiting), timeout=LIMIT_MS / 1000, return_when=asyncio.FIRST_COMPLETED
+        )
+    finally:
+        holding.cancel()
+        waiting.cancel()
+        (ending, _) = await asyncio.gather(holding, waiting, return_exceptions=True)
+    if isinstance(ending, Exception) and not isinstance(ending, RealtimeError):
+        raise ending
+    return is_whole
