@@ -121,28 +121,44 @@ class Stop(Strict):
 
     digit: Literal["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "*"] | None = "9"
     by_speech: bool = True  # where the model writes down what is said
+    by_tool: bool = False  # the model is told of a tool for it: where it does not
     confirmation: Sentence = "You will not be called again. Goodbye."  # in the campaign's language
+
+
+Value = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=60)]
 
 
 class Rule(Strict):
     """A value that was given if the person said one of these phrases, as whole words."""
 
-    value: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=60)]
+    value: Value
     phrases: list[Annotated[str, Field(min_length=1, max_length=100)]] = Field(
         min_length=1, max_length=50
     )
 
 
 class OutcomeField(Strict):
-    """What is to be known after a call: one of the values of its rules, or a number."""
+    """What is to be known after a call: one of some values, or a number.
+
+    It is found by rules in what the model has written down of the person's words, or written down
+    by the model itself, which has a tool for that.
+    """
 
     type: Literal["choice", "number"] = "choice"
+    filled_by: Literal["rules", "model"] = "rules"
     rules: list[Rule] = Field([], max_length=20)
+    values: list[Value] = Field([], max_length=20)
 
     @model_validator(mode="after")
-    def _has_its_rules(self) -> Self:
-        if (self.type == "choice") != bool(self.rules):
-            raise ValueError("should have rules if, and only if, it is a choice")
+    def _has_what_fills_it(self) -> Self:
+        is_choice, is_by_rules = self.type == "choice", self.filled_by == "rules"
+        if bool(self.rules) != (is_choice and is_by_rules):
+            raise ValueError("should have rules if, and only if, it is a choice that rules make")
+        if bool(self.values) != (is_choice and not is_by_rules):
+            raise ValueError(
+                "should have values if, and only if, it is a choice that the model makes"
+                " (filled_by: model)"
+            )
         return self
 
 

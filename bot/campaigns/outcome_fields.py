@@ -1,4 +1,4 @@
-"""What a call has told: the campaign's outcome fields, filled by rules from what the person said.
+"""What a call has told: the campaign's outcome fields, as rules fill them from what was said.
 
 Each value names the turn it was said in. Who says two things means the last one.
 """
@@ -11,7 +11,7 @@ from datetime import datetime
 
 from config.campaigns import OutcomeField, Rule
 
-__all__ = ["Said", "Told", "told_by"]
+__all__ = ["Said", "Told", "by_rules", "told_by"]
 
 NUMBER = re.compile(r"(?<![\w.,])\d{1,9}(?:\.\d{1,3})?(?![\w]|[.,]\d)")
 NOT_WORDS = re.compile(r"[^\w']+")
@@ -38,10 +38,15 @@ class Told:
     at: datetime
 
 
+def by_rules(fields: Mapping[str, OutcomeField]) -> dict[str, OutcomeField]:
+    """Those that are filled after the call, from what was said."""
+    return {name: field for name, field in fields.items() if field.filled_by == "rules"}
+
+
 def told_by(fields: Mapping[str, OutcomeField], said: Sequence[Said]) -> list[Told]:
-    """The fields that a call has filled."""
+    """The fields that what was said fills by rules."""
     found = []
-    for name, field in fields.items():
+    for name, field in by_rules(fields).items():
         values = [(value, turn) for turn in said if (value := _value(field, turn.text))]
         if values:
             value, turn = values[-1]

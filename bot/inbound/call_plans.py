@@ -7,7 +7,7 @@ from pathlib import Path
 from bot.campaigns.opt_out import wants_no_calls
 from bot.inbound.webhooks import Announced
 from config.personas import render_instructions
-from pipelines.call.plan import CallPlan, StopPlan
+from pipelines.call.plan import CallPlan, FieldPlan, StopPlan
 
 __all__ = ["CallSettings", "call_plan"]
 
@@ -51,6 +51,7 @@ def call_plan(settings: CallSettings, announced: Announced, stream_sid: str) -> 
         recording_path=folder / name if folder else None,
         transcription=settings.transcribe_callers or _needs_words(announced),
         stop=_stop_plan(announced),
+        fields=_fields(announced),
     )
 
 
@@ -67,4 +68,16 @@ def _stop_plan(announced: Announced) -> StopPlan | None:
         digit=stop.digit,
         asks=wants_no_calls if stop.by_speech else None,
         confirmation=stop.confirmation,
+        by_tool=stop.by_tool,
+    )
+
+
+def _fields(announced: Announced) -> tuple[FieldPlan, ...]:
+    if announced.attempt is None:
+        return ()
+    fields = announced.attempt.plan.outcome_fields
+    return tuple(
+        FieldPlan(name, tuple(field.values))
+        for name, field in fields.items()
+        if field.filled_by == "model"
     )

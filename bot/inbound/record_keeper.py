@@ -55,6 +55,10 @@ class CallLog:
         self._observer.on_transcript(turn, text)
         self._keeper.put(CallerTranscribed(self._record_id, turn, text))
 
+    def on_told(self, turn: int, name: str, value: str) -> None:
+        """The model has written a field down: a campaign keeps it, not the call."""
+        self._observer.on_told(turn, name, value)
+
     def count(self, name: str) -> None:
         """Something happened in the call."""
         self._observer.count(name)

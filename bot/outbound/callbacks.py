@@ -15,6 +15,7 @@ from bot.outbound.urls import ATTEMPT
 from bot.storage.call_reports import CallReports
 from bot.storage.campaigns import CampaignStore
 from bot.storage.database import Database, is_out_of_reach
+from bot.storage.findings import FindingStore
 from config.personas import Persona, fill_in, placeholders
 from telephony.clock import Clock
 
@@ -45,7 +46,8 @@ class Outbound:
     def of(cls, database: Database, clock: Clock) -> "Outbound":
         """Everything on one database."""
         store, reports = CampaignStore(database), CallReports(database)
-        return cls(store, reports, CampaignNotes(store, reports, clock), clock)
+        notes = CampaignNotes(store, reports, FindingStore(database), clock)
+        return cls(store, reports, notes, clock)
 
 
 class SpeakerFinder:

@@ -11,10 +11,12 @@ from typing import Any
 
 import structlog
 
+from bot.campaigns.outcome_fields import Told
 from bot.campaigns.records import CallReport
 from bot.outbound.dialling import with_patience
 from bot.storage.call_reports import CallReports
 from bot.storage.campaigns import CampaignStore
+from bot.storage.findings import FindingStore
 from telephony.clock import Clock
 
 __all__ = ["AttemptNotes", "CampaignNotes"]
@@ -28,10 +30,13 @@ LAST_S = 10.0
 class CampaignNotes:
     """The notes of all calls of the process. `running` has to be entered before any is taken."""
 
-    def __init__(self, store: CampaignStore, reports: CallReports, clock: Clock) -> None:
+    def __init__(
+        self, store: CampaignStore, reports: CallReports, findings: FindingStore, clock: Clock
+    ) -> None:
         self._store = store
         self._reports = reports
-        self._clock = clock
+        self._findings = findings
+        self.clock = clock
         self._tasks: asyncio.TaskGroup | None = None
         self._writing: set[asyncio.Task[bool]] = set()
 
@@ -58,24 +63,31 @@ class CampaignNotes:
         """
 
         async def write() -> bool:
-            return await self._store.stop_person_of(
-                attempt_id, source=source, now=self._clock.now()
-            )
+            return await self._store.stop_person_of(attempt_id, source=source, now=self.clock.now())
 
         task = self._begin(write)
         return task is not None and await asyncio.shield(task)
+
+    def told(self, attempt_id: str, told: Told) -> None:
+        """Have it written down what a person has said of a field of the campaign."""
+
+        async def write() -> bool:
+            await self._findings.keep(attempt_id, [told], names=[told.name])
+            return True
+
+        self._begin(write)
 
     def report(self, attempt_id: str, report: CallReport) -> None:
         """Have a report of a call written down."""
 
         async def write() -> bool:
-            return await self._reports.note(attempt_id, report, now=self._clock.now())
+            return await self._reports.note(attempt_id, report, now=self.clock.now())
 
         self._begin(write)
 
     async def _written(self, write: Callable[[], Awaitable[bool]]) -> bool:
         try:
-            return await with_patience(write, self._clock)
+            return await with_patience(write, self.clock)
         except Exception as exc:
             # one note that cannot be written is not to end all calls
             log.exception("campaign_note_failed", error=type(exc).__name__)
@@ -110,6 +122,11 @@ class AttemptNotes:
     def waited(self, duration_ms: int) -> None:
         """So long after answering the person heard the first sound."""
         self._report(first_sound_ms=duration_ms)
+
+    def told(self, turn: int, name: str, value: str) -> None:
+        """The person has said what a field of the campaign is."""
+        told = Told(name, value, turn, self._notes.clock.now())
+        self._notes.told(self._attempt_id, told)
 
     def _report(self, **told: Any) -> None:
         report = CallReport(call_sid=self._call_sid, status="in-progress", **told)

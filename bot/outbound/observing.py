@@ -26,6 +26,10 @@ class Tell(Protocol):
         """So long after answering the person heard the first sound."""
         ...
 
+    def told(self, turn: int, name: str, value: str) -> None:
+        """The person has said what a field of the campaign is."""
+        ...
+
 
 class CampaignEar:
     """Passes on what a call's observer is told; of one call."""
@@ -51,6 +55,11 @@ class CampaignEar:
         """What the person said is written down."""
         self._observer.on_transcript(turn, text)
         self._judge(turn, text)
+
+    def on_told(self, turn: int, name: str, value: str) -> None:
+        """The model has written a field down."""
+        self._observer.on_told(turn, name, value)
+        self._tell.told(turn, name, value)
 
     def count(self, name: str) -> None:
         """Something happened in the call."""

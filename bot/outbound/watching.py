@@ -12,7 +12,7 @@ from datetime import timedelta
 import structlog
 
 from bot.campaigns.attempts import Outcome
-from bot.campaigns.outcome_fields import told_by
+from bot.campaigns.outcome_fields import by_rules, told_by
 from bot.campaigns.records import CallReport, Job, JobKind, SilentCall, UnknownAttempt
 from bot.outbound.dialling import with_patience
 from bot.storage.call_reports import CallReports
@@ -154,12 +154,13 @@ class Watching:
 
     async def _are_filled(self, job: Job) -> bool:
         """Fill the campaign's fields once the call is written down, if it is before long."""
-        if not job.plan.outcome_fields or job.call_sid is None or job.n_tries > MOST_TRIES:
+        fields = by_rules(job.plan.outcome_fields)
+        if not fields or job.call_sid is None or job.n_tries > MOST_TRIES:
             return True
         said = await self._findings.said(job.call_sid)
         if said is None:
             return False
-        await self._findings.keep(job.attempt_id, told_by(job.plan.outcome_fields, said))
+        await self._findings.keep(job.attempt_id, told_by(fields, said), names=fields)
         return True
 
     async def _is_done(self, job: Job) -> bool:

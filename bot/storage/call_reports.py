@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.campaigns.attempts import OPEN, AttemptState, Outcome, is_machine, outcome_of, reached
+from bot.campaigns.outcome_fields import by_rules
 from bot.campaigns.records import CallReport, Job, JobKind, SilentCall
 from bot.storage import tables
 from bot.storage.database import Database, upsert
@@ -239,6 +240,10 @@ async def _is_stopped(connection: AsyncConnection, attempt: Row[Any]) -> bool:
     return attempt.number is not None and await is_stopped(connection, attempt.number)
 
 
+async def _has_rules(connection: AsyncConnection, attempt: Row[Any]) -> bool:
+    return bool(by_rules((await _plan(connection, attempt)).outcome_fields))
+
+
 async def _plan(connection: AsyncConnection, attempt: Row[Any]) -> Campaign:
     query = select(campaigns.c.plan).where(campaigns.c.campaign_id == attempt.campaign_id)
     return plan_of((await connection.execute(query)).scalar_one())
@@ -286,6 +291,6 @@ async def _end(
             paid_minutes=minutes,
         )
     )
-    if outcome is Outcome.ANSWERED and (await _plan(connection, attempt)).outcome_fields:
+    if outcome is Outcome.ANSWERED and await _has_rules(connection, attempt):
         await leave_job(connection, JobKind.FILL_FIELDS, attempt.attempt_id, now)
     await settle(connection, attempt, outcome, now)

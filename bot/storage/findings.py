@@ -1,6 +1,7 @@
 """What calls have told, in the database."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
 from sqlalchemy import delete, insert, select
 
@@ -35,25 +36,30 @@ class FindingStore:
                 return None
             return [Said(*row) for row in await connection.execute(words)]
 
-    async def keep(self, attempt_id: str, told: Sequence[Told]) -> None:
-        """Write down what a call has told, in place of what was written before.
+    async def keep(self, attempt_id: str, told: Sequence[Told], *, names: Collection[str]) -> None:
+        """Write down what a call has told of these fields, in place of what was told earlier.
 
         Nothing is kept of a person who was forgotten meanwhile.
         """
-        rows = [
-            {
-                "attempt_id": attempt_id,
-                "name": found.name,
-                "value": found.value,
-                "turn": found.turn,
-                "at": found.at,
-            }
-            for found in told
-        ]
+        old = select(findings.c.name, findings.c.at).where(
+            findings.c.attempt_id == attempt_id, findings.c.name.in_(names)
+        )
+        number = select(attempts.c.number).where(attempts.c.attempt_id == attempt_id)
         async with self._database.writing() as connection:
-            await connection.execute(delete(findings).where(findings.c.attempt_id == attempt_id))
-            number = select(attempts.c.number).where(attempts.c.attempt_id == attempt_id)
             is_known = (await connection.execute(number.with_for_update())).scalar() is not None
+            said_at = {found.name: found.at for found in told}
+            later = {
+                name
+                for name, at in (await connection.execute(old)).all()
+                if name in said_at and at > said_at[name]
+            }
+            await connection.execute(
+                delete(findings).where(
+                    findings.c.attempt_id == attempt_id,
+                    findings.c.name.in_(set(names) - later),
+                )
+            )
+            rows = [_row(attempt_id, found) for found in told if found.name not in later]
             if rows and is_known:
                 await connection.execute(insert(findings), rows)
 
@@ -66,3 +72,13 @@ class FindingStore:
         )
         async with self._database.reading() as connection:
             return [Told(*row) for row in await connection.execute(query)]
+
+
+def _row(attempt_id: str, found: Told) -> dict[str, Any]:
+    return {
+        "attempt_id": attempt_id,
+        "name": found.name,
+        "value": found.value,
+        "turn": found.turn,
+        "at": found.at,
+    }

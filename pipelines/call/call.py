@@ -22,6 +22,8 @@ from starlette.websockets import WebSocket
 from pipelines.audio import LINE_RATE, MODEL_INPUT_RATE
 from pipelines.call import turns
 from pipelines.call.line import Line
+from pipelines.call.line_tools import line_tools
+from pipelines.call.noting import Noting
 from pipelines.call.plan import (
     CallObserver,
     CallPlan,
@@ -132,6 +134,12 @@ class _Call:
             now_ms=self._line.now_ms,
             on_stop=lambda source: self._end(EndReason.STOPPED, source),
         )
+        self._tools = line_tools(
+            plan,
+            transfer=self._transfer.called,
+            stop=self._stopping.called,
+            note=Noting(plan.fields, self._person_told).called,
+        )
         self._service = self._new_service()
         self._worker = self._new_worker()
         self._listen()
@@ -220,9 +228,8 @@ class _Call:
     async def _converse(self, drain: asyncio.Event) -> tuple[EndReason, str]:
         watch = asyncio.create_task(self._watch(drain), name="call-watch")
         try:
-            if self._plan.departments:
-                tools = self._transfer.tools()
-                await self._worker.queue_frame(LLMSetToolsFrame(tools=tools))
+            if self._tools.standard_tools:
+                await self._worker.queue_frame(LLMSetToolsFrame(tools=self._tools))
             if self._plan.greeting:
                 await self._worker.queue_frame(TTSSpeakFrame(self._plan.greeting))
             reason, detail = await self._ending
@@ -325,6 +332,9 @@ class _Call:
     def _caller_said(self, request: Request | None, text: str) -> None:
         self._turns.caller_transcribed(request, text)
         self._stopping.heard(text)
+
+    def _person_told(self, name: str, value: str) -> None:
+        self._observer.on_told(self._turns.n_turns, name, value)
 
     def _host_lost(self, word: str) -> None:
         self._end(EndReason.HOST_LOST, word)

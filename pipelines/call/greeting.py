@@ -7,9 +7,9 @@ from openai.types.realtime import RealtimeServerEvent
 
 from pipelines.call.adapter import wire_tools
 from pipelines.call.host_session import HostSession
+from pipelines.call.line_tools import line_tools
 from pipelines.call.plan import CallPlan
 from pipelines.call.settings import complete, session_update, settings_of
-from pipelines.call.transfer import transfer_tools
 from pipelines.realtime.errors import RealtimeError
 
 __all__ = ["prepare_greeting"]
@@ -25,7 +25,7 @@ async def prepare_greeting(plan: CallPlan) -> bool:
     then does so in the call itself. Cancelling leaves the host.
     """
     host = HostSession(plan.host_url, token=plan.host_token, open_timeout_ms=OPEN_TIMEOUT_MS)
-    tools = wire_tools(transfer_tools(plan.departments))
+    tools = wire_tools(line_tools(plan))
     settings = complete(settings_of(plan))
     host.send(session_update(settings, instructions=plan.instructions, tools=tools))
     host.send({"type": "response.create", "response": {"say": plan.greeting}})

@@ -18,6 +18,15 @@ class StopPlan:
     digit: str | None  # a key
     asks: Callable[[str], bool] | None  # whether words of the person, written down, ask for it
     confirmation: str  # one sentence, after which the call ends
+    by_tool: bool = False  # the model is told of a tool for it: where words are not written down
+
+
+@dataclass(frozen=True, slots=True)
+class FieldPlan:
+    """Something that the model is to write down when the person says it."""
+
+    name: str
+    values: tuple[str, ...] = ()  # one of them; a number if there are none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +59,7 @@ class CallPlan:
     recording_path: Path | None = None
     transcription: bool = False  # what the caller says is written down, where the model can
     stop: StopPlan | None = None  # of a call that we placed
+    fields: tuple[FieldPlan, ...] = ()  # that the model writes down
     log_turns: bool = True  # a `turn_done` line each; the observer is told in any case
 
 
@@ -116,6 +126,10 @@ class CallObserver(Protocol):
 
     def on_transcript(self, turn: int, text: str) -> None:
         """What the caller said in a turn that was told already, written down by the model since."""
+        ...
+
+    def on_told(self, turn: int, name: str, value: str) -> None:
+        """The model has written down a field: what the person said before that turn."""
         ...
 
     def count(self, name: str) -> None:

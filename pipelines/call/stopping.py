@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 
 import structlog
+from pipecat.frames.frames import FunctionCallResultProperties
+from pipecat.services.llm_service import FunctionCallParams
 
 from pipelines.call.plan import StopPlan, WriteStop
 
@@ -59,6 +61,13 @@ class Stopping:
         plan = self._plan
         if plan is not None and plan.asks is not None and plan.asks(text):
             self._stop("speech")
+
+    async def called(self, params: FunctionCallParams) -> None:
+        """The model has understood it so, and called the tool: the last words are not its own."""
+        self._stop("speech")
+        await params.result_callback(
+            {"status": "ok"}, properties=FunctionCallResultProperties(run_llm=False)
+        )
 
     def _stop(self, source: str) -> None:
         if not self.source and self._write is not None:

@@ -4,36 +4,15 @@ The model names a department; where that is, and what happens if nobody answers,
 this room.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
-from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
-from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.services.llm_service import FunctionCallParams
 
 from pipelines.call.plan import TurnRecord
 from pipelines.call.reply import Reply
 
-TOOL = "transfer_to_person"
-
 log = structlog.get_logger()
-
-
-def transfer_tools(
-    departments: Sequence[str],
-    called: Callable[[FunctionCallParams], Awaitable[None]] | None = None,
-) -> ToolsSchema:
-    """What a line with these departments can do; `called` does it."""
-    if not departments:
-        return ToolsSchema(standard_tools=[])
-    schema = FunctionSchema(
-        name=TOOL,
-        description="Put the caller through to a person.",
-        properties={"department": {"type": "string", "enum": list(departments)}},
-        required=["department"],
-        handler=called,
-    )
-    return ToolsSchema(standard_tools=[schema])
 
 
 class Transfer:
@@ -59,10 +38,6 @@ class Transfer:
         self._due_ms = 0.0
         self._announcement: Reply | None = None
 
-    def tools(self) -> ToolsSchema:
-        """The tool as a call offers it to its model."""
-        return transfer_tools(self._departments, self._called)
-
     def reply_started(self, reply: Reply) -> None:
         """The first reply after the model's wish announces it."""
         if self._department is not None and self._announcement is None:
@@ -87,7 +62,8 @@ class Transfer:
         if self._department is not None and self._now_ms() > self._due_ms:
             self._put_through(self._department)
 
-    async def _called(self, params: FunctionCallParams) -> None:
+    async def called(self, params: FunctionCallParams) -> None:
+        """The model has called the tool."""
         department = params.arguments.get("department")
         if department not in self._departments:
             known = ", ".join(self._departments)

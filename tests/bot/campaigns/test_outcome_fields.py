@@ -1,8 +1,10 @@
 """What a call has told."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from bot.campaigns.outcome_fields import Said, Told, told_by
 from config.campaigns import OutcomeField
@@ -70,3 +72,32 @@ def test_a_value_names_its_turn() -> None:
         Told("home", "no", 3, NOON + timedelta(seconds=3)),
         Told("guests", "3", 2, NOON + timedelta(seconds=2)),
     ]
+
+
+def test_what_the_model_fills_no_rule_fills() -> None:
+    """A number that the model is to write down is not taken from the words besides."""
+    asked = OutcomeField(type="number", filled_by="model")
+    assert told_by({"guests": asked, "rooms": GUESTS}, said("We are 3.")) == [
+        Told("rooms", "3", 1, NOON + timedelta(seconds=1))
+    ]
+
+
+RULE = {"value": "yes", "phrases": ["yes"]}
+
+
+@pytest.mark.parametrize(
+    ("field", "what"),
+    [
+        ({"values": ["yes"]}, "rules"),
+        ({"rules": [RULE], "values": ["yes"]}, "filled_by: model"),
+        ({"filled_by": "model"}, "values"),
+        ({"filled_by": "model", "values": ["yes"], "rules": [RULE]}, "rules"),
+        ({"filled_by": "model", "type": "number", "values": ["1"]}, "values"),
+        ({"type": "number", "rules": [RULE]}, "rules"),
+        ({"filled_by": "nobody", "rules": [RULE]}, "filled_by"),
+    ],
+)
+def test_a_field_has_what_fills_it(field: dict[str, Any], what: str) -> None:
+    """And nothing that does not."""
+    with pytest.raises(ValidationError, match=what):
+        OutcomeField.model_validate(field)

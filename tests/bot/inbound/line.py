@@ -50,6 +50,7 @@ class StandInCall:
     detail: str = ""
     error: Exception | None = None
     turns: Sequence[TurnRecord] = ()
+    told: Sequence[tuple[int, str, str]] = ()  # turns, fields and values
     stops: bool = False  # whether the person wants no more calls
 
     async def __call__(
@@ -66,6 +67,8 @@ class StandInCall:
         observer.on_first_sound()
         for turn in self.turns:
             observer.on_turn(turn)
+        for turn_number, name, value in self.told:
+            observer.on_told(turn_number, name, value)
         if self.stops and write_stop is not None:
             await write_stop("key")
         if self.error is not None:

@@ -16,6 +16,7 @@ from bot.outbound.dialling import Dialling
 from bot.outbound.operating import contact_headings, contact_rows
 from bot.outbound.urls import CallbackUrls
 from bot.storage import tables
+from pipelines.call.plan import FieldPlan
 from telephony.emulator import CallbackFaults, Callee, CreateFault, Fate
 from telephony.emulator.callee import Detection
 from telephony.emulator.dial_request import DialRequest
@@ -392,6 +393,34 @@ async def test_outcome_fields_are_filled_from_what_was_said(sqlite_url: str) -> 
         [row] = [row async for row in contact_rows(ours.store, record)]
 
     assert (headings[-1], row[-1]) == ("home", "no")
+
+
+async def test_what_the_model_writes_down_is_kept(sqlite_url: str) -> None:
+    """The last word counts; fields that rules fill are filled beside it."""
+    fields = {
+        "home": {"rules": [{"value": "no", "phrases": ["not at home"]}]},
+        "day": {"filled_by": "model", "values": ["Monday", "Friday"]},
+        "guests": {"filled_by": "model", "type": "number"},
+    }
+    listener = Callee(answer=stays, rings_ms=1_000)
+    async with campaign_line(
+        sqlite_url, directory=lambda number: listener, keeps_calls=True
+    ) as ours:
+        ours.line.call.turns = [turn(begun(), caller_text="I am not at home then.").turn]
+        ours.line.call.told = [(1, "day", "Monday"), (2, "guests", "3"), (3, "day", "Friday")]
+        record = await ours.campaign(people(1), plan(outcome_fields=fields))
+
+        async def is_told() -> bool:
+            [row] = [row async for row in ours.store.contacts(record.campaign_id)]
+            return row.told == {"home": "no", "day": "Friday", "guests": "3"}
+
+        async with ours.dialling():
+            await eventually_so(is_told)
+        [row] = [row async for row in contact_rows(ours.store, record)]
+        [call_plan] = ours.line.call.plans
+
+    assert row[-3:] == ("no", "Friday", "3")
+    assert call_plan.fields == (FieldPlan("day", ("Monday", "Friday")), FieldPlan("guests"))
 
 
 async def test_a_campaign_whose_calls_fail_stops_itself(sqlite_url: str) -> None:

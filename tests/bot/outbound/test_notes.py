@@ -12,7 +12,7 @@ from tests.bot.storage.desk import Desk, desk
 
 
 def notes(ours: Desk) -> CampaignNotes:
-    return CampaignNotes(ours.store, ours.reports, RealClock())
+    return CampaignNotes(ours.store, ours.reports, ours.findings, RealClock())
 
 
 async def test_a_call_that_is_gone_has_stopped(sqlite_url: str) -> None:

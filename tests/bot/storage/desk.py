@@ -12,6 +12,7 @@ from bot.storage.call_reports import CallReports
 from bot.storage.campaigns import CampaignStore
 from bot.storage.database import Database, open_database
 from bot.storage.dialling import DialStore, Granted, Held, Missed
+from bot.storage.findings import FindingStore
 from tests.bot.campaigns.facts import LIMITS, NOON, people, plan
 
 FAST = replace(LIMITS, calls_per_second=10_000, model_slots=1000, inbound_reserve=0)
@@ -35,6 +36,10 @@ class Desk:
     @property
     def reports(self) -> CallReports:
         return CallReports(self.database)
+
+    @property
+    def findings(self) -> FindingStore:
+        return FindingStore(self.database)
 
     async def claim(self, n: int = 1, *, now: datetime = NOON, owner: str = "one") -> list[Claim]:
         return await self.dials.claim(owner=owner, n=n, now=now)

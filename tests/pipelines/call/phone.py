@@ -55,6 +55,7 @@ class Witness:
     turns: list[TurnRecord] = field(default_factory=list)
     counts: list[str] = field(default_factory=list)
     transcripts: list[tuple[int, str]] = field(default_factory=list)
+    told: list[tuple[int, str, str]] = field(default_factory=list)
 
     def on_turn(self, turn: TurnRecord) -> None:
         self.turns.append(turn)
@@ -64,6 +65,9 @@ class Witness:
 
     def on_transcript(self, turn: int, text: str) -> None:
         self.transcripts.append((turn, text))
+
+    def on_told(self, turn: int, name: str, value: str) -> None:
+        self.told.append((turn, name, value))
 
     def count(self, name: str) -> None:
         self.counts.append(name)

@@ -14,6 +14,7 @@ from tests.pipelines.realtime.tone_model import ToneModel
 
 SORRY = "You will not be called again."
 BY_KEY = StopPlan(digit="9", asks=None, confirmation=SORRY)
+BY_TOOL = StopPlan(digit=None, asks=None, confirmation=SORRY, by_tool=True)
 BY_SPEECH = StopPlan(digit=None, asks=lambda text: "two" in text, confirmation=SORRY)
 
 
@@ -71,6 +72,24 @@ async def test_speech_stops() -> None:
 
     assert (result.reason, result.detail) == (EndReason.STOPPED, "speech")
     assert said(model) == [SORRY]
+    assert book.sources == ["speech"]
+
+
+async def test_a_tool_stops() -> None:
+    """A model that writes nothing down calls a tool: nothing is said but the confirmation."""
+    model, book = ToneModel(n_words=5, arguments="{}"), Book()
+    async with (
+        serving(model) as host,
+        calling(plan(host, greeting="Hi!", stop=BY_TOOL), book.write) as call,
+    ):
+        await call.phone.until(lambda: bool(call.witness.turns))
+        call.phone.say(spoken("Stop calling me."))
+        result = await call.result()
+
+    assert ("configure", "You answer the telephone.", ["stop_calling"]) in model.sessions[0].journal
+    assert (result.reason, result.detail) == (EndReason.STOPPED, "speech")
+    assert said(model) == ["Hi!", SORRY]
+    assert len([entry for entry in model.sessions[0].journal if entry[0] == "reply"]) == 1
     assert book.sources == ["speech"]
 
 
