@@ -8,6 +8,7 @@ import asyncio
 import os
 import socket
 import sys
+from collections.abc import Sequence
 
 import structlog
 import uvloop
@@ -16,6 +17,7 @@ from bot.campaigns.gate import LineLimits
 from bot.end_signals import end_signals
 from bot.outbound.dialer import Dialer
 from bot.outbound.urls import CallbackUrls
+from bot.process_arguments import process_parser
 from bot.storage.database import StorageError, open_database
 from config.logging import configure
 from config.settings import DialerSettings, SettingsError, read_settings
@@ -29,8 +31,9 @@ log = structlog.get_logger()
 UNUSABLE = 2
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the process; the exit code is 0 after it was asked to stop."""
+    process_parser("bot.dialer", __doc__, DialerSettings).parse_args(arguments)
     try:
         settings = read_settings(DialerSettings)
     except SettingsError as exc:

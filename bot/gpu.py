@@ -4,7 +4,6 @@ Its port opens when the chain is loaded, so `/healthz` answers 200 from its firs
 SIGTERM or SIGINT it admits nobody and waits for the calls under way; a second signal ends them.
 """
 
-import argparse
 import asyncio
 import gc
 import signal
@@ -15,6 +14,7 @@ from typing import Final
 import structlog
 import uvloop
 
+from bot.process_arguments import process_parser
 from config.logging import configure
 from config.settings import GpuSettings, SettingsError, read_settings
 from pipelines.glm4voice.checkpoint import CheckpointError
@@ -126,7 +126,7 @@ def _on_signals(handler: Callable[[], None]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The process; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bot.gpu", description=__doc__)
+    parser = process_parser("bot.gpu", __doc__, GpuSettings)
     parser.add_argument("--drain-limit-ms", type=int, default=DRAIN_LIMIT_MS, metavar="MS")
     chosen = parser.parse_args(arguments)
     try:

@@ -7,7 +7,7 @@ import asyncio
 import gc
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from bot.inbound.app import build
 from bot.inbound.record_keeper import RecordKeeper
 from bot.inbound.serving import serve
 from bot.outbound.callbacks import Outbound
+from bot.process_arguments import process_parser
 from bot.storage.calls import CallStore
 from bot.storage.database import StorageError, open_database
 from config.logging import configure
@@ -39,8 +40,9 @@ log = structlog.get_logger()
 UNUSABLE = 2  # exit code: the settings or the prompts have to be mended first
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the process; the exit code is 0 after a drain."""
+    process_parser("bot.web", __doc__, WebSettings).parse_args(arguments)
     try:
         settings = read_settings(WebSettings)
         routes = read_routes(settings.routes_file, settings.personas_dir)

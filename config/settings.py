@@ -286,6 +286,18 @@ def read_settings(kind: type[Settings], env_file: Path = Path(".env")) -> Settin
         ) from None
 
 
+def settings_help(kind: type[ProcessSettings]) -> str:
+    """The settings of one process, a line each: what it is by itself, or else an example."""
+    lines = ["settings, from the environment or .env:"]
+    for name, field in kind.model_fields.items():
+        shown = str(field.default)
+        if field.is_required() or field.default is None:
+            word = "required" if field.is_required() else "unset"
+            shown = f"{word}; such as {(field.examples or [''])[0]}"
+        lines.append(f"  {PREFIX}{name.upper():<22} {shown}")
+    return "\n".join(lines)
+
+
 def _unknown(variables: Mapping[str, str | None]) -> list[str]:
     known = {PREFIX + name.upper() for kind in PROCESSES for name in kind.model_fields}
     names = [n for n in variables if n.upper().startswith(PREFIX) and n.upper() not in known]
