@@ -248,8 +248,8 @@ def _tell(report: ImportReport, campaign: CampaignRecord, *, skips_bad: bool) ->
             " mend them, or leave them out with --skip-bad"
         )
     print(
-        f"{report.n_added} people were added; {report.n_known} were there before,"
-        f" {report.n_duplicates} stood twice in the file, {report.n_bad} were left out"
+        f"people added: {report.n_added}; there before: {report.n_known};"
+        f" twice in the file: {report.n_duplicates}; left out: {report.n_bad}"
     )
     if report.n_rows == 0:
         print("no row stands below the headings; of a workbook only the first sheet counts")

@@ -122,7 +122,7 @@ def _add_contacts(api: FastAPI, operations: Operations) -> None:
         f"{path}/contacts",
         operations.import_contacts,
         methods=["POST"],
-        responses=problems(OF_FILE),
+        responses=problems({**OF_FILE, 409: WrongState}),
         openapi_extra=FILE,
     )
     for file, operation in (

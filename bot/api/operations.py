@@ -25,6 +25,7 @@ from bot.api.models import (
 from bot.api.problems import Refused
 from bot.calls.numbers import NumberError, e164
 from bot.campaigns.contact_list import ContactFileError, preview
+from bot.campaigns.gate import CampaignState
 from bot.campaigns.records import CampaignRecord
 from bot.outbound.operating import (
     DECISION_HEADINGS,
@@ -123,6 +124,9 @@ class Operations:
         got lost, or a 503, the same file adds those who are missing.
         """
         campaign = await self._find(name)
+        if campaign.state is CampaignState.CANCELLED:
+            sentence = f"{name} is cancelled: nobody can be added any more"
+            raise Refused(409, WrongState(detail=sentence, state=campaign.state))
         if self._imports.locked():
             raise Refused(
                 429,

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from enum import Enum
 
-__all__ = ["Answerer", "answerer_of"]
+__all__ = ["Answerer", "Screening", "answerer_of"]
 
 
 class Answerer(Enum):
@@ -43,8 +43,35 @@ PHRASES = {
 _COMPILED = {who: re.compile("|".join(phrases)) for who, phrases in PHRASES.items()}
 
 
+# What such an assistant says next, as people do, too.
+HOLD = re.compile(
+    r"(?:stay|hold) (?:on )?the line|(?:please|just) hold\b|hold on\b|one moment|"
+    r"(?:will|'ll) (?:see if|check (?:if|whether)|try to (?:connect|reach)|ask)|请稍等|请稍候"
+)
+
+
 def answerer_of(text: str) -> Answerer | None:
     """Who says this at the beginning of a call; None for a person, or for what is not clear."""
-    plain = unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'")
-    plain = " ".join(plain.split())
+    plain = _plain(text)
     return next((who for who, said in _COMPILED.items() if said.search(plain)), None)
+
+
+class Screening:
+    """Of one call: whether an assistant that screens it speaks, or a person who hears us first.
+
+    Told each turn that is written down, in order.
+    """
+
+    def __init__(self) -> None:
+        self._has_begun = False
+
+    def __call__(self, text: str) -> bool:
+        """Whether these words are the assistant's."""
+        holds = self._has_begun and HOLD.search(_plain(text)) is not None
+        self._has_begun = holds or answerer_of(text) is Answerer.SCREENING
+        return self._has_begun
+
+
+def _plain(text: str) -> str:
+    plain = unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'")
+    return " ".join(plain.split())

@@ -62,9 +62,9 @@ _NO_NAME = (
 _THEN = (
     r"(?: please)? (?:before|until|till?|after|between|during|while|when(?:ever)?|unless|if|"
     r"(?:so|too|this|that) (?:early|late)|"
-    r"(?:at|in) (?:night|noon|lunch\w*|dinner\w*|work|this (?:hour|time|moment)|\d\w*|\w+ oclock|"
+    r"(?:at|in) (?:night|noon|lunch\w*|dinner\w*|this (?:hour|time|moment)|\d\w*|\w+ oclock|"
     r"one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|"
-    r"the (?:office|moment|mornings?|afternoons?|evenings?|middle|nights?|weekends?))|"
+    r"the (?:moment|mornings?|afternoons?|evenings?|middle|nights?|weekends?))|"
     r"on (?:the )?(?:week|holi|mon|tues|wednes|thurs|fri|satur|sun)(?:days?|ends?)|"
     r"for (?:\w+ ){0,3}(?:while|bit|moment|minutes?|hours?|days?|weeks?|months?))\b"
 )

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bot.campaigns.first_words import Screening
 from bot.campaigns.opt_out import wants_no_calls
 from bot.inbound.webhooks import Announced
 from config.personas import render_instructions
@@ -52,6 +53,7 @@ def call_plan(settings: CallSettings, announced: Announced, stream_sid: str) -> 
         transcription=settings.transcribe_callers or _needs_words(announced),
         stop=_stop_plan(announced),
         fields=_fields(announced),
+        screens=Screening() if announced.attempt is not None else None,
     )
 
 

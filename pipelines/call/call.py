@@ -15,12 +15,12 @@ from pipecat.processors.aggregators.llm_response_universal import (
     LLMContextAggregatorPair,
     LLMUserAggregatorParams,
 )
-from pipecat.turns.user_mute.base_user_mute_strategy import BaseUserMuteStrategy
 from pipecat.workers.runner import WorkerRunner
 from starlette.websockets import WebSocket
 
 from pipelines.audio import LINE_RATE, MODEL_INPUT_RATE
 from pipelines.call import turns
+from pipelines.call.last_words import LastWords
 from pipelines.call.line import Line
 from pipelines.call.line_tools import line_tools
 from pipelines.call.noting import Noting
@@ -88,17 +88,6 @@ async def run_call(
     return await call.run(drain)
 
 
-class _MuteCaller(BaseUserMuteStrategy):
-    """Once the last words have begun, the caller cannot start another turn."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.muted = False
-
-    async def process_frame(self, frame: Frame) -> bool:
-        return self.muted
-
-
 class _Call:
     """The parts of one call and the decisions between them. All on the event loop."""
 
@@ -116,12 +105,12 @@ class _Call:
         self._transport = TwilioTransport(websocket, self._line)
         self._output = self._transport.output()
         self._turns = TurnLog(observer, on_closed=self._turn_closed, log_turns=plan.log_turns)
-        self._mute = _MuteCaller()
         self._n_prompts = 0  # said since the caller last spoke
         self._ending: asyncio.Future[tuple[EndReason, str]] = asyncio.Future()
-        self._goodbye_due = False
-        self._goodbye: Reply | None = None
-        self._goodbye_over = asyncio.Event()
+        self._last_words = LastWords(
+            speak=self._speak,
+            silence=lambda: self._service.silence(),
+        )
         self._transfer = Transfer(
             plan.departments,
             limit_ms=plan.transfer_limit_ms,
@@ -161,7 +150,7 @@ class _Call:
         params = LLMUserAggregatorParams(
             vad_analyzer=turns.LineVADAnalyzer(params=turns.VAD),
             user_turn_strategies=turns.turn_strategies(),
-            user_mute_strategies=[self._mute],
+            user_mute_strategies=[self._last_words.mute],
             user_idle_timeout=self._plan.silence_after_ms / 1000,
         )
         self._caller, assistant = LLMContextAggregatorPair(LLMContext(), user_params=params)
@@ -231,7 +220,7 @@ class _Call:
             if self._tools.standard_tools:
                 await self._worker.queue_frame(LLMSetToolsFrame(tools=self._tools))
             if self._plan.greeting:
-                await self._worker.queue_frame(TTSSpeakFrame(self._plan.greeting))
+                await self._speak(self._plan.greeting)
             reason, detail = await self._ending
             if not self._line.ended.is_set():
                 await self._unless_hung_up(self._say_last_words(reason), _limit_ms(reason))
@@ -267,9 +256,9 @@ class _Call:
             case EndReason.DRAINED:
                 await self._output.say_last(self._plan.drain_apology_mulaw)
             case EndReason.TIME_LIMIT:
-                await self._say_last(self._plan.goodbye)
+                await self._last_words.say(self._plan.goodbye)
             case EndReason.STOPPED:
-                await self._say_last(self._stopping.confirmation)
+                await self._last_words.say(self._stopping.confirmation)
 
     async def _unless_hung_up(self, words: Coroutine[Any, Any, None], limit_ms: int) -> None:
         """Let words be said to their end, unless the line or our patience ends first."""
@@ -316,57 +305,45 @@ class _Call:
 
     # --- decisions
 
-    async def _say_last(self, sentence: str) -> None:
-        """Say one sentence that nobody can interrupt, and wait until it was heard."""
-        self._mute.muted = True
-        self._goodbye = None  # one that is cut off here, or was before, is not this sentence
-        self._goodbye_over.clear()
-        await self._service.silence()
-        await self._say_goodbye(sentence)
-        await self._goodbye_over.wait()
-
-    async def _say_goodbye(self, sentence: str) -> None:
-        self._goodbye_due = True
+    async def _speak(self, sentence: str) -> None:
         await self._worker.queue_frame(TTSSpeakFrame(sentence))
 
     def _caller_said(self, request: Request | None, text: str) -> None:
         self._turns.caller_transcribed(request, text)
         self._stopping.heard(text)
+        if self._plan.screens is not None and self._plan.greeting:
+            is_screened = self._plan.screens(text)
+            self._service.answer_with = self._plan.greeting if is_screened else None
 
     def _person_told(self, name: str, value: str) -> None:
         self._observer.on_told(self._turns.n_turns, name, value)
 
     def _host_lost(self, word: str) -> None:
         self._end(EndReason.HOST_LOST, word)
-        self._goodbye_over.set()  # nothing will be said any more
+        self._last_words.give_up()
 
     def _reply_started(self, reply: Reply) -> None:
         self._turns.reply_started(reply)
-        if self._goodbye_due:
-            self._goodbye_due, self._goodbye = False, reply
+        self._last_words.reply_started(reply)
         self._transfer.reply_started(reply)
 
     def _turn_closed(self, reply: Reply, record: TurnRecord) -> None:
         self._transfer.reply_closed(reply, record)
-        if reply is not self._goodbye:
-            return
-        self._goodbye = None
-        self._goodbye_over.set()
-        if not record.interrupted:
+        if self._last_words.reply_closed(reply, record):
             self._end(EndReason.CALLER_SILENT)
 
     def _caller_spoke(self) -> None:
         self._n_prompts = 0
-        self._goodbye_due = False
+        self._last_words.caller_spoke()
 
     async def _caller_is_silent(self, *_: object) -> None:
         prompts = self._plan.silence_prompts
         self._observer.count("caller_silent")
         if self._n_prompts < len(prompts):
-            await self._worker.queue_frame(TTSSpeakFrame(prompts[self._n_prompts]))
+            await self._speak(prompts[self._n_prompts])
             self._n_prompts += 1
         else:
-            await self._say_goodbye(self._plan.goodbye)
+            await self._last_words.offer(self._plan.goodbye)
 
     async def _pipeline_finished(self, _: PipelineWorker, frame: Frame) -> None:
         """A tool that ends the call does it by an EndFrame, after which all has been heard."""

@@ -60,6 +60,9 @@ class CallPlan:
     transcription: bool = False  # what the caller says is written down, where the model can
     stop: StopPlan | None = None  # of a call that we placed
     fields: tuple[FieldPlan, ...] = ()  # that the model writes down
+    # whether words that are written down are those of an assistant that screens calls: the next
+    # turn is then answered with the greeting, since it may be somebody else who hears it first
+    screens: Callable[[str], bool] | None = None
     log_turns: bool = True  # a `turn_done` line each; the observer is told in any case
 
 

@@ -180,6 +180,7 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
         self._items: deque[str] = deque(maxlen=MAX_ITEMS)
         self._commits: deque[Request] = deque(maxlen=MAX_UNWRITTEN)  # whose items are not known yet
         self._spoken: dict[str, Request] = {}  # by item, until it is written down
+        self.answer_with: str | None = None  # what turns are answered with, if not by the model
         self._replies = Replies(self._send)
         self._register_event_handler("on_reply_started", sync=True)
         self._register_event_handler("on_reply_done", sync=True)
@@ -246,7 +247,7 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
                 self._speech_ended_s = time.monotonic() - ago_s
             case UserStoppedSpeakingFrame():
                 if self._turn.close():
-                    request = Request(speech_ended_s=self._speech_ended_s)
+                    request = Request(say=self.answer_with, speech_ended_s=self._speech_ended_s)
                     self._commits.append(request)
                     await self._ask(request)
             case BotStoppedSpeakingFrame():

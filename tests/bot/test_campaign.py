@@ -96,8 +96,8 @@ def test_people_are_imported_once(
     assert main(["import", NAME, people(tmp_path, person(2), person(3))]) == 0
     second = capsys.readouterr().out
 
-    assert first.startswith("2 people were added; 0 were there before, 1 stood twice")
-    assert second.startswith("1 people were added; 1 were there before, 0 stood twice")
+    assert first.startswith("people added: 2; there before: 0; twice in the file: 1")
+    assert second.startswith("people added: 1; there before: 1; twice in the file: 0")
 
 
 def test_nothing_is_imported_of_a_file_with_a_bad_row(
@@ -113,7 +113,7 @@ def test_nothing_is_imported_of_a_file_with_a_bad_row(
     assert "2 of them have no consent" not in taken
     assert "row 3, number: expected a telephone number" in refused.err
     assert "nothing was imported: 1 of 3 rows" in refused.err
-    assert taken.startswith("2 people were added; 0 were there before, 0 stood twice")
+    assert taken.startswith("people added: 2; there before: 0; twice in the file: 0")
 
 
 def test_who_has_no_consent_is_told_at_import(

@@ -49,6 +49,19 @@ def rows(answer: httpx.Response) -> list[list[str]]:
 # --- what comes in
 
 
+async def test_nobody_is_added_to_what_is_cancelled(service: Service) -> None:
+    """The answer names the state, as where a campaign is moved."""
+    await service.create("over")
+    await service.ask("POST", "/campaigns/over/cancel")
+    answer = await service.ask("POST", "/campaigns/over/contacts", content=PEOPLE, headers=CSV)
+
+    assert answer.status_code == 409
+    assert answer.json() == {
+        "detail": "over is cancelled: nobody can be added any more",
+        "state": "cancelled",
+    }
+
+
 async def test_people_are_added(service: Service) -> None:
     """Of a CSV or XLSX file; sent again, it adds nobody."""
     files = (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bot.campaigns.first_words import Answerer, answerer_of
+from bot.campaigns.first_words import Answerer, Screening, answerer_of
 
 MACHINE, SCREENING = Answerer.MACHINE, Answerer.SCREENING
 
@@ -39,3 +39,19 @@ MACHINE, SCREENING = Answerer.MACHINE, Answerer.SCREENING
 def test_first_words_tell_who_answered(text: str, who: Answerer | None) -> None:
     """Mailboxes and assistants are known by their sentences; a person says anything else."""
     assert answerer_of(text) is who
+
+
+@pytest.mark.parametrize(
+    ("turns", "whose"),
+    [
+        (["Please say your name and why.", "Please stay on the line.", "Hello?"], [1, 1, 0]),
+        (["Say your name and reason.", "I'll see if he is available.", "Yes?"], [1, 1, 0]),
+        (["Say your name and reason.", "Hello, Ann here.", "Hold on, I get a pen."], [1, 0, 0]),
+        (["Hello?", "Hold on, I get a pen.", "Now, yes?"], [0, 0, 0]),
+        (["我是机主的来电助手", "请稍等", "喂?"], [1, 1, 0]),
+    ],
+)
+def test_an_assistant_speaks_until_somebody_else_does(turns: list[str], whose: list[int]) -> None:
+    """That one is asked to hold says nothing, unless an assistant was there."""
+    screening = Screening()
+    assert [screening(turn) for turn in turns] == [bool(one) for one in whose]

@@ -42,6 +42,7 @@ from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[3]
 SPEED = 200.0
+LIFE_S = 6  # in which every place is come to, on a slow machine, too
 ONCE_MORE = {
     "failed": {"times": 5, "after_ms": 60_000},
     "busy": {"times": 0},
@@ -74,7 +75,7 @@ class MortalDialer:
         """One life; the signal it died of, 0 if it did not come to the place and was stopped."""
         pid = await self.begin(at=place)
         ending = asyncio.create_task(self.end())
-        if not (await asyncio.wait({ending}, timeout=2))[0]:
+        if not (await asyncio.wait({ending}, timeout=LIFE_S))[0]:
             os.kill(pid, signal.SIGTERM)
         return (await ending)[0]
 

@@ -13,7 +13,7 @@ import pytest
 from pipelines.call.call import CallPlan, EndReason, warm_up
 from pipelines.call.line import Line
 from pipelines.realtime.server import RealtimeServer
-from tests.pipelines.call.phone import CLIP, TOKEN, calling, plan, serving, spoken
+from tests.pipelines.call.phone import CLIP, TOKEN, Witness, calling, plan, serving, spoken
 from tests.pipelines.realtime.tone_model import ToneModel
 from tests.waiting import eventually
 
@@ -318,6 +318,32 @@ async def test_nothing_is_left_of_a_call() -> None:
 
     assert len(set(counts)) == 1, (counts, names)
     assert counts[0][1] == 0
+
+
+async def test_who_comes_behind_an_assistant_is_greeted() -> None:
+    """After words of an assistant that screens calls the next turn is answered by the greeting."""
+    model = ToneModel(n_words=2)
+    speakers = iter([True, False, False])
+    async with (
+        serving(model) as host,
+        calling(
+            plan(host, greeting="Hi!", transcription=True, screens=lambda text: next(speakers))
+        ) as call,
+    ):
+        await call.phone.until(lambda: len(call.witness.turns) == 1)
+        for n_turns, words in ((2, "Please state your name."), (3, "Hello?"), (4, "Who is it?")):
+            call.phone.say(spoken(words))
+            await call.phone.until(lambda n=n_turns: len(call.witness.turns) == n)
+            await call.phone.until(lambda n=n_turns: _n_written(call.witness) == n - 1)
+
+    said = [entry for entry in journal(model) if entry[0] in ("say", "reply")]
+    assert said == [("say", "Hi!"), ("reply", None), ("say", "Hi!"), ("reply", None)]
+
+
+def _n_written(witness: Witness) -> int:
+    """How many turns of the caller have been written down."""
+    told = [turn for turn in witness.turns if turn.caller_text]
+    return len(told) + len(witness.transcripts)
 
 
 DEPARTMENTS = ("support", "billing")
