@@ -28,7 +28,7 @@ async def prepare_greeting(plan: CallPlan) -> bool:
     tools = wire_tools(line_tools(plan))
     settings = complete(settings_of(plan))
     host.send(session_update(settings, instructions=plan.instructions, tools=tools))
-    host.send({"type": "response.create", "response": {"say": plan.greeting}})
+    host.send({"type": "response.create", "response": {"say": plan.greeting, "ahead": True}})
     made = asyncio.Event()
     is_whole = False
 

@@ -87,6 +87,7 @@ class Conversation:
         self._session = model.open_session()
         self._transcripts = Transcripts(self._session, self._history, self._emit)
         self._response: ResponseStream | None = None
+        self._is_ahead = False  # the reply under way is for later
         self._n_tokens = 0  # of the conversation, about
         self._n_reply_tokens = 0  # that the last reply was given room for
         self._turn_samples = 0  # of the open turn
@@ -114,6 +115,11 @@ class Conversation:
     def can_step(self) -> bool:
         """Whether `step` has work to do."""
         return self.is_replying and not self.is_waiting
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the reply under way is made for later, and nobody hears it."""
+        return self.is_replying and self._is_ahead
 
     @property
     def sound_ms(self) -> int:
@@ -362,6 +368,7 @@ class Conversation:
             emit=self._emit,
             asked_s=asked_s,
         )
+        self._is_ahead = params is not None and params.ahead is True
 
     def _configure(self, config: SessionConfig) -> None:
         tools = config.tools if config.tool_choice == "auto" else ()

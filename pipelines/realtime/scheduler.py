@@ -3,12 +3,14 @@
 In each round the waiting messages of every session are handled in order, and replies advance by one
 step each: those whose listeners run short of sound, or, when all have enough in hand, all of them.
 A reply whose listener is about to hear silence has the rounds to itself, though never for long.
+One that nobody hears yet is made while none of them runs short.
 So a caller's first sound waits neither for the whole of another's reply nor for its later parts,
 and a cancel takes effect before the next step. While no listener runs short, one session in turn
 works ahead in each round: its caller's speech is heard while he speaks. A session whose model call
 raises is told so and closed; others do not notice.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -63,7 +65,9 @@ class Seat:
         return self.sounds_since is not None
 
     def lead_ms(self, now: float) -> float:
-        """How much of the reply's sound its listener still has in hand."""
+        """How much of the reply's sound its listener still has in hand; for ever, without one."""
+        if self.conversation is not None and self.conversation.is_ahead:
+            return math.inf
         sent_ms = self.conversation.sound_ms if self.conversation else 0
         if not sent_ms:
             self.sounds_since = None

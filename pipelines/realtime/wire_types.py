@@ -3,9 +3,9 @@
 They are the types of `openai.types.realtime`, narrowed to what a speech-to-speech model can do and
 widened by values of our own: PCM rates other than 24,000 Hz; `temperature`, `top_p`, `seed` and
 `language_lock` ("en" or "zh": letters of other scripts are not drawn) on a session or a response;
-`say` on a response, the exact words of it. What is refused here comes back to the client as an
-`error` event that names the parameter; fields not mentioned here are accepted as the protocol has
-them.
+`say` on a response, the exact words of it, and `ahead`, that nobody listens to it. What is refused
+here comes back to the client as an `error` event that names the parameter; fields not mentioned
+here are accepted as the protocol has them.
 """
 
 from collections.abc import Mapping
@@ -156,6 +156,7 @@ class ResponseParams(RealtimeResponseCreateParams):
     seed: Seed = None
     language_lock: LanguageLock = None
     say: Words = None
+    ahead: bool | None = None
 
 
 class SessionUpdate(BaseModel):

@@ -28,7 +28,9 @@ from tests.pipelines.realtime.tone_model import ModelBroken, ToneModel, ToneRepl
 from tests.waiting import eventually
 
 
-async def served_order(*, second_after: int, speaks_aside: bool = False) -> list[str]:
+async def served_order(
+    *, second_after: int, speaks_aside: bool = False, is_ahead: bool = False
+) -> list[str]:
     """Whose step each was, of two replies of 3.2 s; the second is asked for after so many."""
     model = ToneModel(n_words=40)
     model.speaks_aside = speaks_aside
@@ -47,7 +49,7 @@ async def served_order(*, second_after: int, speaks_aside: bool = False) -> list
         await configure(second)
         await first.send({"type": "response.create"})
         await eventually(held.is_set)
-        await second.send({"type": "response.create"})
+        await second.send({"type": "response.create", "response": {"ahead": is_ahead}})
         await eventually(lambda: waiting(server))
         go_on.set()
         await asyncio.gather(one(first, "response.done"), one(second, "response.done"))
@@ -70,6 +72,18 @@ async def test_who_waits_for_a_first_sound_goes_first() -> None:
 
     assert len(set(order[61:90])) == 1
     assert order[61] != order[59]
+
+
+async def test_what_nobody_hears_waits_for_all_who_hear() -> None:
+    """A reply that is made ahead gets no step before the other's listener has enough in hand."""
+    order = await served_order(second_after=4, is_ahead=True)
+    first = order[0]
+    second = next(one for one in order if one != first)
+
+    # 1.5 s in hand are 19 times 80 ms, of two steps each
+    assert order.index(second) > 30
+    assert set(order[: order.index(second)]) == {first}
+    assert order.count(first) == order.count(second) == 80
 
 
 async def test_who_would_fall_silent_goes_before_a_first_sound() -> None:
