@@ -42,7 +42,7 @@ from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[3]
 SPEED = 200.0
-LIFE_S = 6  # in which every place is come to, on a slow machine, too
+LIFE_S = 4  # in which a place is come to, on a slow machine, too
 ONCE_MORE = {
     "failed": {"times": 5, "after_ms": 60_000},
     "busy": {"times": 0},
@@ -91,6 +91,13 @@ class MortalDialer:
             os.kill(pid, signal.SIGKILL)
             await self.end()
         return n_lives
+
+    async def watched(self, ours: CampaignLine) -> list[Place]:
+        """One life to the end; the statements it came to."""
+        pid = await self.begin(watched=True)
+        await ours.finished()
+        os.kill(pid, signal.SIGTERM)
+        return statements((await self.end())[1])
 
     async def live(self, ours: CampaignLine) -> Counts:
         """Dial to the end."""
@@ -153,26 +160,36 @@ def statements(lines: Sequence[Place]) -> list[Place]:
 
 @pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.thorough)])
 async def test_a_dialer_may_be_killed_at_every_statement(sqlite_url: str, step: int) -> None:
-    """At whatever statement from claim to record a dialer dies, its contacts are rung once."""
+    """At whatever statement from claim to record a dialer dies, its contacts are rung once.
+
+    Some are come to in one life and not in the next, as where an answer was slow: it lives twice
+    before it dies.
+    """
     async with campaign_line(sqlite_url, directory=lambda number: BUSY, speed=SPEED) as ours:
         await ours.campaign(people(3), PLAN)
         async with mortal_dialer(ours, sqlite_url) as dialer:
-            pid = await dialer.begin(watched=True)
-            await ours.finished()
-            os.kill(pid, signal.SIGTERM)
-            every = statements((await dialer.end())[1])
+            first = await dialer.watched(ours)
+            await _add(ours, 3, 6)
+            second = await dialer.watched(ours)
+            every = list(dict.fromkeys(first + second))
             places = every[::step]
-            n_contacts = 3 + len(places)
-            await ours.store.add(
-                ours.campaigns[0].campaign_id, people(n_contacts)[3:], now=ours.clock.now()
-            )
-            deaths = [await dialer.die_at(place) for place in places]
+            n_contacts = 6 + len(places)
+            await _add(ours, 6, n_contacts)
+            deaths = {place: await dialer.die_at(place) for place in places}
             counts = await dialer.live(ours)
 
+    usual = [place for place in places if place in first and place in second]
     assert rung(ours) == {number(n): 1 for n in range(1, n_contacts + 1)}
     assert counts.done == {"busy": n_contacts}
     assert len(every) > 100
-    assert deaths.count(signal.SIGKILL) > 0.95 * len(places)  # some are not come to again
+    assert len(usual) > 0.8 * len(places)
+    assert [deaths[place] for place in usual].count(signal.SIGKILL) > 0.95 * len(usual)
+
+
+async def _add(ours: CampaignLine, n_before: int, n_after: int) -> None:
+    """More contacts for a campaign."""
+    new = people(n_after)[n_before:]
+    await ours.store.add(ours.campaigns[0].campaign_id, new, now=ours.clock.now())
 
 
 async def test_a_database_may_restart(tmp_path: Path) -> None:
