@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from config import patterns
 from config.personas import E164, PersonaName, Sentence
 from config.strict_yaml import Strict, read_model
 
@@ -28,10 +29,10 @@ def _clock(text: str) -> str:
 
 
 Clock = Annotated[str, AfterValidator(_clock)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
+Name = Annotated[str, Field(pattern=patterns.NAME, max_length=60)]
 # One line: a database takes no NUL, and the purpose is compared with that of consents.
-Purpose = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=200)]
-VariableName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+Purpose = Annotated[str, Field(pattern=patterns.LINE, max_length=200)]
+VariableName = Annotated[str, Field(pattern=patterns.LABEL, max_length=40)]
 
 
 class Window(Strict):
@@ -40,7 +41,7 @@ class Window(Strict):
     begins: Clock = "09:00"
     ends: Clock = "20:00"
     weekdays: list[Annotated[int, Field(ge=1, le=7)]] = Field([1, 2, 3, 4, 5, 6, 7], min_length=1)
-    holidays_of: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] | None = None
+    holidays_of: Annotated[str, Field(pattern=patterns.COUNTRY)] | None = None
 
     @model_validator(mode="after")
     def _is_open(self) -> Self:
@@ -125,7 +126,7 @@ class Stop(Strict):
     confirmation: Sentence = "You will not be called again. Goodbye."  # in the campaign's language
 
 
-Value = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=60)]
+Value = Annotated[str, Field(pattern=patterns.LINE, max_length=60)]
 
 
 class Rule(Strict):

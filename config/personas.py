@@ -13,11 +13,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from config import patterns
 from config.strict_yaml import KeyPath, Strict, fault, read_model
 
 Sentence = Annotated[str, Field(min_length=1, max_length=500)]
-E164 = Annotated[str, Field(pattern=r"^\+[1-9]\d{1,14}$")]
-PersonaName = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
+E164 = Annotated[str, Field(pattern=patterns.NUMBER)]
+PersonaName = Annotated[str, Field(pattern=patterns.NAME, max_length=60)]
 
 
 # What stands for something of the person who is rung, as in "Good day, {first_name}."
@@ -39,7 +40,7 @@ class Silence(Strict):
     prompts: list[Sentence] = Field(min_length=1, max_length=5)
 
 
-Department = Annotated[str, Field(pattern=r"^[a-z0-9]+([_-][a-z0-9]+)*$", max_length=40)]
+Department = Annotated[str, Field(pattern=patterns.DEPARTMENT, max_length=40)]
 
 
 class Transfer(Strict):
@@ -55,7 +56,7 @@ class Persona(Strict):
 
     name: PersonaName
     language: Literal["en", "zh"]
-    voice: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")] = "default"
+    voice: Annotated[str, Field(pattern=patterns.VOICE)] = "default"
     greeting: Sentence
     goodbye: Sentence
     apology: Sentence

@@ -11,6 +11,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
+from config.patterns import expected
+
 Model = TypeVar("Model", bound=BaseModel)
 KeyPath = tuple[str | int, ...]
 
@@ -142,5 +144,7 @@ def _sentence(error: ErrorDetails) -> str:
         return "should be text: put it in quotes"
     if error["type"] in ("model_type", "dataclass_type", "dict_type"):
         return "should be keys and values, as in {key: value}"
+    if sentence := expected(error.get("ctx")):
+        return sentence
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return message[:1].lower() + message[1:]

@@ -10,6 +10,7 @@ from bot.campaigns.contact_list import Duplicate, Preview, Result, RowError
 from bot.campaigns.gate import CampaignState
 from bot.campaigns.records import CampaignRecord, Counts, NewContact
 from bot.outbound.operating import ImportReport
+from config import patterns
 from config.campaigns import Campaign
 
 __all__ = [
@@ -97,15 +98,13 @@ class CampaignAnswer(Message):
 class ImportOptions(Message):
     """How a file of people is read."""
 
-    region: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] | None = Field(
+    region: Annotated[str, Field(pattern=patterns.COUNTRY)] | None = Field(
         None, description="Of numbers without a country code, such as US."
     )
-    column: list[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*=[\s\S]+$", max_length=300)]] = (
-        Field(
-            [],
-            max_length=100,
-            description="FIELD=HEADING, where the column of a field has another name.",
-        )
+    column: list[Annotated[str, Field(pattern=patterns.COLUMN, max_length=300)]] = Field(
+        [],
+        max_length=100,
+        description="FIELD=HEADING, where the column of a field has another name.",
     )
     skip_bad: bool = Field(False, description="Leave out rows that cannot be used.")
     preview: bool = Field(False, description="Import nobody, show what would be read.")

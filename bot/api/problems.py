@@ -7,6 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from bot.api.models import Faults, Problem
+from config.patterns import expected
 
 __all__ = ["Refused", "add_problems", "problem_answer"]
 
@@ -64,6 +65,7 @@ def _sentence(error: Mapping[str, object]) -> str:
             sentence = "is required"
         case "extra_forbidden":
             sentence = "is not known here"
+    sentence = expected(error.get("ctx")) or sentence
     sentence = sentence.removeprefix("Value error, ").removeprefix("Input ")
     name = ".".join(map(str, where)) or str(location[0])
     return f"{name}: {sentence[:1].lower()}{sentence[1:]}"

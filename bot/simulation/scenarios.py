@@ -11,12 +11,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, RootModel, model_validator
 
+from config import patterns
 from config.strict_yaml import KeyPath, Strict, fault, read_model
 
 Text = Annotated[str, Field(min_length=1, max_length=500)]
-Number = Annotated[str, Field(pattern=r"^\+[1-9]\d{1,14}$")]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
-Label = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+Number = Annotated[str, Field(pattern=patterns.NUMBER)]
+Name = Annotated[str, Field(pattern=patterns.NAME, max_length=60)]
+Label = Annotated[str, Field(pattern=patterns.LABEL, max_length=40)]
 Ms = Annotated[int, Field(ge=0, le=600_000)]
 MAX_CALL_MS = 4 * 3_600_000  # Twilio's own
 
@@ -39,8 +40,8 @@ class Say(Strict):
     """Speech: a text through the synthesizer, or a WAV file beside the scenario."""
 
     text: Text | None = None
-    wav: Annotated[str, Field(pattern=r"^[A-Za-z0-9_./-]+\.wav$")] | None = None
-    voice: Annotated[str, Field(pattern=r"^[a-z0-9-]+(\+[a-zA-Z0-9]+)?$")] | None = None
+    wav: Annotated[str, Field(pattern=patterns.WAV_FILE)] | None = None
+    voice: Annotated[str, Field(pattern=patterns.CALLER_VOICE)] | None = None
     rate_wpm: Annotated[int, Field(ge=80, le=450)] = 175
     pitch: Annotated[int, Field(ge=0, le=99)] = 50
     level_dbfs: Annotated[float, Field(ge=-50, le=-12)] = -20.0
@@ -78,7 +79,7 @@ class WaitForEnd(Strict):
 class Dtmf(Strict):
     """Press keys one after another."""
 
-    keys: Annotated[str, Field(pattern=r"^[0-9*#]{1,40}$")]
+    keys: Annotated[str, Field(pattern=patterns.KEYS)]
     gap_ms: Annotated[int, Field(ge=20, le=10_000)] = 200
 
 
@@ -250,7 +251,7 @@ class Scenario(Strict):
     caller: Number
     called: Number
     voice: str = "en-us"
-    sentences: Annotated[str, Field(pattern=r"^[A-Za-z0-9_./-]+\.yaml$")] | None = None  # a file
+    sentences: Annotated[str, Field(pattern=patterns.YAML_FILE)] | None = None  # a file
     time_limit_ms: Annotated[int, Field(ge=1_000, le=MAX_CALL_MS)] = 60_000
     steps: list[Step] = Field(min_length=1, max_length=100)
     expect: Expect

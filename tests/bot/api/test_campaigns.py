@@ -62,9 +62,9 @@ async def test_a_plan_that_does_not_fit_its_model(service: Service) -> None:
         "max_concurrent: should be a valid integer": {"max_concurrent": "5"},
         "max_concurent: is not known here": {"max_concurent": 5},
         "name: should be a valid string": {"name": None},
-        "name: string should match pattern": {"name": "No Name"},
+        "name: should be lower-case letters and digits with hyphens between": {"name": "No Name"},
         "window.begins: should be a time in quotes": {"window": {"begins": "9"}},
-        "purpose: string should match pattern": {"purpose": "a\0b"},
+        "purpose: should be one line of text": {"purpose": "a\0b"},
         "body: should be a valid string": {"\ud800": 1},
     }
     answers = {}

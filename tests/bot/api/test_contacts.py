@@ -168,9 +168,9 @@ async def test_a_query_that_is_not_understood(service: Service) -> None:
     """Nothing is read of the file, and the fault names the parameter."""
     await service.create()
     for query, fault in (
-        ("region=America", "region: string should match pattern"),
-        ("column=number", "column.0: string should match pattern"),
-        ("column=%3DPhone", "column.0: string should match pattern"),
+        ("region=America", "region: should be a country in two capital letters, such as 'US'"),
+        ("column=number", "column.0: should be a field and a heading"),
+        ("column=%3DPhone", "column.0: should be a field and a heading"),
         ("preview=perhaps", "preview: should be a valid boolean"),
         ("skipbad=true", "skipbad: is not known here"),
     ):
