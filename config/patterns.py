@@ -29,7 +29,7 @@ EXPECTED = {
 }
 
 
-def expected(error: object) -> str | None:
-    """What should stand where a text does not fit its pattern; `error` is pydantic's context."""
-    pattern = error.get("pattern") if isinstance(error, dict) else None
+def expected(context: object) -> str | None:
+    """What should stand where a text does not fit; `context` is that of the error of pydantic."""
+    pattern = context.get("pattern") if isinstance(context, dict) else None
     return EXPECTED.get(pattern) if isinstance(pattern, str) else None

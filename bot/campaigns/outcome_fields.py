@@ -44,9 +44,9 @@ def by_rules(fields: Mapping[str, OutcomeField]) -> dict[str, OutcomeField]:
 
 
 def told_by(fields: Mapping[str, OutcomeField], said: Sequence[Said]) -> list[Told]:
-    """The fields that what was said fills by rules."""
+    """Those of the fields `by_rules` that what was said fills."""
     found = []
-    for name, field in by_rules(fields).items():
+    for name, field in fields.items():
         values = [(value, turn) for turn in said if (value := _value(field, turn.text))]
         if values:
             value, turn = values[-1]

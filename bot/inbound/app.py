@@ -113,13 +113,7 @@ def build(
         notes=outbound.notes if outbound else None,
         start_timeout_ms=start_timeout_ms,
     )
-    greetings: GreetingsAhead | None = None
-    if find_speaker is not None and prepare_greeting is not None:
-        greetings = GreetingsAhead(
-            find_speaker=find_speaker,
-            plan_of=partial(_plan_ahead, call_settings),
-            prepare=prepare_greeting,
-        )
+    greetings = _greetings(find_speaker, call_settings, prepare_greeting)
     metrics.calls_running.set_function(lambda: calls.n_running)
     metrics.draining.set_function(lambda: calls.is_draining)
     if keeper is not None:
@@ -148,6 +142,19 @@ def _call_settings(settings: WebSettings, apologies: Mapping[str, bytes]) -> Cal
         apologies=apologies,
         recording_dir=settings.recording_dir,
         transcribe_callers=settings.transcribe_callers,
+    )
+
+
+def _greetings(
+    find_speaker: SpeakerFinder | None,
+    settings: CallSettings,
+    prepare: PrepareGreeting | None,
+) -> GreetingsAhead | None:
+    """Those of campaigns, where there are any."""
+    if find_speaker is None or prepare is None:
+        return None
+    return GreetingsAhead(
+        find_speaker=find_speaker, plan_of=partial(_plan_ahead, settings), prepare=prepare
     )
 
 

@@ -36,7 +36,7 @@ class CampaignNotes:
         self._store = store
         self._reports = reports
         self._findings = findings
-        self.clock = clock
+        self._clock = clock
         self._tasks: asyncio.TaskGroup | None = None
         self._writing: set[asyncio.Task[bool]] = set()
 
@@ -63,16 +63,19 @@ class CampaignNotes:
         """
 
         async def write() -> bool:
-            return await self._store.stop_person_of(attempt_id, source=source, now=self.clock.now())
+            return await self._store.stop_person_of(
+                attempt_id, source=source, now=self._clock.now()
+            )
 
         task = self._begin(write)
         return task is not None and await asyncio.shield(task)
 
-    def told(self, attempt_id: str, told: Told) -> None:
-        """Have it written down what a person has said of a field of the campaign."""
+    def told(self, attempt_id: str, turn: int, name: str, value: str) -> None:
+        """Have it written down what a person has said just now of a field of the campaign."""
+        told = Told(name, value, turn, self._clock.now())
 
         async def write() -> bool:
-            await self._findings.keep(attempt_id, [told], names=[told.name])
+            await self._findings.keep(attempt_id, [told], names=[name])
             return True
 
         self._begin(write)
@@ -81,13 +84,13 @@ class CampaignNotes:
         """Have a report of a call written down."""
 
         async def write() -> bool:
-            return await self._reports.note(attempt_id, report, now=self.clock.now())
+            return await self._reports.note(attempt_id, report, now=self._clock.now())
 
         self._begin(write)
 
     async def _written(self, write: Callable[[], Awaitable[bool]]) -> bool:
         try:
-            return await with_patience(write, self.clock)
+            return await with_patience(write, self._clock)
         except Exception as exc:
             # one note that cannot be written is not to end all calls
             log.exception("campaign_note_failed", error=type(exc).__name__)
@@ -125,8 +128,7 @@ class AttemptNotes:
 
     def told(self, turn: int, name: str, value: str) -> None:
         """The person has said what a field of the campaign is."""
-        told = Told(name, value, turn, self._notes.clock.now())
-        self._notes.told(self._attempt_id, told)
+        self._notes.told(self._attempt_id, turn, name, value)
 
     def _report(self, **told: Any) -> None:
         report = CallReport(call_sid=self._call_sid, status="in-progress", **told)

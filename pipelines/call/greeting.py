@@ -29,25 +29,20 @@ async def prepare_greeting(plan: CallPlan) -> bool:
     settings = complete(settings_of(plan))
     host.send(session_update(settings, instructions=plan.instructions, tools=tools))
     host.send({"type": "response.create", "response": {"say": plan.greeting, "ahead": True}})
-    made = asyncio.Event()
-    is_whole = False
+    made: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     async def on_event(event: RealtimeServerEvent) -> None:
-        nonlocal is_whole
-        if event.type == "response.done":
-            is_whole = event.response.status == "completed"
-            made.set()
+        if event.type == "response.done" and not made.done():
+            made.set_result(event.response.status == "completed")
 
     holding = asyncio.create_task(host.run(on_event), name="greeting-host")
-    waiting = asyncio.create_task(made.wait(), name="greeting-made")
     try:
         await asyncio.wait(
-            (holding, waiting), timeout=LIMIT_MS / 1000, return_when=asyncio.FIRST_COMPLETED
+            (holding, made), timeout=LIMIT_MS / 1000, return_when=asyncio.FIRST_COMPLETED
         )
     finally:
         holding.cancel()
-        waiting.cancel()
-        (ending, _) = await asyncio.gather(holding, waiting, return_exceptions=True)
+        (ending,) = await asyncio.gather(holding, return_exceptions=True)
     if isinstance(ending, Exception) and not isinstance(ending, RealtimeError):
         raise ending
-    return is_whole
+    return made.done() and made.result()

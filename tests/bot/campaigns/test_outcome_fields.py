@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from bot.campaigns.outcome_fields import Said, Told, told_by
+from bot.campaigns.outcome_fields import Said, Told, by_rules, told_by
 from config.campaigns import OutcomeField
 from tests.bot.campaigns.facts import NOON
 
@@ -77,7 +77,8 @@ def test_a_value_names_its_turn() -> None:
 def test_what_the_model_fills_no_rule_fills() -> None:
     """A number that the model is to write down is not taken from the words besides."""
     asked = OutcomeField(type="number", filled_by="model")
-    assert told_by({"guests": asked, "rooms": GUESTS}, said("We are 3.")) == [
+    fields = by_rules({"guests": asked, "rooms": GUESTS})
+    assert told_by(fields, said("We are 3.")) == [
         Told("rooms", "3", 1, NOON + timedelta(seconds=1))
     ]
 
