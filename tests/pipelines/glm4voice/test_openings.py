@@ -1,5 +1,6 @@
 """Given words that open a conversation: made once, heard by all."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -14,27 +15,37 @@ from pipelines.realtime.model import Role, Sampling, Step, StopReason
 from tests.pipelines.glm4voice.test_session import finish, sampled
 
 GREETING = "Good day."
-SAMPLING = Sampling(max_tokens=80)
+SAMPLING = Sampling(max_tokens=120)  # more than the longest sound of the greeting
 
 
 def ids_of(session: GlmSession) -> list[list[int]]:
     return [item.ids for item in session._history]
 
 
+@pytest.fixture
+def greeter(scripted_chain: Callable[..., GlmChain]) -> GlmChain:
+    """A chain that always has the same sound for the greeting."""
+    return scripted_chain(["Good", " day", ".", *range(30), "<|user|>"])
+
+
 def greeted(chain: GlmChain, instructions: str) -> tuple[GlmSession, bool]:
-    """A session that was greeted to the end, and whether from memory."""
-    session = chain.open_session()
-    session.configure(instructions=instructions, tools=())
-    reply = session.start_reply("greeting", SAMPLING, say=GREETING)
-    finish(reply)
-    return session, reply.is_repeat
+    """A session that was greeted to the end, and whether from memory.
+
+    Where chance is all that speaks, it may end before its first sound: then it is greeted anew.
+    """
+    while True:
+        session = chain.open_session()
+        session.configure(instructions=instructions, tools=())
+        reply = session.start_reply("greeting", SAMPLING, say=GREETING)
+        if finish(reply).n_audio_tokens:
+            return session, reply.is_repeat
 
 
-def test_the_second_call_hears_what_the_first_did(embedded_chain: GlmChain) -> None:
+def test_the_second_call_hears_what_the_first_did(greeter: GlmChain) -> None:
     """Text, sound and ids are the same, and nothing is computed before the first sound."""
     replies = []
     for _ in range(2):
-        session = embedded_chain.open_session()
+        session = greeter.open_session()
         session.configure(instructions="the second call", tools=())
         reply = session.start_reply("greeting", SAMPLING, say=GREETING)
         replies.append((reply, finish(reply), ids_of(session)))
@@ -63,25 +74,25 @@ def test_the_call_goes_on_as_after_words_of_its_own(embedded_chain: GlmChain) ->
     np.testing.assert_array_equal(answers[0].pcm, answers[1].pcm)
 
 
-def test_an_interrupted_greeting_is_cut_to_what_was_heard(embedded_chain: GlmChain) -> None:
+def test_an_interrupted_greeting_is_cut_to_what_was_heard(greeter: GlmChain) -> None:
     """As any reply: while it comes, and after it has come."""
-    whole, _ = greeted(embedded_chain, "interrupted")
-    is_audio = embedded_chain.parts.text_tokenizer.is_audio
-    session = embedded_chain.open_session()
+    whole, _ = greeted(greeter, "interrupted")
+    is_audio = greeter.parts.text_tokenizer.is_audio
+    session = greeter.open_session()
     session.configure(instructions="interrupted", tools=())
     reply = session.start_reply("greeting", SAMPLING, say=GREETING)
     first = reply.step()
     assert session.truncate("greeting", 2 * 80) == 2
     assert reply.stop_reason is StopReason.CANCELLED
     assert first.n_audio_tokens >= 10
-    after, _ = greeted(embedded_chain, "interrupted")
+    after, _ = greeted(greeter, "interrupted")
     assert after.truncate("greeting", 2 * 80) == 2
 
     assert ids_of(session) == ids_of(after)
     (ids,) = ids_of(session)
     assert ids == ids_of(whole)[0][: len(ids)]
     assert sum(map(is_audio, ids)) == 2
-    assert ids_of(greeted(embedded_chain, "interrupted")[0]) == ids_of(whole)
+    assert ids_of(greeted(greeter, "interrupted")[0]) == ids_of(whole)
 
 
 @pytest.mark.parametrize(
@@ -94,35 +105,35 @@ def test_an_interrupted_greeting_is_cut_to_what_was_heard(embedded_chain: GlmCha
     ],
 )
 def test_what_differs_is_made_anew(
-    embedded_chain: GlmChain, instructions: str, sampling: Sampling, say: str
+    greeter: GlmChain, instructions: str, sampling: Sampling, say: str
 ) -> None:
     """Another prompt, other words, another manner; and with a seed always."""
-    greeted(embedded_chain, "this line")
-    session = embedded_chain.open_session()
+    greeted(greeter, "this line")
+    session = greeter.open_session()
     session.configure(instructions=instructions, tools=())
     reply = session.start_reply("greeting", sampling, say=say)
     assert not reply.is_repeat
     reply.cancel()
 
 
-def test_only_what_opens_a_conversation_is_kept(embedded_chain: GlmChain) -> None:
+def test_only_what_opens_a_conversation_is_kept(greeter: GlmChain) -> None:
     """Later words follow what nobody else has said; an abandoned greeting is not whole."""
-    kept = len(embedded_chain.parts.openings)
-    session = embedded_chain.open_session()
+    kept = len(greeter.parts.openings)
+    session = greeter.open_session()
     session.configure(instructions="kept", tools=())
     session.add_text("question", Role.USER, "Who is there?")
     finish(session.start_reply("answer", SAMPLING, say=GREETING))
-    other = embedded_chain.open_session()
+    other = greeter.open_session()
     other.configure(instructions="kept", tools=())
     abandoned = other.start_reply("greeting", SAMPLING, say=GREETING)
     while not abandoned.step().pcm.size:
         pass
     abandoned.cancel()
-    freely = embedded_chain.open_session()
+    freely = greeter.open_session()
     finish(freely.start_reply("greeting", replace(SAMPLING, max_tokens=20)))
 
     assert isinstance(abandoned, GlmReply)
-    assert len(embedded_chain.parts.openings) == kept
+    assert len(greeter.parts.openings) == kept
 
 
 def words(number: int) -> Words:
