@@ -74,6 +74,11 @@ class Retry(Strict):
 
     times: int = Field(0, ge=0, le=20)
     after_ms: int = Field(2 * 60 * MINUTE_MS, ge=MINUTE_MS, le=WEEK_MS)
+    backoff: float = Field(2.0, ge=1, le=10)  # each further wait is so many times the one before
+
+    def wait_ms(self, n: int) -> int:
+        """How long to wait after the nth such outcome, from 1; a week at most."""
+        return min(WEEK_MS, round(self.after_ms * self.backoff ** (n - 1)))
 
 
 class Retries(Strict):
@@ -88,7 +93,10 @@ class Retries(Strict):
 
 
 class Budget(Strict):
-    """What a day may cost, in any one currency; days are those of UTC."""
+    """What a day may cost, in any one currency; days are those of UTC.
+
+    A call is begun only if the day pays for it and for those that go on, however long they last.
+    """
 
     per_day: float = Field(gt=0, allow_inf_nan=False)
     per_minute: float = Field(gt=0, allow_inf_nan=False)  # each begun minute
@@ -183,6 +191,20 @@ class Campaign(Strict):
     max_call_ms: int = Field(15 * MINUTE_MS, ge=10_000, le=4 * 60 * MINUTE_MS)
     variables: list[VariableName] = Field([], max_length=50)  # each contact has them
     outcome_fields: dict[VariableName, OutcomeField] = Field({}, max_length=20)
+
+    @model_validator(mode="after")
+    def _can_pay_for_a_call(self) -> Self:
+        if self.budget and self.longest_minutes * self.budget.per_minute > self.budget.per_day:
+            raise ValueError(
+                "budget.per_day should pay for one call at least: max_call_ms is"
+                f" {self.longest_minutes} minutes at budget.per_minute each"
+            )
+        return self
+
+    @property
+    def longest_minutes(self) -> int:
+        """How many minutes of one call are paid for at most; a begun one counts."""
+        return -(-self.max_call_ms // MINUTE_MS)
 
 
 def read_campaign(path: Path) -> Campaign:

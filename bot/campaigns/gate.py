@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
-from bot.campaigns.windows import CallingWindow, may_ring, zones_of
+from bot.campaigns.windows import CallingWindow, is_same_hour, may_ring, next_hour, zones_of
 from config.campaigns import Campaign
 
 __all__ = [
+    "AFTER_MENDING",
+    "LONGEST_PAUSE",
+    "OF_CAMPAIGN",
     "CampaignState",
     "Decision",
     "Dial",
@@ -28,6 +31,7 @@ __all__ = [
 DAY = timedelta(days=1)
 WEEK = timedelta(days=7)
 SOON = timedelta(seconds=2)  # until a place is free, say
+LONGEST_PAUSE = timedelta(minutes=2)  # of the line's pace
 AFTER_OTHER_CALL = timedelta(minutes=1)
 # 47 CFR 64.1200(a)(7) allows 3 % of answered calls to wait longer than two seconds for a voice.
 MAX_ABANDONED_SHARE = 0.03
@@ -57,6 +61,7 @@ class Reason(Enum):
     HOLIDAY = "holiday"
     DAY_CAP = "day_cap"
     WEEK_CAP = "week_cap"
+    SAME_HOUR = "same_hour"  # of the day as the attempt before, which failed
     OTHER_CALL = "other_call"  # to the same number
     CALLER_ID = "caller_id"  # not one of the line's
     BUDGET = "budget"
@@ -65,6 +70,10 @@ class Reason(Enum):
     TRUNK_FULL = "trunk_full"
     NO_SLOT = "no_slot"  # the model is busy, or kept free for those who call
     PACE = "pace"
+
+
+# What holds for all people of a campaign alike.
+OF_CAMPAIGN = frozenset({Reason.CALLER_ID, Reason.BUDGET, Reason.ABANDONMENT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +111,12 @@ class LineLimits:
     calls_per_second: float = 0.9
     trunk_calls: int = 100  # outbound, at once
     model_slots: int = 32  # conversations that the model host bears, of both directions
-    inbound_reserve: int = 4  # of them kept free for those who call
+    inbound_reserve: int = 4  # of them that stay free for those who call
+
+    def n_free(self, *, n_live: int, n_inbound: int) -> int:
+        """How many calls may be begun besides those that are made and those that came in."""
+        n_slots = self.model_slots - n_inbound - self.inbound_reserve
+        return max(0, min(self.trunk_calls, n_slots) - n_live)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,11 +130,12 @@ class Facts:
     is_stopped: bool
     has_consent: bool
     rung_at: Sequence[datetime]  # in the last week, for all campaigns, oldest first
+    failed_at: datetime | None = None  # when the attempt before this one was made
     has_other_call: bool
     n_live_of_campaign: int
     n_live: int
     n_inbound: int
-    minutes_today: int  # paid for by this campaign, those of running calls too
+    minutes_today: int  # that this campaign pays for
     n_answered: int = 0  # by people, of the last calls of this campaign
     n_abandoned: int = 0  # of them, those that heard nothing for two seconds
     turn_at: datetime  # when the next call may be begun at the line's pace
@@ -146,6 +161,7 @@ def decide(facts: Facts, limits: LineLimits, now: datetime) -> Decision:
         _by_permission(facts)
         or _by_clock(facts, number, now)
         or _by_caps(facts, now)
+        or _by_hour(facts, number, now)
         or _by_places(facts, limits, now)
         or Dial()
     )
@@ -185,22 +201,47 @@ def _by_caps(facts: Facts, now: datetime) -> Later | None:
     return None
 
 
+def _by_hour(facts: Facts, number: str, now: datetime) -> Later | None:
+    """Whoever could not be reached is tried at another hour, if there is one."""
+    failed_at, zones = facts.failed_at, zones_of(number, row_zone=facts.zone)
+    if failed_at is None or not facts.campaign.retries.another_hour:
+        return None
+    if not is_same_hour(now, failed_at, zones):
+        return None
+    at = may_ring(calling_window(facts.campaign), zones, next_hour(now, zones)).next_at
+    return None if at is None or is_same_hour(at, failed_at, zones) else Later(Reason.SAME_HOUR, at)
+
+
 def _by_places(facts: Facts, limits: LineLimits, now: datetime) -> Later | None:
-    campaign, budget = facts.campaign, facts.campaign.budget
+    campaign = facts.campaign
     if campaign.caller_id not in limits.caller_ids:
         return Later(Reason.CALLER_ID, now + AFTER_MENDING)
-    if budget is not None and (1 + facts.minutes_today) * budget.per_minute > budget.per_day:
-        tomorrow = (now + DAY).replace(hour=0, minute=0, second=0, microsecond=0)
-        return Later(Reason.BUDGET, tomorrow)
+    if (affordable_at := _affordable_at(facts, now)) > now:
+        return Later(Reason.BUDGET, affordable_at)
     if _abandons(facts) and facts.n_live_of_campaign > 0:
         return Later(Reason.ABANDONMENT, now + SOON)
     if facts.n_live_of_campaign >= campaign.max_concurrent:
         return Later(Reason.CAMPAIGN_FULL, now + SOON)
     if facts.n_live >= limits.trunk_calls:
         return Later(Reason.TRUNK_FULL, now + SOON)
-    if facts.n_live + max(facts.n_inbound, limits.inbound_reserve) >= limits.model_slots:
+    if limits.n_free(n_live=facts.n_live, n_inbound=facts.n_inbound) == 0:
         return Later(Reason.NO_SLOT, now + SOON)
-    return Later(Reason.PACE, facts.turn_at) if facts.turn_at > now else None
+    # further ahead than anybody waits, the turn was set by a clock that has been put back since
+    waits = now < facts.turn_at <= now + LONGEST_PAUSE
+    return Later(Reason.PACE, facts.turn_at) if waits else None
+
+
+def _affordable_at(facts: Facts, now: datetime) -> datetime:
+    """When the call can be paid for, however long it and those that are made may last."""
+    campaign, budget = facts.campaign, facts.campaign.budget
+    if budget is None:
+        return now
+    most_minutes = budget.per_day / budget.per_minute
+    alone = facts.minutes_today + campaign.longest_minutes
+    if alone > most_minutes:
+        return (now + DAY).replace(hour=0, minute=0, second=0, microsecond=0)
+    reserved = facts.n_live_of_campaign * campaign.longest_minutes
+    return now if alone + reserved <= most_minutes else now + AFTER_OTHER_CALL
 
 
 def _abandons(facts: Facts) -> bool:

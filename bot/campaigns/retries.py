@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
 
 from bot.campaigns.attempts import Outcome
-from bot.campaigns.windows import zones_of
+from bot.campaigns.windows import is_same_hour, zones_of
 from config.campaigns import Campaign, Retry
 
 __all__ = ["next_attempt_at"]
@@ -29,10 +28,11 @@ def next_attempt_at(
     rule = _rule(campaign, last)
     if rule is None or len(outcomes) >= retries.max_attempts:
         return None
-    if sum(outcome is last for outcome in outcomes) > rule.times:
+    n_alike = sum(outcome is last for outcome in outcomes)
+    if n_alike > rule.times:
         return None
-    at = ended_at + timedelta(milliseconds=rule.after_ms)
-    if retries.another_hour and _hour(at, number, zone) == _hour(ended_at, number, zone):
+    at = ended_at + timedelta(milliseconds=rule.wait_ms(n_alike))
+    if retries.another_hour and is_same_hour(at, ended_at, zones_of(number, row_zone=zone)):
         at += HOUR
     return at
 
@@ -48,8 +48,3 @@ def _rule(campaign: Campaign, outcome: Outcome) -> Retry | None:
         Outcome.NOT_PLACED: retries.failed,
         Outcome.WITHDRAWN: retries.failed,
     }.get(outcome)
-
-
-def _hour(at: datetime, number: str, zone: str | None) -> int:
-    zones = zones_of(number, row_zone=zone)
-    return (at.astimezone(ZoneInfo(zones[0])) if zones else at).hour

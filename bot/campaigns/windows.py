@@ -7,7 +7,7 @@ rung only while the window is open in all of them. What is not known is not rung
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from enum import Enum
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -20,7 +20,9 @@ __all__ = [
     "CallingWindow",
     "Closed",
     "Verdict",
+    "is_same_hour",
     "may_ring",
+    "next_hour",
     "zones_of",
 ]
 
@@ -103,6 +105,23 @@ def may_ring(window: CallingWindow, zones: Sequence[str], now: datetime) -> Verd
     if opening <= now:
         return Verdict(None, now)
     return Verdict(_why_closed(window, zones, now), opening)
+
+
+def is_same_hour(at: datetime, other: datetime, zones: Sequence[str]) -> bool:
+    """Whether two moments are in the same hour of the day, in the first of `zones`."""
+    here = _here(zones)
+    return at.astimezone(here).hour == other.astimezone(here).hour
+
+
+def next_hour(now: datetime, zones: Sequence[str]) -> datetime:
+    """When the next hour of the day begins in the first of `zones`."""
+    local = now.astimezone(_here(zones))
+    into_it = timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
+    return now - into_it + timedelta(hours=1)
+
+
+def _here(zones: Sequence[str]) -> tzinfo:
+    return ZoneInfo(zones[0]) if zones else UTC
 
 
 def _why_closed(window: CallingWindow, zones: Sequence[str], now: datetime) -> Closed:

@@ -13,7 +13,7 @@ from typing import TypeVar
 import structlog
 
 from bot.campaigns.attempts import Outcome
-from bot.campaigns.gate import Later, LineLimits, Reason
+from bot.campaigns.gate import AFTER_MENDING, LONGEST_PAUSE, Later, LineLimits, Reason
 from bot.campaigns.records import CallReport, Claim, Order
 from bot.outbound.urls import CallbackUrls
 from bot.storage.call_reports import CallReports
@@ -35,8 +35,10 @@ WHAT_TO_DO = {
     20003: "check VOICEBOT_TWILIO_ACCOUNT_SID and VOICEBOT_TWILIO_AUTH_TOKEN",
     21210: "the campaign's caller_id is not verified in this account",
     21212: "the campaign's caller_id is no number of this account",
+    21213: "the campaign's caller_id is missing",
 }
-LINE_ERRORS = frozenset({20003, 20005, 20008, 10001, 10002, 10004, 21210, 21212, 21213})
+LINE_ERRORS = frozenset({20003, 20005, 20008, 10001, 10002, 10004})
+CAMPAIGN_ERRORS = frozenset({21210, 21212, 21213})  # of its caller id: other campaigns go on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +180,8 @@ class Dialling:
                 await self._not_sent(order, reason)
             case Refused(code) if code in LINE_ERRORS:
                 await self._line_error(order, code)
+            case Refused(code) if code in CAMPAIGN_ERRORS:
+                await self._campaign_error(order, code)
             case Refused(code):
                 await self._rejected(order, code)
             case Unknown(reason):
@@ -219,6 +223,24 @@ class Dialling:
         log.error("line_refused", code=code, what_to_do=WHAT_TO_DO.get(code, "see Twilio's error"))
         await self._plan_again(order, f"twilio_{code}", self._timings.after_line_error)
 
+    async def _campaign_error(self, order: Order, code: int) -> None:
+        log.error(
+            "campaign_refused",
+            campaign=order.plan.name,
+            code=code,
+            what_to_do=f"{WHAT_TO_DO[code]}; pause and resume the campaign when that is mended",
+        )
+        now = self._clock.now()
+        await self._write(
+            lambda: self._store.not_sent(
+                order,
+                reason=f"twilio_{code}",
+                now=now,
+                due_at=now + AFTER_MENDING,
+                holds_campaign=True,
+            )
+        )
+
     async def _plan_again(self, order: Order, reason: str, wait_ms: int) -> None:
         now = self._clock.now()
         due_at = now + timedelta(milliseconds=wait_ms)
@@ -242,7 +264,7 @@ class Dialling:
         await self._write(lambda: self._store.unknown(order, reason=reason, now=self._clock.now()))
 
     async def _slow_down(self, wait_ms: int) -> None:
-        until = self._clock.now() + timedelta(milliseconds=wait_ms)
+        until = self._clock.now() + min(timedelta(milliseconds=wait_ms), LONGEST_PAUSE)
         await self._write(lambda: self._store.slow_down(until))
 
     async def _write(self, step: Callable[[], Awaitable[object]]) -> None:

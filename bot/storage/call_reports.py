@@ -27,6 +27,7 @@ call_events, outbox = tables.call_events, tables.outbox
 S = AttemptState
 ON_THE_LINE = (S.PLACED.value, S.RINGING.value, S.ANSWERED.value)
 NOT_ASKED = (S.NOT_PLACED, S.CANCELLED, S.PLANNED, S.CLAIMED)  # as far as we knew
+MINUTE_MS = 60_000
 JOB_LEASE = timedelta(seconds=30)
 MACHINES_DONE = ("machine_end_beep", "machine_end_silence", "machine_end_other")
 
@@ -271,6 +272,16 @@ async def _take_back(connection: AsyncConnection, attempt: Row[Any]) -> None:
     )
 
 
+async def _paid_minutes(
+    connection: AsyncConnection, attempt: Row[Any], outcome: Outcome, duration_ms: int | None
+) -> int:
+    """Begun minutes of a call; the most it may have lasted where nobody says how long it did."""
+    if duration_ms is not None:
+        return -(-duration_ms // MINUTE_MS)
+    may_cost = outcome in (Outcome.ANSWERED, Outcome.VOICEMAIL, Outcome.FAX, Outcome.LOST)
+    return (await _plan(connection, attempt)).longest_minutes if may_cost else 0
+
+
 async def _end(
     connection: AsyncConnection,
     attempt: Row[Any],
@@ -279,7 +290,7 @@ async def _end(
     *,
     duration_ms: int | None,
 ) -> None:
-    minutes = -(-(duration_ms or 0) // int(timedelta(minutes=1) / timedelta(milliseconds=1)))
+    minutes = await _paid_minutes(connection, attempt, outcome, duration_ms)
     await connection.execute(
         update(attempts)
         .where(attempts.c.attempt_id == attempt.attempt_id)

@@ -106,7 +106,7 @@ class CampaignStore:
         sources = [source.value for source in MOVES[state]]
         changes: dict[str, Any] = {"state": state.value, "why": ""}
         if state is CampaignState.RUNNING:
-            changes["resumed_at"] = now
+            changes |= {"resumed_at": now, "held_until": None, "held_for": ""}
         async with self._database.writing_alone() as connection:
             moved = await connection.execute(
                 update(campaigns)
@@ -181,7 +181,10 @@ class CampaignStore:
             return Waits(*(await connection.execute(query)).one())
 
     async def held(self, campaign_id: str, *, now: datetime) -> dict[str, int]:
-        """How many people are not rung for the moment, by the reason of the last decision."""
+        """How many people are not rung for the moment, by the reason of the last decision.
+
+        What holds the campaign holds all of them.
+        """
         last = (
             select(func.max(decisions.c.decision_id))
             .where(decisions.c.campaign_id == campaign_id, decisions.c.next_at > now)
@@ -195,7 +198,16 @@ class CampaignStore:
             .group_by(decisions.c.reason)
             .order_by(decisions.c.reason)
         )
+        campaign = select(campaigns.c.held_for).where(
+            campaigns.c.campaign_id == campaign_id, campaigns.c.held_until > now
+        )
+        planned = select(func.count()).where(
+            attempts.c.campaign_id == campaign_id, attempts.c.state == S.PLANNED.value
+        )
         async with self._database.reading() as connection:
+            held_for = (await connection.execute(campaign)).scalar_one_or_none()
+            if held_for is not None:
+                return {held_for: (await connection.execute(planned)).scalar_one()}
             return {row.reason: row.n for row in await connection.execute(query)}
 
     async def contacts(self, campaign_id: str) -> AsyncIterator[ContactRow]:

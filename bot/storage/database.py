@@ -146,7 +146,7 @@ def _is_busy(error: OperationalError) -> bool:
 
 
 def migrate(connection: Connection, revision: str = "head") -> None:
-    """Bring the tables to a revision, forwards or (`base`, or `-1` for one step) backwards.
+    """Bring the tables to a revision, forwards or (`base`, or steps as in `-1`) backwards.
 
     In the transaction of `connection`: all of it happens or nothing. Processes that start together
     wait for each other.

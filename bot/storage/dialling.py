@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bot.calls.records import Direction
 from bot.campaigns.attempts import LIVE, AttemptState, Outcome, sources_of
 from bot.campaigns.gate import (
+    OF_CAMPAIGN,
     CampaignState,
     Decision,
     Dial,
@@ -79,7 +80,7 @@ class DialStore:
         """
         async with self._database.writing() as connection:
             claims: list[Claim] = []
-            rooms = await _with_room(connection)
+            rooms = await _with_room(connection, now)
             for left, (campaign_id, room) in zip(range(len(rooms), 0, -1), rooms, strict=True):
                 share = -(-(n - len(claims)) // left)
                 due = await connection.execute(_due(campaign_id, now, min(room, share)))
@@ -101,8 +102,7 @@ class DialStore:
         async with self._database.reading() as connection:
             n_live: int = (await connection.execute(_n_live())).scalar_one()
             n_inbound: int = (await connection.execute(_n_inbound(now))).scalar_one()
-        kept_free = max(n_inbound, limits.inbound_reserve)
-        return max(0, min(limits.trunk_calls, limits.model_slots - kept_free) - n_live)
+        return limits.n_free(n_live=n_live, n_inbound=n_inbound)
 
     async def commit(
         self, claim: Claim, limits: LineLimits, clock: Callable[[], datetime]
@@ -135,8 +135,10 @@ class DialStore:
                         expires_at=now + self._lease,
                     )
                     return Granted(order)
-                case Later(at=at):
+                case Later(at=at, reason=reason):
                     await _move(connection, claim, S.PLANNED, due_at=max(at, found.due_at))
+                    if reason in OF_CAMPAIGN:
+                        await _hold(connection, found.campaign_id, reason.value, at)
                 case Never(reason=reason):
                     await _move(connection, claim, S.CANCELLED, reason=reason.value)
                     await connection.execute(
@@ -151,8 +153,19 @@ class DialStore:
         async with self._database.writing() as connection:
             await _move(connection, claim, S.PLANNED)
 
-    async def not_sent(self, order: Order, *, reason: str, now: datetime, due_at: datetime) -> None:
-        """Nobody was rung: the attempt is planned again, unless more is known of it by now."""
+    async def not_sent(
+        self,
+        order: Order,
+        *,
+        reason: str,
+        now: datetime,
+        due_at: datetime,
+        holds_campaign: bool = False,
+    ) -> None:
+        """Nobody was rung: the attempt is planned again, unless more is known of it by now.
+
+        What keeps all people of its campaign from being rung holds the campaign as long.
+        """
         async with self._database.writing() as connection:
             claim = Claim(order.attempt_id, order.fence)
             moved = await _move(
@@ -160,6 +173,8 @@ class DialStore:
             )
             if moved is not None:
                 await _take_back_decision(connection, moved, reason, now, next_at=due_at)
+                if holds_campaign:
+                    await _hold(connection, moved.campaign_id, reason, due_at)
 
     async def unknown(self, order: Order, *, reason: str, now: datetime) -> None:
         """It is not known whether somebody is rung."""
@@ -255,7 +270,7 @@ def _values(states: frozenset[AttemptState]) -> list[str]:
     return [state.value for state in states]
 
 
-async def _with_room(connection: AsyncConnection) -> list[tuple[str, int]]:
+async def _with_room(connection: AsyncConnection, now: datetime) -> list[tuple[str, int]]:
     """Running campaigns that may begin calls, and how many; in no order."""
     n_live = (
         select(attempts.c.campaign_id, func.count().label("n"))
@@ -266,7 +281,10 @@ async def _with_room(connection: AsyncConnection) -> list[tuple[str, int]]:
     query = (
         select(campaigns.c.campaign_id, campaigns.c.plan, func.coalesce(n_live.c.n, 0))
         .outerjoin(n_live, n_live.c.campaign_id == campaigns.c.campaign_id)
-        .where(campaigns.c.state == CampaignState.RUNNING.value)
+        .where(
+            campaigns.c.state == CampaignState.RUNNING.value,
+            or_(campaigns.c.held_until.is_(None), campaigns.c.held_until <= now),
+        )
     )
     rooms = [
         (campaign_id, plan_of(plan).max_concurrent - n)
@@ -351,6 +369,17 @@ async def _grant(
     await connection.execute(update(paces).where(paces.c.name == LINE).values(next_at=now + gap))
 
 
+async def _hold(
+    connection: AsyncConnection, campaign_id: str, reason: str, until: datetime
+) -> None:
+    """Claim nothing of a campaign before `until`: every decision would be the same."""
+    await connection.execute(
+        update(campaigns)
+        .where(campaigns.c.campaign_id == campaign_id)
+        .values(held_until=until, held_for=reason)
+    )
+
+
 async def _take_back_decision(
     connection: AsyncConnection,
     attempt: Row[Any],
@@ -406,11 +435,12 @@ async def _facts(connection: AsyncConnection, found: Row[Any], now: datetime) ->
         is_stopped=known.is_stopped,
         has_consent=known.has_consent,
         rung_at=await _rung_at(connection, number, now),
+        failed_at=known.failed_at,
         has_other_call=known.n_to_number > 0,
         n_live_of_campaign=known.n_of_campaign,
         n_live=known.n_live,
         n_inbound=known.n_inbound,
-        minutes_today=known.minutes_today + await _running_minutes(connection, found, plan, now),
+        minutes_today=known.minutes_today,
         n_answered=known.n_answered,
         n_abandoned=known.n_abandoned,
         turn_at=known.turn_at,
@@ -425,6 +455,7 @@ def _known(found: Row[Any], plan: Campaign, now: datetime) -> Any:
         waits,
         minutes.label("minutes_today"),
         _n_inbound(now).scalar_subquery().label("n_inbound"),
+        _made_before(found).scalar_subquery().label("failed_at"),
         _stopped(found.number).exists().label("is_stopped"),
         _consented(found.number, plan.purpose, now).exists().label("has_consent"),
         select(paces.c.next_at).where(paces.c.name == LINE).scalar_subquery().label("turn_at"),
@@ -445,6 +476,13 @@ def _live(found: Row[Any]) -> Any:
         )
         .where(attempts.c.state.in_(_LIVE))
         .subquery()
+    )
+
+
+def _made_before(found: Row[Any]) -> Any:
+    """When the attempt before this one was made."""
+    return select(attempts.c.committed_at).where(
+        attempts.c.contact_id == found.contact_id, attempts.c.n == found.n - 1
     )
 
 
@@ -504,19 +542,6 @@ def _minutes_today(campaign_id: str, now: datetime) -> Any:
         .where(attempts.c.campaign_id == campaign_id, attempts.c.ended_at >= midnight)
         .scalar_subquery()
     )
-
-
-async def _running_minutes(
-    connection: AsyncConnection, found: Row[Any], plan: Campaign, now: datetime
-) -> int:
-    """Minutes that calls which go on have begun; one for each that is not answered yet."""
-    if plan.budget is None:
-        return 0
-    query = select(attempts.c.answered_at).where(
-        attempts.c.campaign_id == found.campaign_id, attempts.c.state.in_(_LIVE)
-    )
-    answered = (await connection.execute(query)).scalars()
-    return sum(1 + int((now - (at or now)) / timedelta(minutes=1)) for at in answered)
 
 
 async def _rung_at(

@@ -118,6 +118,8 @@ campaigns = Table(
     Column("plan", Text, nullable=False),  # config.campaigns.Campaign as JSON
     Column("created_at", UtcTime, nullable=False),
     Column("resumed_at", UtcTime),
+    Column("held_until", UtcTime),  # for a reason that holds for all its people alike
+    Column("held_for", String(32), nullable=False, server_default=""),
     UniqueConstraint("name"),
 )
 

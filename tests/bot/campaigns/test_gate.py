@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from bot.campaigns.gate import CampaignState, Dial, Later, Never, Reason, decide
+from bot.campaigns.gate import CampaignState, Decision, Dial, Later, Never, Reason, decide
 from tests.bot.campaigns.facts import LIMITS, NOON, OURS, facts, plan
 
+MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 
@@ -56,7 +57,7 @@ def test_some_are_not_rung_at_all(changes: dict[str, Any], reason: Reason) -> No
         ),
         ({"n_live": 100}, Reason.TRUNK_FULL, NOON + timedelta(seconds=2)),
         ({"n_live": 8}, Reason.NO_SLOT, NOON + timedelta(seconds=2)),
-        ({"n_live": 3, "n_inbound": 7}, Reason.NO_SLOT, NOON + timedelta(seconds=2)),
+        ({"n_live": 3, "n_inbound": 5}, Reason.NO_SLOT, NOON + timedelta(seconds=2)),
     ],
 )
 def test_others_are_rung_later(changes: dict[str, Any], reason: Reason, at: datetime) -> None:
@@ -64,9 +65,17 @@ def test_others_are_rung_later(changes: dict[str, Any], reason: Reason, at: date
     assert decide(facts(**changes), LIMITS, NOON) == Later(reason, at)
 
 
-def test_a_reserve_is_only_what_callers_do_not_use() -> None:
-    """Two slots of ten are kept for callers; two callers who talk are those two."""
-    assert decide(facts(n_live=7, n_inbound=2), LIMITS, NOON) == Dial()
+def test_a_clock_that_was_put_back_stops_nobody() -> None:
+    """A turn that is hours ahead was written by a clock that ran ahead."""
+    assert decide(facts(turn_at=NOON + 3 * HOUR), LIMITS, NOON) == Dial()
+
+
+def test_a_reserve_stays_free_for_those_who_call() -> None:
+    """Of ten slots with a reserve of two, callers who talk take none of the two."""
+    assert decide(facts(n_live=5, n_inbound=2), LIMITS, NOON) == Dial()
+    full = decide(facts(n_live=6, n_inbound=2), LIMITS, NOON)
+
+    assert full == Later(Reason.NO_SLOT, NOON + timedelta(seconds=2))
 
 
 def test_consent_is_asked_for_where_the_campaign_needs_it() -> None:
@@ -120,14 +129,48 @@ def test_answers_that_waited_slow_a_campaign_down(changes: dict[str, Any]) -> No
     assert decide(facts(**changes), LIMITS, NOON) == Dial()
 
 
-def test_a_budget_stops_the_day() -> None:
-    """When the next minute would be too much, the contact waits for the next day."""
-    campaign = plan(budget={"per_day": 1.0, "per_minute": 0.1})
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"minutes_today": 8}, Dial()),
+        ({"minutes_today": 9}, Later(Reason.BUDGET, NOON.replace(day=19, hour=0))),
+        ({"minutes_today": 6, "n_live_of_campaign": 1}, Dial()),
+        # the one that goes on may end early
+        ({"n_live_of_campaign": 4}, Dial()),
+        ({"minutes_today": 2, "n_live_of_campaign": 4}, Later(Reason.BUDGET, NOON + MINUTE)),
+    ],
+)
+def test_a_budget_is_never_exceeded(changes: dict[str, Any], expected: Decision) -> None:
+    """Ten minutes are paid for; this call and those that are made may last two each."""
+    campaign = plan(budget={"per_day": 1.0, "per_minute": 0.1}, max_call_ms=90_000)
 
-    assert decide(facts(campaign=campaign, minutes_today=9), LIMITS, NOON) == Dial()
-    assert decide(facts(campaign=campaign, minutes_today=10), LIMITS, NOON) == Later(
-        Reason.BUDGET, NOON.replace(day=19, hour=0)
+    assert decide(facts(campaign=campaign, **changes), LIMITS, NOON) == expected
+
+
+@pytest.mark.parametrize(
+    ("window", "now", "failed_at", "later"),
+    [
+        ({}, "2026-11-18T17:30Z", "2026-11-17T17:05Z", "2026-11-18T18:00Z"),
+        ({}, "2026-11-18T17:30Z", "2026-11-17T18:05Z", None),
+        # the last hour of a window: the first one of the next day
+        ({}, "2026-11-19T00:30Z", "2026-11-18T00:05Z", "2026-11-19T14:00Z"),
+        # there is no other
+        ({"begins": "12:00", "ends": "13:00"}, "2026-11-18T17:30Z", "2026-11-17T17:05Z", None),
+    ],
+)
+def test_who_was_not_reached_is_tried_at_another_hour(
+    window: dict[str, Any], now: str, failed_at: str, later: str | None
+) -> None:
+    """Whatever made the attempt wait till now: its own time, a cap, or the window."""
+    at = datetime.fromisoformat(now)
+    known = facts(
+        campaign=plan(window=window), failed_at=datetime.fromisoformat(failed_at), turn_at=at
     )
+    other = replace(known, campaign=plan(window=window, retries={"another_hour": False}))
+
+    expected = Later(Reason.SAME_HOUR, datetime.fromisoformat(later)) if later else Dial()
+    assert decide(known, LIMITS, at) == expected
+    assert decide(other, LIMITS, at) == Dial()
 
 
 def test_a_number_that_is_not_the_lines_is_not_shown() -> None:

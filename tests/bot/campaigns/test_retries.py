@@ -24,7 +24,7 @@ MINUTES = timedelta(minutes=1)
     ("outcomes", "minutes"),
     [
         ([Outcome.BUSY], 15 + 60),  # another hour of the day
-        ([Outcome.BUSY, Outcome.BUSY], 15 + 60),
+        ([Outcome.BUSY, Outcome.BUSY], 30 + 60),  # twice as long, and another hour
         ([Outcome.BUSY, Outcome.BUSY, Outcome.BUSY], None),
         ([Outcome.NO_ANSWER], 120),
         ([Outcome.BUSY, Outcome.NO_ANSWER], 120),
@@ -50,6 +50,17 @@ def test_an_outcome_decides_on_the_next_attempt(
     at = next_attempt_at(PLAN, outcomes, NOON, number=NEW_YORKER)
 
     assert at == (None if minutes is None else NOON + minutes * MINUTES)
+
+
+def test_waits_grow_as_the_campaign_says() -> None:
+    """From one wait to the next by its factor, up to a week."""
+    rule = {"times": 5, "after_ms": 3_600_000, "backoff": 6}
+    growing = plan(retries={"max_attempts": 9, "another_hour": False, "busy": rule})
+    waits = [
+        next_attempt_at(growing, [Outcome.BUSY] * n, NOON, number=NEW_YORKER) for n in range(1, 5)
+    ]
+
+    assert waits == [NOON + hours * 60 * MINUTES for hours in (1, 6, 36, 7 * 24)]
 
 
 def test_the_hour_is_that_of_the_person() -> None:

@@ -1,6 +1,7 @@
 """Opening the database, and its migrations, forwards and backwards."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from bot.storage.calls import CallStore
 from bot.storage.database import StorageError, migrate, open_database
 from bot.storage.tables import METADATA
 from tests.bot.campaigns.facts import NOON, number, people
-from tests.bot.storage.desk import desk
+from tests.bot.storage.desk import FAST, desk
 from tests.bot.storage.notes import begun, turn
 
 
@@ -47,14 +48,37 @@ async def test_migrations_go_back_and_forth_with_data(database_url: str) -> None
     assert call.record_id == note.record_id
 
 
-async def test_going_back_one_step_keeps_what_was_there_before(database_url: str) -> None:
+async def test_going_back_a_step_keeps_campaigns(database_url: str) -> None:
+    """What holds a campaign is forgotten, and found out again; its people and attempts stay."""
+    no_number = replace(FAST, caller_ids=frozenset())
+    async with desk(database_url, people(3)) as ours:
+        [claim] = await ours.claim()
+        await ours.commit(claim, no_number, NOON)
+        async with ours.database.writing() as connection:
+            await connection.run_sync(migrate, "-1")
+        async with ours.database.reading() as connection:
+            columns = await connection.run_sync(
+                lambda sync: [column["name"] for column in inspect(sync).get_columns("campaigns")]
+            )
+        async with ours.database.writing() as connection:
+            await connection.run_sync(migrate)
+        claims = await ours.claim(9)
+        states = await ours.states()
+
+    assert "plan" in columns
+    assert not {"held_until", "held_for"} & set(columns)
+    assert len(claims) == 2
+    assert sorted(states) == ["claimed", "claimed", "planned"]
+
+
+async def test_going_back_to_calls_alone_keeps_them(database_url: str) -> None:
     """Campaigns with attempts, consents and stops go with their tables; calls stay."""
     async with desk(database_url, people(3)) as ours:
         await ours.heard(await ours.order(), "ringing", at=NOON)
         await ours.store.stop(number(2), source="api", now=NOON)
         await CallStore(ours.database).write([begun()])
         async with ours.database.writing() as connection:
-            await connection.run_sync(migrate, "-1")
+            await connection.run_sync(migrate, "-2")
         async with ours.database.reading() as connection:
             left = await connection.run_sync(lambda sync: inspect(sync).get_table_names())
         async with ours.database.writing() as connection:

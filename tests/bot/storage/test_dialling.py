@@ -94,15 +94,76 @@ async def test_two_attempts_to_one_number_are_not_made_at_once(database_url: str
 
 async def test_who_is_held_is_told_by_the_reason(database_url: str) -> None:
     """Of those who are planned, whom something keeps from being rung now, by the last decision."""
-    no_number = replace(FAST, caller_ids=frozenset())
+    full = replace(FAST, trunk_calls=0)
     async with desk(database_url, people(3)) as ours:
         claims = await ours.claim(2)
         for claim in claims:
-            await ours.commit(claim, no_number, NOON)
+            await ours.commit(claim, full, NOON)
         held = await ours.store.held(ours.campaign.campaign_id, now=NOON)
         later = await ours.store.held(ours.campaign.campaign_id, now=NOON + timedelta(hours=1))
 
-    assert (held, later) == ({"caller_id": 2}, {})
+    assert (held, later) == ({"trunk_full": 2}, {})
+
+
+async def test_what_keeps_all_people_of_a_campaign_is_decided_once(database_url: str) -> None:
+    """One decision holds the campaign for its time, and no other campaign."""
+    no_number = replace(FAST, caller_ids=frozenset())
+    async with desk(database_url, people(3)) as ours:
+        [claim] = await ours.claim()
+        await ours.commit(claim, no_number, NOON)
+        other = await ours.store.create(plan(name="other"), now=NOON)
+        await ours.store.add(other.campaign_id, people(1), now=NOON)
+        await ours.store.move(other.campaign_id, CampaignState.RUNNING, now=NOON)
+        claimed = await ours.claim(9, now=NOON + SECOND)
+        held = await ours.store.held(ours.campaign.campaign_id, now=NOON + SECOND)
+        later = await ours.claim(9, now=NOON + timedelta(minutes=10))
+
+    assert (len(claimed), len(later)) == (1, 3)
+    assert held == {"caller_id": 3}
+
+
+async def test_who_resumes_a_campaign_need_not_wait(database_url: str) -> None:
+    """The operator has mended it: what held it is looked at again at once."""
+    no_number = replace(FAST, caller_ids=frozenset())
+    async with desk(database_url, people(3)) as ours:
+        [claim] = await ours.claim()
+        await ours.commit(claim, no_number, NOON)
+        for state in (CampaignState.PAUSED, CampaignState.RUNNING):
+            await ours.store.move(ours.campaign.campaign_id, state, now=NOON)
+        claims = await ours.claim(9, now=NOON + SECOND)
+        held = await ours.store.held(ours.campaign.campaign_id, now=NOON + SECOND)
+
+    assert len(claims) == 2
+    assert held == {"caller_id": 1}  # the one of the decision has its own time
+
+
+async def test_a_retry_keeps_off_the_hour_that_failed(database_url: str) -> None:
+    """A cap that ends at the same hour of the next day is followed by another hour."""
+    day = timedelta(days=1)
+    retries = {"busy": {"times": 1, "after_ms": 60_000}}
+    async with desk(database_url, retries=retries) as ours:
+        order = await ours.order(NOON)
+        await ours.heard(order, "busy", at=NOON + SECOND)
+        [claim] = await ours.claim(now=NOON + day)
+        held = await ours.commit(claim, FAST, NOON + day + SECOND)
+        [claim] = await ours.claim(now=NOON + day + timedelta(hours=1))
+        granted = await ours.commit(claim, FAST, NOON + day + timedelta(hours=1))
+
+    assert held == Held(Later(Reason.SAME_HOUR, NOON + day + timedelta(hours=1)))
+    assert isinstance(granted, Granted)
+
+
+async def test_what_nobody_knows_the_length_of_costs_the_most(database_url: str) -> None:
+    """A budget counts a call that Twilio lost as long as it may have lasted."""
+    budget = {"per_day": 0.5, "per_minute": 0.1}
+    async with desk(database_url, people(2), budget=budget, max_call_ms=240_000) as ours:
+        order = await ours.order(NOON)
+        await ours.heard(order, "in-progress", at=NOON + SECOND)
+        await ours.heard(order, "completed", at=NOON + 2 * SECOND)
+        [claim] = await ours.claim(now=NOON + 3 * SECOND)
+        held = await ours.commit(claim, FAST, NOON + 3 * SECOND)
+
+    assert held == Held(Later(Reason.BUDGET, NOON.replace(day=19, hour=0)))
 
 
 async def test_caps_count_over_campaigns_and_not_what_never_rang(database_url: str) -> None:
