@@ -68,6 +68,7 @@ class Reason(Enum):
     ABANDONMENT = "abandonment"  # answers wait too long for a voice: one call at a time
     CAMPAIGN_FULL = "campaign_full"
     TRUNK_FULL = "trunk_full"
+    NOBODY_ANSWERS = "nobody_answers"  # no `web` that takes calls was heard of lately
     NO_SLOT = "no_slot"  # the model is busy, or kept free for those who call
     PACE = "pace"
 
@@ -113,10 +114,15 @@ class LineLimits:
     model_slots: int = 32  # conversations that the model host bears, of both directions
     inbound_reserve: int = 4  # of them that stay free for those who call
 
-    def n_free(self, *, n_live: int, n_inbound: int) -> int:
-        """How many calls may be begun besides those that are made and those that came in."""
-        n_slots = self.model_slots - n_inbound - self.inbound_reserve
-        return max(0, min(self.trunk_calls, n_slots) - n_live)
+    def n_free(self, *, n_live: int, n_inbound: int, n_coming: int, n_places: int) -> int:
+        """How many calls may be begun now.
+
+        Besides `n_live` that are made and `n_inbound` that came in; `n_coming` of the former will
+        yet take one of the `n_places` that the model host has now, by its own measure.
+        """
+        n_slots = self.model_slots - self.inbound_reserve - n_inbound - n_live
+        n_places = n_places - self.inbound_reserve - n_coming
+        return max(0, min(self.trunk_calls - n_live, n_slots, n_places))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +141,8 @@ class Facts:
     n_live_of_campaign: int
     n_live: int
     n_inbound: int
+    n_coming: int  # of the live ones: those that have no place at the model host yet
+    n_places: int | None  # that the model host has free; None if nobody answers calls
     minutes_today: int  # that this campaign pays for
     n_answered: int = 0  # by people, of the last calls of this campaign
     n_abandoned: int = 0  # of them, those that heard nothing for two seconds
@@ -224,11 +232,22 @@ def _by_places(facts: Facts, limits: LineLimits, now: datetime) -> Later | None:
         return Later(Reason.CAMPAIGN_FULL, now + SOON)
     if facts.n_live >= limits.trunk_calls:
         return Later(Reason.TRUNK_FULL, now + SOON)
-    if limits.n_free(n_live=facts.n_live, n_inbound=facts.n_inbound) == 0:
+    if facts.n_places is None:
+        return Later(Reason.NOBODY_ANSWERS, now + SOON)
+    if not _n_free(facts, limits, facts.n_places):
         return Later(Reason.NO_SLOT, now + SOON)
     # further ahead than anybody waits, the turn was set by a clock that has been put back since
     waits = now < facts.turn_at <= now + LONGEST_PAUSE
     return Later(Reason.PACE, facts.turn_at) if waits else None
+
+
+def _n_free(facts: Facts, limits: LineLimits, n_places: int) -> int:
+    return limits.n_free(
+        n_live=facts.n_live,
+        n_inbound=facts.n_inbound,
+        n_coming=facts.n_coming,
+        n_places=n_places,
+    )
 
 
 def _affordable_at(facts: Facts, now: datetime) -> datetime:

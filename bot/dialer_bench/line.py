@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -18,6 +18,7 @@ from bot.dialer_bench.callback_process import Callbacks, callbacks_apart
 from bot.dialer_bench.dialer_process import MANY, OURS, Dialled, DialTask, dial_apart
 from bot.dialer_bench.import_process import Imported, ImportTask, import_apart
 from bot.dialer_bench.watch import Goal
+from bot.storage.answering import AnsweringStore
 from bot.storage.campaigns import CampaignStore
 from bot.storage.database import Database, open_database
 from config.campaigns import Campaign
@@ -28,6 +29,7 @@ __all__ = ["Bench", "BenchFailed", "Ran", "numbers", "open_bench", "write_list"]
 
 # A Wednesday, 10:00 in New York, where everybody lives; the clock goes as fast as a real one.
 MORNING: Final = datetime(2026, 11, 18, 15, tzinfo=UTC)
+DAY: Final = timedelta(days=1)
 AGREED: Final = Consent(
     purpose="appointment reminders",
     method="web form",
@@ -149,6 +151,8 @@ async def open_bench(url: str) -> AsyncIterator[Bench]:
     async with open_database(url) as database:
         if await CampaignStore(database).all():
             raise BenchFailed("expected an empty database, found one with campaigns")
+        # as if a `web` said so all the time
+        await AnsweringStore(database).note("bench", n_places=MANY, now=MORNING + DAY)
         clock, auth_token = FastClock(MORNING, speed=1), secrets.token_hex(16)
         async with callbacks_apart(url, auth_token, clock, begins=MORNING) as callbacks:
             yield Bench(url, database, clock, auth_token, callbacks)

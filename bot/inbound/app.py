@@ -16,6 +16,7 @@ from starlette.routing import WebSocketRoute
 
 from bot.api.app import API_PATH
 from bot.calls.records import Direction
+from bot.inbound.answering import AnsweringNotes
 from bot.inbound.call_plans import CallSettings, call_plan
 from bot.inbound.gpu_probe import GpuProbe
 from bot.inbound.live_calls import LiveCalls
@@ -120,7 +121,8 @@ def build(
         metrics.records_waiting.set_function(lambda: keeper.n_waiting)
         metrics.records_dropped.set_function(lambda: keeper.n_dropped)
     notes = outbound.notes if outbound else None
-    beside = [part.running() for part in (keeper, notes, greetings) if part]
+    answers = _answering(outbound, calls, tokens, probe)
+    beside = [part.running() for part in (keeper, notes, greetings, answers) if part]
     web = Web(_application(metrics, probe, beside), calls, tokens, metrics, probe)
     _add_routes(web, webhooks, media)
     if outbound is not None:
@@ -156,6 +158,26 @@ def _greetings(
     return GreetingsAhead(
         find_speaker=find_speaker, plan_of=partial(_plan_ahead, settings), prepare=prepare
     )
+
+
+def _answering(
+    outbound: Outbound | None,
+    calls: LiveCalls,
+    tokens: StreamTokens[Announced],
+    probe: GpuProbe,
+) -> AnsweringNotes | None:
+    """What tells dialers of this process, where there are any."""
+    if outbound is None:
+        return None
+
+    def count_places() -> int | None:
+        if calls.is_draining or not probe.is_reachable:
+            return None
+        n_waiting = tokens.n_waiting(time.monotonic() * 1000)
+        n_free = max(0, calls.max_calls - calls.n_running - n_waiting)
+        return n_free if probe.n_free is None else min(n_free, probe.n_free)
+
+    return AnsweringNotes(outbound.answering, outbound.clock, count_places)
 
 
 def _plan_ahead(

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import structlog
+from pydantic import BaseModel, ValidationError
 
 __all__ = ["GpuProbe", "health_url"]
 
@@ -24,7 +25,10 @@ def health_url(host_url: str) -> str:
 
 
 class GpuProbe:
-    """Knows whether the host answered last time, and took our token. False until it has."""
+    """Knows whether the host answered last time, and took our token. False until it has.
+
+    A host of ours tells how many sessions it would still take, too.
+    """
 
     def __init__(
         self,
@@ -35,6 +39,7 @@ class GpuProbe:
         interval_ms: int = INTERVAL_MS,
     ) -> None:
         self.is_reachable = False
+        self.n_free: int | None = None  # seats of the host, if it tells
         self._url = health_url(host_url)
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._on_answer = on_answer
@@ -56,14 +61,31 @@ class GpuProbe:
             return False
         try:
             async with asyncio.timeout(TIMEOUT_MS / 1000):
-                reachable = (await self._http.get(self._url)).is_success
+                answer = await self._http.get(self._url)
         except (TimeoutError, httpx.HTTPError, *_BAD_ADDRESS):
-            reachable = False
-        self._note(reachable)
-        return reachable
+            self._note(False)
+            return False
+        self.n_free = _n_free(answer.content)
+        self._note(answer.is_success)
+        return answer.is_success
 
     def _note(self, reachable: bool) -> None:
         if reachable != self.is_reachable:
             log.info("gpu_host_reachable" if reachable else "gpu_host_out_of_reach")
         self.is_reachable = reachable
         self._on_answer(reachable)
+
+
+def _n_free(body: bytes) -> int | None:
+    """The seats that a health page shows as free; None if it shows none."""
+    try:
+        page = _HealthPage.model_validate_json(body)
+    except ValidationError:
+        return None
+    return 0 if page.status == "draining" else max(0, page.seats - page.sessions)
+
+
+class _HealthPage(BaseModel):
+    status: str
+    seats: int
+    sessions: int

@@ -12,6 +12,7 @@ from bot.inbound.requests import CALL_SID, RequestRefused, TwilioRequests
 from bot.inbound.webhooks import Speaker
 from bot.outbound.notes import CampaignNotes
 from bot.outbound.urls import ATTEMPT
+from bot.storage.answering import AnsweringStore
 from bot.storage.call_reports import CallReports
 from bot.storage.campaigns import CampaignStore
 from bot.storage.database import Database, is_out_of_reach
@@ -40,6 +41,7 @@ class Outbound:
     store: CampaignStore
     reports: CallReports
     notes: CampaignNotes
+    answering: AnsweringStore
     clock: Clock
 
     @classmethod
@@ -47,7 +49,7 @@ class Outbound:
         """Everything on one database."""
         store, reports = CampaignStore(database), CallReports(database)
         notes = CampaignNotes(store, reports, FindingStore(database), clock)
-        return cls(store, reports, notes, clock)
+        return cls(store, reports, notes, AnsweringStore(database), clock)
 
 
 class SpeakerFinder:

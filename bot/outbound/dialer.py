@@ -8,6 +8,7 @@ from bot.campaigns.gate import LineLimits
 from bot.outbound.dialling import Dialling, Timings
 from bot.outbound.urls import CallbackUrls
 from bot.outbound.watching import Watching, WatchTimings
+from bot.storage.answering import BELIEVED
 from bot.storage.call_reports import CallReports
 from bot.storage.database import Database
 from bot.storage.dialling import LEASE, DialStore
@@ -29,6 +30,7 @@ class Dialer:
     limits: LineLimits
     clock: Clock
     lease: timedelta = LEASE
+    believed: timedelta = BELIEVED  # what answering processes said of themselves
     timings: Timings = field(default_factory=Timings)
     watch_timings: WatchTimings = field(default_factory=WatchTimings)
 
@@ -37,7 +39,8 @@ class Dialer:
 
         Calls that were begun go on. Cancelling breaks off; what was left is taken over by others.
         """
-        store, reports = DialStore(self.database, lease=self.lease), CallReports(self.database)
+        store = DialStore(self.database, lease=self.lease, believed=self.believed)
+        reports = CallReports(self.database)
         dialling = Dialling(
             store=store,
             reports=reports,

@@ -24,6 +24,7 @@ from bot.campaigns.records import (
     Waits,
 )
 from bot.storage import tables
+from bot.storage.answering import BELIEVED, answering
 from bot.storage.call_reports import leave_job
 from bot.storage.database import Database, upsert
 from bot.storage.settling import close_contacts, hash_of, new_attempt, plan_of, waited_long
@@ -183,7 +184,7 @@ class CampaignStore:
     async def held(self, campaign_id: str, *, now: datetime) -> dict[str, int]:
         """How many people are not rung for the moment, by the reason of the last decision.
 
-        What holds the campaign holds all of them.
+        What holds the campaign holds all of them, and so it is where nobody answers calls.
         """
         last = (
             select(func.max(decisions.c.decision_id))
@@ -198,16 +199,21 @@ class CampaignStore:
             .group_by(decisions.c.reason)
             .order_by(decisions.c.reason)
         )
-        campaign = select(campaigns.c.held_for).where(
-            campaigns.c.campaign_id == campaign_id, campaigns.c.held_until > now
+        campaign = select(campaigns.c.state, campaigns.c.held_for, campaigns.c.held_until).where(
+            campaigns.c.campaign_id == campaign_id
         )
         planned = select(func.count()).where(
             attempts.c.campaign_id == campaign_id, attempts.c.state == S.PLANNED.value
         )
         async with self._database.reading() as connection:
-            held_for = (await connection.execute(campaign)).scalar_one_or_none()
-            if held_for is not None:
-                return {held_for: (await connection.execute(planned)).scalar_one()}
+            state, reason, until = (await connection.execute(campaign)).one()
+            if until is None or until <= now:
+                nobody = await answering(connection, since=now - BELIEVED) is None
+                is_running = state == CampaignState.RUNNING.value
+                reason = Reason.NOBODY_ANSWERS.value if nobody and is_running else None
+            if reason is not None:
+                n_planned = (await connection.execute(planned)).scalar_one()
+                return {reason: n_planned} if n_planned else {}
             return {row.reason: row.n for row in await connection.execute(query)}
 
     async def contacts(self, campaign_id: str) -> AsyncIterator[ContactRow]:

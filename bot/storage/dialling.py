@@ -4,22 +4,20 @@ What Twilio says of them afterwards is bot.storage.call_reports' to write.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, func, insert, literal, or_, select, true, update
+from sqlalchemy import Row, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bot.calls.records import Direction
-from bot.campaigns.attempts import LIVE, AttemptState, Outcome, sources_of
+from bot.campaigns.attempts import AttemptState, Outcome, sources_of
 from bot.campaigns.gate import (
     OF_CAMPAIGN,
     CampaignState,
     Decision,
     Dial,
-    Facts,
     Later,
     LineLimits,
     Never,
@@ -28,22 +26,17 @@ from bot.campaigns.gate import (
 )
 from bot.campaigns.records import Claim, Order, UnknownAttempt
 from bot.storage import tables
+from bot.storage.answering import BELIEVED
 from bot.storage.database import Database
-from bot.storage.settling import close_contacts, hash_of, plan_of, settle, waited_long
-from config.campaigns import Campaign
+from bot.storage.gate_facts import LINE, LIVE_STATES, facts_of, free_places
+from bot.storage.settling import close_contacts, plan_of, settle
 
 __all__ = ["LEASE", "DialStore", "Granted", "Held", "Missed"]
 
 campaigns, contacts, attempts = tables.campaigns, tables.contacts, tables.attempts
-calls, consents, decisions = tables.calls, tables.consents, tables.decisions
-do_not_call, paces = tables.do_not_call, tables.paces
+decisions, paces = tables.decisions, tables.paces
 S = AttemptState
 LEASE = timedelta(minutes=1)  # longer than Twilio is waited for
-WEEK = timedelta(days=7)
-LONGEST_INBOUND = timedelta(hours=2)  # a call that is older was lost with its process
-LINE = "line"
-LAST_ANSWERED = 200
-_LIVE = [state.value for state in LIVE]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +61,16 @@ class Missed:
 class DialStore:
     """The attempts of a database, as a dialer needs them. Times have a time zone."""
 
-    def __init__(self, database: Database, *, lease: timedelta = LEASE) -> None:
-        """`lease` is how long an attempt is a dialer's alone, each time that it takes a step."""
+    def __init__(
+        self, database: Database, *, lease: timedelta = LEASE, believed: timedelta = BELIEVED
+    ) -> None:
+        """`lease` is how long an attempt is a dialer's alone, each time that it takes a step.
+
+        What answering processes said of themselves counts for as long as it is `believed`.
+        """
         self._database = database
         self._lease = lease
+        self._believed = believed
 
     async def claim(self, *, owner: str, n: int, now: datetime) -> list[Claim]:
         """Take up to `n` attempts that are due, of campaigns that have room, for a minute.
@@ -100,9 +99,7 @@ class DialStore:
     async def n_free(self, limits: LineLimits, now: datetime) -> int:
         """How many calls the line could bear besides those that run; each is looked at again."""
         async with self._database.reading() as connection:
-            n_live: int = (await connection.execute(_n_live())).scalar_one()
-            n_inbound: int = (await connection.execute(_n_inbound(now))).scalar_one()
-        return limits.n_free(n_live=n_live, n_inbound=n_inbound)
+            return await free_places(connection, limits, now, believed=self._believed)
 
     async def commit(
         self, claim: Claim, limits: LineLimits, clock: Callable[[], datetime]
@@ -119,7 +116,7 @@ class DialStore:
                 return Missed()
             now = clock()
             plan = plan_of(found.plan)
-            facts = await _facts(connection, found, now)
+            facts = await facts_of(connection, found, now, believed=self._believed)
             decision = decide(facts, limits, now)
             if isinstance(decision, Later) and decision.reason is Reason.PACE:
                 return Held(decision)
@@ -274,7 +271,7 @@ async def _with_room(connection: AsyncConnection, now: datetime) -> list[tuple[s
     """Running campaigns that may begin calls, and how many; in no order."""
     n_live = (
         select(attempts.c.campaign_id, func.count().label("n"))
-        .where(attempts.c.state.in_(_LIVE))
+        .where(attempts.c.state.in_(LIVE_STATES))
         .group_by(attempts.c.campaign_id)
         .subquery()
     )
@@ -418,143 +415,3 @@ async def _write_decision(
             next_at=decision.at if isinstance(decision, Later) else None,
         )
     )
-
-
-# --- facts
-
-
-async def _facts(connection: AsyncConnection, found: Row[Any], now: datetime) -> Facts:
-    """All that is known, in two questions."""
-    plan, number = plan_of(found.plan), found.number
-    known = (await connection.execute(_known(found, plan, now))).one()
-    return Facts(
-        campaign=plan,
-        state=CampaignState(found.state),
-        number=number,
-        zone=found.zone,
-        is_stopped=known.is_stopped,
-        has_consent=known.has_consent,
-        rung_at=await _rung_at(connection, number, now),
-        failed_at=known.failed_at,
-        has_other_call=known.n_to_number > 0,
-        n_live_of_campaign=known.n_of_campaign,
-        n_live=known.n_live,
-        n_inbound=known.n_inbound,
-        minutes_today=known.minutes_today,
-        n_answered=known.n_answered,
-        n_abandoned=known.n_abandoned,
-        turn_at=known.turn_at,
-    )
-
-
-def _known(found: Row[Any], plan: Campaign, now: datetime) -> Any:
-    live, waits = _live(found), _waits(found.campaign_id)
-    minutes = _minutes_today(found.campaign_id, now) if plan.budget else literal(0)
-    return select(
-        live,
-        waits,
-        minutes.label("minutes_today"),
-        _n_inbound(now).scalar_subquery().label("n_inbound"),
-        _made_before(found).scalar_subquery().label("failed_at"),
-        _stopped(found.number).exists().label("is_stopped"),
-        _consented(found.number, plan.purpose, now).exists().label("has_consent"),
-        select(paces.c.next_at).where(paces.c.name == LINE).scalar_subquery().label("turn_at"),
-    ).select_from(live.join(waits, true()))
-
-
-def _n_live() -> Any:
-    return select(func.count()).select_from(attempts).where(attempts.c.state.in_(_LIVE))
-
-
-def _live(found: Row[Any]) -> Any:
-    """Calls that are being placed or go on: all, of the campaign, and to the number."""
-    return (
-        select(
-            func.count().label("n_live"),
-            func.count().filter(attempts.c.campaign_id == found.campaign_id).label("n_of_campaign"),
-            func.count().filter(attempts.c.number == found.number).label("n_to_number"),
-        )
-        .where(attempts.c.state.in_(_LIVE))
-        .subquery()
-    )
-
-
-def _made_before(found: Row[Any]) -> Any:
-    """When the attempt before this one was made."""
-    return select(attempts.c.committed_at).where(
-        attempts.c.contact_id == found.contact_id, attempts.c.n == found.n - 1
-    )
-
-
-def _waits(campaign_id: str) -> Any:
-    """Of the last calls, how many people answered, and how many of them had to wait for a voice."""
-    last = (
-        select(attempts.c.first_sound_ms, attempts.c.duration_ms)
-        .where(
-            attempts.c.campaign_id == campaign_id,
-            attempts.c.ended_at.is_not(None),
-            attempts.c.outcome == Outcome.ANSWERED.value,
-        )
-        .order_by(attempts.c.ended_at.desc())
-        .limit(LAST_ANSWERED)
-        .subquery()
-    )
-    return (
-        select(
-            func.count().label("n_answered"),
-            func.count().filter(waited_long(last)).label("n_abandoned"),
-        )
-        .select_from(last)
-        .subquery()
-    )
-
-
-def _n_inbound(now: datetime) -> Any:
-    return (
-        select(func.count())
-        .select_from(calls)
-        .where(
-            calls.c.ended_at.is_(None),
-            calls.c.direction == Direction.INBOUND.value,
-            calls.c.began_at > now - LONGEST_INBOUND,
-        )
-    )
-
-
-def _stopped(number: str | None) -> Any:
-    return select(do_not_call.c.at).where(do_not_call.c.number_hash == hash_of(number or ""))
-
-
-def _consented(number: str | None, purpose: str, now: datetime) -> Any:
-    return select(consents.c.consent_id).where(
-        consents.c.number == number,
-        consents.c.purpose == purpose,
-        consents.c.given_at <= now,
-        or_(consents.c.expires_at.is_(None), consents.c.expires_at > now),
-        consents.c.revoked_at.is_(None),
-    )
-
-
-def _minutes_today(campaign_id: str, now: datetime) -> Any:
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    return (
-        select(func.coalesce(func.sum(attempts.c.paid_minutes), 0))
-        .where(attempts.c.campaign_id == campaign_id, attempts.c.ended_at >= midnight)
-        .scalar_subquery()
-    )
-
-
-async def _rung_at(
-    connection: AsyncConnection, number: str | None, now: datetime
-) -> Sequence[datetime]:
-    """When the number was rung in the last week, or may have been."""
-    query = (
-        select(attempts.c.committed_at)
-        .where(
-            attempts.c.number == number,
-            attempts.c.committed_at > now - WEEK,
-            attempts.c.state != S.NOT_PLACED.value,
-        )
-        .order_by(attempts.c.committed_at)
-    )
-    return (await connection.execute(query)).scalars().all()

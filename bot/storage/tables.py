@@ -245,6 +245,15 @@ findings = Table(
     Column("at", UtcTime, nullable=False),
 )
 
+# A row for each process that answers calls.
+answerers = Table(
+    "answerers",
+    METADATA,
+    Column("process", String(64), primary_key=True),
+    Column("n_places", Integer, nullable=False),
+    Column("seen_at", UtcTime, nullable=False),
+)
+
 # One row for the line: when its next call may be begun.
 paces = Table(
     "paces",

@@ -55,6 +55,8 @@ def facts(**changes: Any) -> Facts:
         "n_live_of_campaign": 0,
         "n_live": 0,
         "n_inbound": 0,
+        "n_coming": 0,
+        "n_places": 50,
         "minutes_today": 0,
         "turn_at": NOON,
     }

@@ -57,6 +57,10 @@ def test_some_are_not_rung_at_all(changes: dict[str, Any], reason: Reason) -> No
         ),
         ({"n_live": 100}, Reason.TRUNK_FULL, NOON + timedelta(seconds=2)),
         ({"n_live": 8}, Reason.NO_SLOT, NOON + timedelta(seconds=2)),
+        ({"n_places": None}, Reason.NOBODY_ANSWERS, NOON + timedelta(seconds=2)),
+        ({"n_places": 0}, Reason.NO_SLOT, NOON + timedelta(seconds=2)),
+        ({"n_places": 2}, Reason.NO_SLOT, NOON + timedelta(seconds=2)),
+        ({"n_places": 5, "n_live": 3, "n_coming": 3}, Reason.NO_SLOT, NOON + timedelta(seconds=2)),
         ({"n_live": 3, "n_inbound": 5}, Reason.NO_SLOT, NOON + timedelta(seconds=2)),
     ],
 )
@@ -76,6 +80,11 @@ def test_a_reserve_stays_free_for_those_who_call() -> None:
     full = decide(facts(n_live=6, n_inbound=2), LIMITS, NOON)
 
     assert full == Later(Reason.NO_SLOT, NOON + timedelta(seconds=2))
+
+
+def test_the_hosts_own_measure_counts_too() -> None:
+    """Of five places it has, two are the reserve, and two are for telephones that ring."""
+    assert decide(facts(n_places=5, n_live=4, n_coming=2), LIMITS, NOON) == Dial()
 
 
 def test_consent_is_asked_for_where_the_campaign_needs_it() -> None:

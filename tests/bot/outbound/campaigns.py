@@ -29,7 +29,7 @@ from telephony.emulator.rest import Faults, Rest, no_faults
 from telephony.rest import TwilioCalls, twilio_calls
 from tests.bot.campaigns import facts
 from tests.bot.campaigns.facts import OURS
-from tests.bot.inbound.line import TOKEN, TestLine, running_line
+from tests.bot.inbound.line import TOKEN, TestLine, health_page, running_line
 from tests.waiting import eventually_so
 
 # A Wednesday, 10:00 in New York.
@@ -85,6 +85,7 @@ class CampaignLine:
     line: TestLine
     limits: LineLimits
     lease: timedelta
+    believed: timedelta
     campaigns: list[CampaignRecord] = field(default_factory=list)
 
     @property
@@ -130,6 +131,7 @@ class CampaignLine:
                 limits=self.limits,
                 clock=self.clock,
                 lease=self.lease,
+                believed=self.believed,
                 timings=Timings(**timings),
                 watch_timings=WatchTimings(),
             )
@@ -184,10 +186,14 @@ async def campaign_line(
         outbound = Outbound.of(database, clock)
         keeper = RecordKeeper(CallStore(database).write) if keeps_calls else None
         async with (
-            running_line(outbound=outbound, keeper=keeper, **line_changes) as line,
+            health_page() as (gpu_url, _),
+            running_line(
+                outbound=outbound, keeper=keeper, **{"gpu_url": gpu_url, **line_changes}
+            ) as line,
             network,
             serve_rest(network, faults=faults) as rest,
         ):
-            # a lease lasts as long as a machine may stand still, whatever its clock says
-            lease = timedelta(seconds=max(60, speed * 5))
-            yield CampaignLine(database, clock, network, rest, line, limits, lease)
+            # what is believed, and leased, lasts as long as a machine may stand still, whatever
+            # its clock says
+            lease, believed = timedelta(seconds=max(60, speed * 5)), timedelta(seconds=speed * 30)
+            yield CampaignLine(database, clock, network, rest, line, limits, lease, believed)

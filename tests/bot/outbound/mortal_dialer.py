@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import FrameType
 from typing import Any
 
@@ -84,6 +84,7 @@ async def dial(settings: Settings, lines: Lines | None) -> None:
             urls=CallbackUrls(settings.public_url),
             limits=EVERY_LIMIT,
             clock=clock,
+            believed=timedelta(seconds=30 * settings.speed),
         )
         with end_signals() as asked_to_end:
             if lines is not None:

@@ -293,8 +293,8 @@ async def test_a_stop_cancels_what_is_planned(database_url: str) -> None:
 
 async def test_nobody_is_rung_outside_the_window(sqlite_url: str) -> None:
     """A campaign that is started too early rings when it is time by the clock of the callee."""
-    eight_in_new_york = MORNING.replace(hour=13)
-    async with campaign_line(sqlite_url, begins=eight_in_new_york, speed=3_000) as ours:
+    half_past_eight = MORNING.replace(hour=13, minute=30)  # in New York
+    async with campaign_line(sqlite_url, begins=half_past_eight, speed=1_000) as ours:
         await ours.campaign(people(2), plan(window={"begins": "09:00", "ends": "20:00"}))
         async with ours.dialling():
             counts = await ours.finished()
@@ -379,7 +379,10 @@ async def test_how_long_an_answer_waited_is_kept(sqlite_url: str) -> None:
 async def test_outcome_fields_are_filled_from_what_was_said(sqlite_url: str) -> None:
     """After a call its words are looked through, and what they tell stands in the export."""
     fields = {"home": {"rules": [{"value": "no", "phrases": ["not at home"]}]}}
-    async with campaign_line(sqlite_url, keeps_calls=True) as ours:
+    listener = Callee(answer=stays, rings_ms=1_000)
+    async with campaign_line(
+        sqlite_url, directory=lambda number: listener, keeps_calls=True
+    ) as ours:
         ours.line.call.turns = [turn(begun(), caller_text="I am not at home then.").turn]
         record = await ours.campaign(people(1), plan(outcome_fields=fields))
 

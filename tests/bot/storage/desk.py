@@ -3,11 +3,12 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from bot.campaigns.gate import CampaignState, LineLimits
 from bot.campaigns.records import CallReport, CampaignRecord, Claim, ContactRow, NewContact, Order
+from bot.storage.answering import AnsweringStore
 from bot.storage.call_reports import CallReports
 from bot.storage.campaigns import CampaignStore
 from bot.storage.database import Database, open_database
@@ -73,6 +74,8 @@ async def desk(
     url: str, contacts: list[NewContact] | None = None, **changes: Any
 ) -> AsyncIterator[Desk]:
     async with open_database(url) as database:
+        # who answers, as far ahead as any test looks
+        await AnsweringStore(database).note("web", n_places=1_000, now=NOON + timedelta(days=400))
         store = CampaignStore(database)
         record = await store.create(plan(**{"max_concurrent": 100, **changes}), now=NOON)
         await store.add(record.campaign_id, contacts or people(1), now=NOON)

@@ -1,0 +1,75 @@
+"""Tells dialers that this process answers calls, and how many more it could answer now.
+
+Nobody is rung whom nobody would talk to: a dialer believes what was written down lately, and
+nothing else.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import structlog
+
+from bot.storage.answering import AnsweringStore
+from bot.storage.database import is_out_of_reach
+from telephony.clock import Clock
+
+__all__ = ["AnsweringNotes"]
+
+log = structlog.get_logger()
+
+INTERVAL_S = 2.0
+LOOK_S = 0.1  # between two looks whether calls are taken by now
+
+
+class AnsweringNotes:
+    """What one process says of itself, every two seconds of the machine's clock."""
+
+    def __init__(
+        self,
+        store: AnsweringStore,
+        clock: Clock,
+        count_places: Callable[[], int | None],
+        *,
+        interval_s: float = INTERVAL_S,
+    ) -> None:
+        """`count_places` tells how many calls could be answered now; None if none are taken."""
+        self._store = store
+        self._clock = clock
+        self._count_places = count_places
+        self._interval_s = interval_s
+        self._process = uuid4().hex
+        self._is_known = False  # to answer calls
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Say it beside the body; at its end, that nobody answers here any more."""
+        async with asyncio.TaskGroup() as tasks:
+            saying = tasks.create_task(self._say_again_and_again())
+            try:
+                yield
+            finally:
+                saying.cancel()
+        await self._if_in_reach(lambda: self._store.forget(self._process))
+
+    async def _say_again_and_again(self) -> None:
+        while True:
+            await self._if_in_reach(self._say)
+            await asyncio.sleep(self._interval_s if self._is_known else LOOK_S)
+
+    async def _say(self) -> None:
+        now, n_places = self._clock.now(), self._count_places()
+        if n_places is not None:
+            await self._store.note(self._process, n_places=n_places, now=now)
+        elif self._is_known:
+            await self._store.forget(self._process)
+        self._is_known = n_places is not None
+
+    async def _if_in_reach(self, step: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await step()
+        except Exception as exc:
+            if not is_out_of_reach(exc):
+                raise
+            log.warning("answering_not_noted", error=type(exc).__name__)
