@@ -29,7 +29,7 @@ WORD = re.compile(r"[A-Za-z0-9_-]{1,32}")
 MAX_FACT_CHARS = 64
 # What is kept of a report besides its status. Numbers are not: they stand in the attempt.
 KEPT = ("SequenceNumber", "SipResponseCode", "Timestamp", "MachineDetectionDuration")
-RINGING = "ringing"  # a word of Twilio's
+RINGING, IN_PROGRESS = "ringing", "in-progress"  # words of Twilio's
 TRY_AGAIN_LATER = 503
 NO_CONTENT = 204
 
@@ -100,16 +100,18 @@ class OutboundCallbacks:
 
     async def status(self, request: Request) -> Response:
         """POST /twilio/outbound/status: how a call goes."""
-        return await self._take(request)
+        return await self._take(request, _report)
 
     async def detected(self, request: Request) -> Response:
-        """POST /twilio/outbound/detected: who answered."""
-        return await self._take(request)
+        """POST /twilio/outbound/detected: who answered. That alone is told, not even a status."""
+        return await self._take(request, _detection)
 
-    async def _take(self, request: Request) -> Response:
+    async def _take(
+        self, request: Request, read: Callable[[Mapping[str, str]], CallReport]
+    ) -> Response:
         try:
             fields = await self._requests.read_fields(request)
-            attempt_id, report = _attempt_id(request), _report(fields)
+            attempt_id, report = _attempt_id(request), read(fields)
         except RequestRefused as refusal:
             log.warning("callback_refused", reason=refusal.reason, status=refusal.status)
             return Response(status_code=refusal.status)
@@ -133,6 +135,13 @@ def _attempt_id(request: Request) -> str:
     if not ATTEMPT_ID.fullmatch(attempt_id):
         raise RequestRefused("malformed", 400)
     return attempt_id
+
+
+def _detection(fields: Mapping[str, str]) -> CallReport:
+    """A call that was answered, whatever became of it since. Raises RequestRefused."""
+    if not fields.get("AnsweredBy"):
+        raise RequestRefused("malformed", 400)
+    return _report({**fields, "CallStatus": IN_PROGRESS})
 
 
 def _report(fields: Mapping[str, str]) -> CallReport:

@@ -105,6 +105,16 @@ class CallWebhooks:
         parameters = self._parameters({"Timestamp": stamp, **extra})
         self._callbacks.send(self.absolute(url), parameters)
 
+    def tell_who_answered(self, url: str, answered_by: str, after_ms: int) -> None:
+        """Send the callback of detection beside the call: these fields, and no others."""
+        facts = {
+            "AccountSid": self._account_sid,
+            "CallSid": self._call_sid,
+            "AnsweredBy": answered_by,
+            "MachineDetectionDuration": str(after_ms),
+        }
+        self._callbacks.send(self.absolute(url), facts)
+
     def tell_the_end(self, *, answered: bool, duration_ms: int) -> None:
         """Send the status callback of the number, if it has one: the call is over."""
         self.status = "completed" if answered else "failed"

@@ -14,7 +14,8 @@ class CallbackFaults:
     """What goes wrong with status callbacks.
 
     `late_ms` and `extra_copies` hold for every one; `late_by_status_ms` makes those of a
-    CallStatus later still, so that they come out of order; those of `lost` never come.
+    CallStatus later still, so that they come out of order; those of `lost` never come. What
+    detection tells has no CallStatus and goes by its AnsweredBy.
     """
 
     late_ms: int = 0
@@ -37,7 +38,7 @@ class Callbacks:
 
     def send(self, url: str, parameters: Mapping[str, str]) -> None:
         """Send one callback in the background; dropped when a thousand are under way."""
-        if parameters.get("CallStatus") in self._faults.lost:
+        if _word(parameters) in self._faults.lost:
             return
         for _ in range(1 + self._faults.extra_copies):
             if self._n_pending >= _MOST_PENDING:
@@ -48,10 +49,15 @@ class Callbacks:
 
     async def _send(self, url: str, parameters: Mapping[str, str]) -> None:
         try:
-            later_ms = self._faults.late_by_status_ms.get(parameters.get("CallStatus", ""), 0)
+            later_ms = self._faults.late_by_status_ms.get(_word(parameters), 0)
             await asyncio.sleep((self._faults.late_ms + later_ms) / 1000)
             await self._webhooks.ask(url, parameters)
         except WebhookFailed:
             self.failed += 1
         finally:
             self._n_pending -= 1
+
+
+def _word(parameters: Mapping[str, str]) -> str:
+    """What a callback is about."""
+    return parameters.get("CallStatus") or parameters.get("AnsweredBy", "")

@@ -161,11 +161,8 @@ class OutboundCall:
 
     async def _detect_and_tell(self, callback_url: str) -> None:
         await self._detect()
-        facts = {
-            "AnsweredBy": self._detection.answered_by,
-            "MachineDetectionDuration": str(self._detection.after_ms),
-        }
-        self._webhooks.tell(callback_url, facts)
+        found = self._detection
+        self._webhooks.tell_who_answered(callback_url, found.answered_by, found.after_ms)
 
     @property
     def _detection(self) -> Detection:

@@ -215,7 +215,7 @@ async def test_a_media_stream_is_stopped_by_an_update(bot: TinyBot) -> None:
 
 
 async def test_a_machine_is_found_out_beside_the_call(bot: TinyBot) -> None:
-    """With AsyncAmd the bot speaks at once and is told later who answered."""
+    """With AsyncAmd the bot speaks at once and is told later who answered, and nothing else."""
     bot.twiml = TALK
     async with account() as ours:
         call = await ours.dial(
@@ -228,6 +228,7 @@ async def test_a_machine_is_found_out_beside_the_call(bot: TinyBot) -> None:
         shown = await ours.client.calls(call.sid).fetch_async()
 
     assert found.field("AnsweredBy") == shown.answered_by == "human"
+    assert set(found.form) == {"AccountSid", "CallSid", "AnsweredBy", "MachineDetectionDuration"}
     assert "AnsweredBy" not in bot.requests("/voice")[0].form
 
 
