@@ -164,13 +164,17 @@ class TwilioCalls:
 
         False if it was over before. Raises RestError.
         """
-        for status in ("canceled", "completed"):  # the first has no effect on one that is answered
+        is_asked = False
+        # The first leaves a call alone that is answered, or that is while we ask.
+        for status in ("canceled", "completed"):
             try:
-                await self._ask(self._calls(call_sid).update_async(status=status))
+                call = await self._ask(self._calls(call_sid).update_async(status=status))
             except _Missing:
                 continue
-            return True
-        return False
+            is_asked = True
+            if call.status in FINAL_STATUSES:
+                break
+        return is_asked
 
     async def go_on(self, call_sid: str, document: str) -> bool:
         """Have a call that was answered go on with another TwiML document; its stream is stopped.

@@ -73,10 +73,17 @@ class OutboundCall:
         self._end(refused or "completed")
 
     def cancel(self) -> None:
-        """End a call that is not answered yet. Raises RequestRefused if it is."""
-        if self.status == "in-progress" or self.is_over:
-            raise RequestRefused(400, 21220, "Call is no longer queued or ringing. Cannot cancel.")
-        self._cancelled.set()
+        """End a call that is not answered yet; one that is goes on.
+
+        Raises RequestRefused if it is over.
+
+        Twilio's documentation says that calls in progress are not affected. That such a request is
+        answered like any other, and not refused, is not verified.
+        """
+        if self.is_over:
+            raise RequestRefused(400, 21220, _NO_LONGER)
+        if self.status != "in-progress":
+            self._cancelled.set()
 
     def complete(self) -> None:
         """End the call, whether it is answered or not. Raises RequestRefused if it is over."""

@@ -22,20 +22,21 @@ from telephony.rest import (
     Unreachable,
     twilio_calls,
 )
+from tests.telephony.emulator.tiny_bot import TinyBot, serve
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TOKEN = "a token of the tests"
-OURS, ANN, BUSY = "+15550100", "+15550201", "+15550202"
+OURS, ANN, BUSY, BEN = "+15550100", "+15550201", "+15550202", "+15550203"
 NOBODY = "http://127.0.0.1:9"  # callbacks of these tests go nowhere
 
 
-def order(to_number: str = ANN) -> CallOrder:
+def order(to_number: str = ANN, answer_url: str = NOBODY + "/answer") -> CallOrder:
     return CallOrder(
         to_number=to_number,
         from_number=OURS,
-        answer_url=NOBODY + "/answer",
+        answer_url=answer_url,
         status_url=NOBODY + "/status",
     )
 
@@ -43,6 +44,8 @@ def order(to_number: str = ANN) -> CallOrder:
 def directory(number: str) -> Callee:
     if number == BUSY:
         return Callee(fate=Fate.BUSY, rings_ms=0)
+    if number == BEN:
+        return Callee(rings_ms=0)
     return Callee(fate=Fate.RINGS)
 
 
@@ -161,8 +164,8 @@ async def test_a_call_whose_answer_was_lost_is_found() -> None:
     assert older == []
 
 
-async def test_a_call_is_ended_wherever_it_is() -> None:
-    """In the queue or ringing it is taken back; what is over stays what it was."""
+async def test_a_call_is_taken_back_before_it_is_answered() -> None:
+    """In the queue or ringing; what is over stays what it was."""
     async with account(rate=0.2) as (network, calls):
         ringing, queued = await calls.place(order()), await calls.place(order())
         assert isinstance(ringing, Placed)
@@ -178,6 +181,25 @@ async def test_a_call_is_ended_wherever_it_is() -> None:
             assert found.status == "canceled"
             assert not await calls.end(sid)
         assert network.outbound[queued.call_sid].n_rings == 0
+
+
+async def test_a_call_that_is_answered_is_hung_up() -> None:
+    """Taking it back would leave it alone, and Twilio would not say so."""
+    async with (
+        serve(TinyBot(twiml="<Response><Pause length='30'/></Response>")) as bot,
+        account() as (network, calls),
+    ):
+        placed = await calls.place(order(BEN, bot.url + "/voice"))
+        assert isinstance(placed, Placed)
+        call = network.outbound[placed.call_sid]
+        await eventually(lambda: call.status == "in-progress" and bot.requests("/voice"))
+
+        assert await calls.end(call.sid)
+        await eventually(lambda: call.is_over)
+        assert call.status == "completed"
+        assert call.record is not None
+        assert call.record.end.reason == "completed_by_request"
+        assert not await calls.end(call.sid)
 
 
 async def test_an_unknown_call_is_none() -> None:

@@ -196,6 +196,25 @@ async def test_a_live_call_is_ended_or_led_elsewhere(bot: TinyBot) -> None:
     assert too_late.value.code == 21220
 
 
+async def test_a_call_in_progress_is_not_taken_back(bot: TinyBot) -> None:
+    """`canceled` is answered and changes nothing, until the call is over; then it is refused."""
+    bot.twiml = TALK
+    async with account() as ours:
+        call = await ours.dial(bot)
+        await ours.becomes(call.sid, "in-progress")
+        answer = await ours.client.calls(call.sid).update_async(status="canceled")
+        await ours.client.calls(call.sid).update_async(status="completed")
+        await ours.becomes(call.sid, "completed")
+        with pytest.raises(TwilioRestException) as too_late:
+            await ours.client.calls(call.sid).update_async(status="canceled")
+
+        record = ours.network.outbound[call.sid].record
+    assert answer.status == "in-progress"
+    assert record is not None
+    assert record.end.reason == "completed_by_request"
+    assert too_late.value.code == 21220
+
+
 async def test_a_media_stream_is_stopped_by_an_update(bot: TinyBot) -> None:
     """A call that is ended by request sends `stop` to the bot's socket."""
     bot.twiml = bot.connect()
