@@ -14,6 +14,7 @@ __all__ = ["GreetingsAhead", "PlanOf", "PrepareGreeting"]
 log = structlog.get_logger()
 
 MOST_AT_ONCE = 8  # what rings besides is greeted when it is answered
+MOST_KNOWN = 1_000  # attempts; of older ones no callback comes twice any more
 
 PlanOf = Callable[[Speaker, str, str], CallPlan]  # of an attempt's call
 PrepareGreeting = Callable[[CallPlan], Awaitable[bool]]  # pipelines.call.greeting
@@ -30,6 +31,7 @@ class GreetingsAhead:
         self._prepare = prepare
         self._tasks: asyncio.TaskGroup | None = None
         self._making: set[asyncio.Task[None]] = set()
+        self._begun: dict[str, None] = {}  # attempts, the oldest first
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -40,9 +42,12 @@ class GreetingsAhead:
                 task.cancel()
 
     def rings(self, attempt_id: str, call_sid: str) -> None:
-        """A call that was placed rings."""
-        if self._tasks is None or len(self._making) >= MOST_AT_ONCE:
+        """A call that was placed rings; told again, it is no news."""
+        if self._tasks is None or len(self._making) >= MOST_AT_ONCE or attempt_id in self._begun:
             return
+        self._begun[attempt_id] = None
+        if len(self._begun) > MOST_KNOWN:
+            del self._begun[next(iter(self._begun))]
         task = self._tasks.create_task(self._make(attempt_id, call_sid), name="greeting")
         self._making.add(task)
         task.add_done_callback(self._making.discard)
