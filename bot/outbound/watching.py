@@ -42,6 +42,7 @@ class WatchTimings:
     silence: int = 60_000  # of a call that goes on, until Twilio is asked
     clock_skew: int = 60_000  # between Twilio and us
     job_retry: int = 2_000
+    job_refused: int = 30_000  # until Twilio is asked again for what it refused
 
 
 class Watching:
@@ -146,11 +147,11 @@ class Watching:
     async def do_jobs(self) -> None:
         """Do what was left to be asked of Twilio."""
         for job in await self._reports.jobs(n=A_FEW, now=self._clock.now()):
-            if await self._is_done(job):
-                await self._reports.job_done(job.job_id, now=self._clock.now())
+            wait_ms, now = await self._do(job), self._clock.now()
+            if wait_ms is None:
+                await self._reports.job_done(job.job_id, now=now)
             else:
-                wait = _ms(self._timings.job_retry)
-                await self._reports.job_put_off(job.job_id, due_at=self._clock.now() + wait)
+                await self._reports.job_put_off(job.job_id, due_at=now + _ms(wait_ms))
 
     async def _are_filled(self, job: Job) -> bool:
         """Fill the campaign's fields once the call is written down, if it is before long."""
@@ -163,13 +164,19 @@ class Watching:
         await self._findings.keep(job.attempt_id, told_by(fields, said), names=fields)
         return True
 
-    async def _is_done(self, job: Job) -> bool:
+    async def _do(self, job: Job) -> int | None:
+        """Milliseconds until a job is to be tried again; None if nothing of it is left to be done.
+
+        A call that is over or gone is no refusal; anything else that Twilio refuses (a token that
+        was changed, say) is for an operator to mend, and is asked for until the call is over.
+        """
+        again_ms = self._timings.job_retry
         if job.kind is JobKind.FILL_FIELDS:
-            return await self._are_filled(job)
+            return None if await self._are_filled(job) else again_ms
         if job.is_over:
-            return True
+            return None
         if job.call_sid is None:
-            return False  # not known yet: the attempt's first callback tells, or Twilio's list
+            return again_ms  # not known yet: the attempt's first callback tells, or Twilio's list
         try:
             match job.kind:
                 case JobKind.END_CALL:
@@ -177,10 +184,11 @@ class Watching:
                 case JobKind.LEAVE_MESSAGE:
                     await self._calls.go_on(job.call_sid, _message(job))
         except Unreachable:
-            return False
+            return again_ms
         except RestError as exc:
-            log.error("job_refused", job=job.kind, attempt=job.attempt_id, reason=str(exc))
-        return True
+            log.error("job_refused", job=job.kind.value, attempt=job.attempt_id, reason=str(exc))
+            return self._timings.job_refused
+        return None
 
 
 def _message(job: Job) -> str:
