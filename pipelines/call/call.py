@@ -7,7 +7,13 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 import structlog
-from pipecat.frames.frames import EndFrame, Frame, LLMSetToolsFrame, TTSSpeakFrame
+from pipecat.frames.frames import (
+    EndFrame,
+    Frame,
+    LLMSetToolsFrame,
+    TTSSpeakFrame,
+    UserIdleTimeoutUpdateFrame,
+)
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.aggregators.llm_context import LLMContext
@@ -105,7 +111,7 @@ class _Call:
         self._transport = TwilioTransport(websocket, self._line)
         self._output = self._transport.output()
         self._turns = TurnLog(observer, on_closed=self._turn_closed, log_turns=plan.log_turns)
-        self._n_prompts = 0  # said since the caller last spoke
+        self._n_prompts = 0  # said since the caller last spoke or pressed a key
         self._ending: asyncio.Future[tuple[EndReason, str]] = asyncio.Future()
         self._last_words = LastWords(
             speak=self._speak,
@@ -176,6 +182,7 @@ class _Call:
         self._line.on_ended = self._end
         self._line.on_key = self._stopping.takes_key
         on = self._service.add_event_handler
+        on("on_key", self._key_pressed)
         on("on_reply_started", lambda _, reply: self._reply_started(reply))
         on("on_reply_done", lambda _, reply: log_.reply_done(reply))
         on("on_reply_cut", lambda _, reply, heard_ms: log_.reply_cut(reply, heard_ms))
@@ -189,7 +196,7 @@ class _Call:
             lambda *_: self._line.end(EndReason.CALLER_HUNG_UP, "socket_closed"),
         )
         on = self._caller.add_event_handler
-        on("on_user_turn_started", lambda *_: self._caller_spoke())
+        on("on_user_turn_started", lambda *_: self._caller_is_there())
         on("on_user_turn_stopped", lambda *_: self._line.caller.rest())
         on("on_user_turn_idle", self._caller_is_silent)
         self._worker.add_event_handler("on_pipeline_finished", self._pipeline_finished)
@@ -332,9 +339,14 @@ class _Call:
         if self._last_words.reply_closed(reply, record):
             self._end(EndReason.CALLER_SILENT)
 
-    def _caller_spoke(self) -> None:
+    def _caller_is_there(self) -> None:
         self._n_prompts = 0
-        self._last_words.caller_spoke()
+        self._last_words.withdraw()
+
+    async def _key_pressed(self, *_: object) -> None:
+        self._caller_is_there()
+        silence_s = self._plan.silence_after_ms / 1000
+        await self._worker.queue_frame(UserIdleTimeoutUpdateFrame(silence_s))  # starts it anew
 
     async def _caller_is_silent(self, *_: object) -> None:
         prompts = self._plan.silence_prompts

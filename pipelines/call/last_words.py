@@ -69,7 +69,7 @@ class LastWords:
         self._over.set()
         return not record.interrupted
 
-    def caller_spoke(self) -> None:
+    def withdraw(self) -> None:
         """The caller has something to say before they have begun."""
         self._is_due = False
 

@@ -110,6 +110,7 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
 
     Event handlers available:
 
+    - on_key(service, key): pressed; what is being said is cut off next
     - on_reply_started(service, reply): asked for; nothing of it has come yet
     - on_reply_done(service, reply): made or cancelled, not necessarily heard
     - on_reply_cut(service, reply, heard_ms): interrupted before it was heard to its end
@@ -182,6 +183,7 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
         self._spoken: dict[str, Request] = {}  # by item, until it is written down
         self.answer_with: str | None = None  # what turns are answered with, if not by the model
         self._replies = Replies(self._send)
+        self._register_event_handler("on_key", sync=True)
         self._register_event_handler("on_reply_started", sync=True)
         self._register_event_handler("on_reply_done", sync=True)
         self._register_event_handler("on_reply_cut", sync=True)
@@ -279,6 +281,7 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
     # --- text turns, context, tools, settings
 
     async def _take_key(self, key: str) -> None:
+        await self._call_event_handler("on_key", key)
         await self.silence()
         if len(self._keys) < MAX_KEYS:
             self._keys += key

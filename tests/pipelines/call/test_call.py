@@ -160,6 +160,34 @@ async def test_silent_caller_is_asked_then_left() -> None:
     assert call.phone.heard_ms >= 4 * 80
 
 
+async def test_a_caller_who_presses_keys_is_asked_again_before_he_is_left() -> None:
+    """A key is as good as a word: after it the prompts begin anew."""
+    model = ToneModel(n_words=1)
+    silent = plan(None, greeting="Hi!", silence_after_ms=300, silence_prompts=("Hello?",))
+    async with serving(model) as host, calling(on(host, silent)) as call:
+        await call.phone.until(lambda: len(call.witness.turns) == 2)
+        await call.phone.press("#")
+        await call.phone.until(lambda: len(call.witness.turns) == 4)
+
+    said = [entry[1] for entry in journal(model) if entry[0] in ("say", "reply")]
+    assert said[:4] == ["Hi!", "Hello?", None, "Hello?"]
+
+
+async def test_a_caller_who_keys_in_a_long_number_is_not_asked_whether_he_is_there() -> None:
+    """Each key starts the wait for him anew."""
+    model = ToneModel(n_words=1)
+    silent = plan(None, greeting="Hi!", silence_after_ms=1_200, silence_prompts=("Hello?",))
+    async with serving(model) as host, calling(on(host, silent)) as call:
+        await call.phone.until(lambda: len(call.witness.turns) == 1)
+        for digit in "123#":
+            await asyncio.sleep(0.6)
+            await call.phone.press(digit)
+        await call.phone.until(lambda: len(call.witness.turns) == 2)
+
+    assert call.witness.turns[1].caller_text.endswith("1 2 3 #")
+    assert "caller_silent" not in call.witness.counts
+
+
 async def test_time_limit() -> None:
     """At the limit the bot says goodbye over whatever goes on, and hangs up when it was heard."""
     model = ToneModel(n_words=50)
