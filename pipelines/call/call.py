@@ -115,7 +115,7 @@ class _Call:
         self._ending: asyncio.Future[tuple[EndReason, str]] = asyncio.Future()
         self._last_words = LastWords(
             speak=self._speak,
-            silence=lambda: self._service.silence(),
+            silence=self._silence,
         )
         self._transfer = Transfer(
             plan.departments,
@@ -314,6 +314,11 @@ class _Call:
 
     async def _speak(self, sentence: str) -> None:
         await self._worker.queue_frame(TTSSpeakFrame(sentence))
+
+    async def _silence(self) -> None:
+        """Break off what is being said, for the last words, which no key breaks off."""
+        self._service.heeds_keys = False
+        await self._service.silence()
 
     def _caller_said(self, request: Request | None, text: str) -> None:
         self._turns.caller_transcribed(request, text)

@@ -29,7 +29,9 @@ class LastWords:
     def __init__(
         self, *, speak: Callable[[str], Awaitable[None]], silence: Callable[[], Awaitable[None]]
     ) -> None:
-        """`speak` has a sentence said after what is being said; `silence` breaks that off."""
+        """`speak` has a sentence said after what is being said; `silence` breaks that off,
+        and lets no key break off what comes after.
+        """
         self._mute = _MuteCaller()
         self._speak = speak
         self._silence = silence

@@ -182,6 +182,7 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
         self._commits: deque[Request] = deque(maxlen=MAX_UNWRITTEN)  # whose items are not known yet
         self._spoken: dict[str, Request] = {}  # by item, until it is written down
         self.answer_with: str | None = None  # what turns are answered with, if not by the model
+        self.heeds_keys = True  # or they are dropped, also those that wait to be entered
         self._replies = Replies(self._send)
         self._register_event_handler("on_key", sync=True)
         self._register_event_handler("on_reply_started", sync=True)
@@ -281,6 +282,8 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
     # --- text turns, context, tools, settings
 
     async def _take_key(self, key: str) -> None:
+        if not self.heeds_keys:
+            return
         await self._call_event_handler("on_key", key)
         await self.silence()
         if len(self._keys) < MAX_KEYS:
@@ -294,7 +297,8 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
         await asyncio.sleep(delay_s)
         keys, self._keys = self._keys, ""
         self._keys_task = None
-        await self._take_text(KEYS.format(keys=" ".join(keys)))
+        if self.heeds_keys:
+            await self._take_text(KEYS.format(keys=" ".join(keys)))
 
     async def _take_text(self, text: str) -> None:
         await self.silence()

@@ -204,6 +204,27 @@ async def test_time_limit() -> None:
     assert call.witness.turns[1].heard_ms == 400
 
 
+async def test_keys_do_not_cut_off_the_goodbye() -> None:
+    """Neither one that is pressed into it, nor one from before it that waited to be entered."""
+    model = ToneModel(n_words=50)
+    async with (
+        serving(model) as host,
+        calling(plan(host, greeting="Hi!", max_call_ms=1_000)) as call,
+    ):
+        await call.phone.until(lambda: call.phone.heard_ms > 200)
+        await call.phone.press("1")
+        await call.phone.until(lambda: ("say", "Goodbye.") in journal(model))
+        said_ms = call.phone.heard_ms
+        await call.phone.until(lambda: call.phone.heard_ms > said_ms + 400)
+        await call.phone.press("2")
+        result = await call.result()
+
+    assert result.reason is EndReason.TIME_LIMIT
+    assert [turn.interrupted for turn in call.witness.turns] == [True, False]
+    assert call.witness.turns[1].heard_ms == 4_000
+    assert not [entry for entry in journal(model) if entry[0] == "text"]
+
+
 async def test_host_that_is_not_there() -> None:
     """Where no model answers, the caller hears the apology within 3 s, to its end."""
     async with calling(plan(None)) as call:
