@@ -35,7 +35,7 @@ class LastWords:
         self._mute = _MuteCaller()
         self._speak = speak
         self._silence = silence
-        self._is_due = False  # the next reply is them
+        self._awaited: str | None = None  # asked for; no reply has begun to say it
         self._reply: Reply | None = None
         self._over = asyncio.Event()
 
@@ -47,21 +47,30 @@ class LastWords:
     async def say(self, sentence: str) -> None:
         """Say one sentence that nobody can interrupt, and wait until it was heard."""
         self._mute.muted = True
-        self._reply = None  # one that is cut off here, or was before, is not this sentence
+        self._awaited = self._reply = None  # what was offered before is not this sentence
         self._over.clear()
         await self._silence()
-        await self.offer(sentence)
+        await self._ask(sentence)
         await self._over.wait()
 
     async def offer(self, sentence: str) -> None:
         """Say one sentence that is the last if the caller has nothing to say to it."""
-        self._is_due = True
+        if not self._mute.muted:
+            await self._ask(sentence)
+
+    def withdraw(self) -> None:
+        """The caller is there, before what was offered has begun: it is not the last."""
+        if not self._mute.muted:
+            self._awaited = None
+
+    async def _ask(self, sentence: str) -> None:
+        self._awaited = sentence
         await self._speak(sentence)
 
     def reply_started(self, reply: Reply) -> None:
         """A reply was asked for."""
-        if self._is_due:
-            self._is_due, self._reply = False, reply
+        if self._awaited is not None and reply.request.say == self._awaited:
+            self._awaited, self._reply = None, reply
 
     def reply_closed(self, reply: Reply, record: TurnRecord) -> bool:
         """A reply is over; whether it was the last words, and heard to their end."""
@@ -70,10 +79,6 @@ class LastWords:
         self._reply = None
         self._over.set()
         return not record.interrupted
-
-    def withdraw(self) -> None:
-        """The caller has something to say before they have begun."""
-        self._is_due = False
 
     def give_up(self) -> None:
         """Nothing will be said any more."""
