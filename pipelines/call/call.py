@@ -350,10 +350,16 @@ class _Call:
 
     async def _key_pressed(self, *_: object) -> None:
         self._caller_is_there()
+        await self._wait_anew()
+
+    async def _wait_anew(self) -> None:
         silence_s = self._plan.silence_after_ms / 1000
-        await self._worker.queue_frame(UserIdleTimeoutUpdateFrame(silence_s))  # starts it anew
+        await self._worker.queue_frame(UserIdleTimeoutUpdateFrame(silence_s))
 
     async def _caller_is_silent(self, *_: object) -> None:
+        if self._service.is_answering:  # keys of his: it is not for him to say something
+            await self._wait_anew()
+            return
         prompts = self._plan.silence_prompts
         self._observer.count("caller_silent")
         if self._n_prompts < len(prompts):

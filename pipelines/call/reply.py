@@ -90,6 +90,11 @@ class Replies:
         return bool(self._unheard)
 
     @property
+    def any_to_hear(self) -> bool:
+        """As `any_unheard`, without those that have been made and have no sound."""
+        return any(not reply.done or reply.made_bytes for reply in self._unheard)
+
+    @property
     def any_owed(self) -> bool:
         """Whether a reply was asked for that must wait for the one under way."""
         return bool(self._owed)

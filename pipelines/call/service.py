@@ -194,6 +194,11 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
         """A realtime service whose turns are detected locally."""
         return LLMServiceMetadataFrame(service_name=self.name, is_realtime_service=True)
 
+    @property
+    def is_answering(self) -> bool:
+        """Whether keys wait to be entered, or a reply to be made or heard."""
+        return self._keys_task is not None or self._replies.any_to_hear
+
     async def _leave(self) -> None:
         if self._keys_task is not None:
             await self.cancel_task(self._keys_task)

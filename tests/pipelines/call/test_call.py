@@ -188,6 +188,24 @@ async def test_a_caller_who_keys_in_a_long_number_is_not_asked_whether_he_is_the
     assert "caller_silent" not in call.witness.counts
 
 
+async def test_a_caller_whose_keys_are_being_answered_is_not_asked_whether_he_is_there() -> None:
+    """Neither while more keys may come, nor while the model is slow to answer."""
+    model = ToneModel(n_words=1)
+    silent = plan(None, greeting="Hi!", silence_after_ms=400, silence_prompts=("Hello?",))
+    async with serving(model) as host, calling(on(host, silent)) as call:
+        await call.phone.until(lambda: len(call.witness.turns) == 1)
+        model.on_step = lambda reply: time.sleep(0.6)
+        await call.phone.press("1")
+        await call.phone.until(lambda: len(call.witness.turns) == 2)
+        counts = call.witness.counts[:]
+        model.on_step = lambda reply: None
+        await call.phone.until(lambda: len(call.witness.turns) == 3)
+
+    said = [entry[1] for entry in journal(model) if entry[0] in ("say", "reply")]
+    assert "caller_silent" not in counts
+    assert said[:3] == ["Hi!", None, "Hello?"]
+
+
 async def test_time_limit() -> None:
     """At the limit the bot says goodbye over whatever goes on, and hangs up when it was heard."""
     model = ToneModel(n_words=50)

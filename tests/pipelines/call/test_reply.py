@@ -1,7 +1,7 @@
 """Replies as the service follows them."""
 
 from pipelines.audio import MODEL_OUTPUT_RATE, PCM16_BYTES
-from pipelines.call.reply import Reply, Request
+from pipelines.call.reply import Replies, Reply, Request
 
 SECOND = MODEL_OUTPUT_RATE * PCM16_BYTES
 
@@ -16,3 +16,19 @@ def test_sound_in_hand_shrinks_as_it_plays() -> None:
 def test_nothing_is_in_hand_before_the_first_sound() -> None:
     """A reply that has made nothing has nothing ahead."""
     assert Reply(number=1, request=Request()).in_hand_ms(5.0) == 0
+
+
+def test_a_reply_without_sound_is_not_waited_for() -> None:
+    """There is something to hear while a reply is made, and of what was made, until it is heard."""
+    replies = Replies(lambda event: None)
+    found = []
+    for made_bytes in (0, SECOND):
+        reply = replies.ask(Request())
+        assert reply is not None
+        reply.made_bytes = made_bytes
+        found.append(replies.any_to_hear)
+        replies.close(cancelled=False)
+        found.append(replies.any_to_hear)
+    replies.heard()
+
+    assert [*found, replies.any_to_hear] == [True, False, True, True, False]
