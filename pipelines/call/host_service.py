@@ -4,6 +4,7 @@ import asyncio
 from abc import abstractmethod
 from typing import Any, Final
 
+import structlog
 from openai.types.realtime import RealtimeServerEvent
 from pipecat.frames.frames import CancelFrame, EndFrame, StartFrame
 from pipecat.services.llm_service import LLMService
@@ -15,6 +16,8 @@ from pipelines.call.host_session import Event, HostSession, error_word
 from pipelines.call.settings import UPDATABLE, GLMVoiceLLMSettings, complete
 from pipelines.realtime.errors import AtCapacity, HostLost, RealtimeError, Unauthorized
 
+log = structlog.get_logger()
+
 _CATEGORIES: Final = {
     Unauthorized: ErrorCategory.AUTHENTICATION,
     AtCapacity: ErrorCategory.RATE_LIMIT,
@@ -24,9 +27,9 @@ _CATEGORIES: Final = {
 class HostedLLMService(LLMService[GLMVoiceLLMAdapter]):
     """Holds one session from StartFrame on, with the settings given and those that change.
 
-    A host that cannot be reached, breaks off, or owes the next piece of a reply for too long is
-    lost: a permanent error upstream, and the event `on_host_lost(service, word)`. There is no
-    second host to try; a session's history dies with it.
+    A host that cannot be reached, breaks off, owes the next piece of a reply for too long, or sends
+    what is no event is lost: a permanent error upstream, and the event `on_host_lost(service,
+    word)`. There is no second host to try; a session's history dies with it.
     """
 
     Settings = GLMVoiceLLMSettings
@@ -103,6 +106,10 @@ class HostedLLMService(LLMService[GLMVoiceLLMAdapter]):
             await self._host.run(self._on_event)
         except RealtimeError as exc:
             await self._lose(exc)
+        except Exception as exc:
+            # with nobody left to take its events a host is lost, whatever was wrong with the last
+            log.exception("host_event_failed", error=type(exc).__name__)
+            await self._lose(HostLost("an event of the host could not be taken"))
 
     async def _lose(self, error: RealtimeError) -> None:
         if self._gone:

@@ -67,6 +67,7 @@ from pipecat.utils.text.base_text_aggregator import TextType
 from pipelines.audio import (
     MODEL_INPUT_RATE,
     MODEL_OUTPUT_RATE,
+    PCM16_BYTES,
     StreamingResampler,
     float_to_pcm16,
     pcm16_to_float,
@@ -77,6 +78,7 @@ from pipelines.call.host_service import HostedLLMService
 from pipelines.call.host_session import Event
 from pipelines.call.reply import Cut, Replies, Reply, Request
 from pipelines.call.settings import GLMVoiceLLMSettings, session_update
+from pipelines.realtime.errors import HostLost
 
 PREROLL_MARGIN_MS: Final = 300
 DEFAULT_PREROLL_MS: Final = 500  # until the VAD says how long it takes to start
@@ -428,12 +430,12 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
         reply = self._replies.of(response_id)
         if reply is None:
             return  # of a reply that was cancelled
+        pcm16 = _sound_of(delta)
         reply.item_id = item_id
         if reply.first_sound_s is None:
             reply.first_sound_s = time.monotonic()
             await self.stop_ttfb_metrics()
             await self.push_frame(TTSStartedFrame(context_id=item_id))
-        pcm16 = base64.b64decode(delta)
         reply.made_bytes += len(pcm16)
         self._start_reply_timer(reply.in_hand_ms(time.monotonic()))
         frame = TTSAudioRawFrame(
@@ -498,6 +500,17 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
                 )
             )
         await self.run_function_calls(calls)
+
+
+def _sound_of(delta: str) -> bytes:
+    """A piece of a reply's sound, in s16. Raises HostLost if it is none."""
+    try:
+        pcm16 = base64.b64decode(delta, validate=True)
+    except ValueError:
+        raise HostLost("the host's sound is not base64") from None
+    if len(pcm16) % PCM16_BYTES:
+        raise HostLost("the host's sound is not in whole samples")
+    return pcm16
 
 
 def _is_full(response: RealtimeResponse) -> bool:

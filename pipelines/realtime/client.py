@@ -55,6 +55,7 @@ _CLASSES: Final[dict[str, type[BaseModel]]] = {
 }
 # an address that cannot be one: its port, its host's name, or all of it
 _BAD_ADDRESS: Final = (InvalidURI, ValueError, OverflowError)
+_NO_EVENT: Final = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 _FREQUENT: Final = (ResponseAudioDeltaEvent, ResponseAudioTranscriptDeltaEvent)
 
 
@@ -167,9 +168,9 @@ def parse_event(message: str | bytes) -> RealtimeServerEvent:
     try:
         body = json.loads(message)
         cls = _CLASSES.get(body["type"], BaseModel)
-    except (ValueError, TypeError, KeyError):
+        event = cls.model_validate(body) if cls in _FREQUENT else cls.construct(**body)
+    except _NO_EVENT:  # what pydantic says of a value quotes it
         raise HostLost("the host does not speak the Realtime protocol") from None
-    event = cls.model_validate(body) if cls in _FREQUENT else cls.construct(**body)
     return cast(RealtimeServerEvent, event)
 
 

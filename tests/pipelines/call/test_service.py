@@ -1,5 +1,6 @@
 import asyncio
 import itertools
+import json
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -41,6 +42,7 @@ from pipecat.services.llm_service import FunctionCallParams
 from pipecat.tests.utils import SleepFrame, run_test
 from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 from pipecat.utils.errors import ErrorCategory
+from websockets.asyncio.server import serve
 
 from pipelines.call.reply import Reply
 from pipelines.call.service import GLMVoiceRealtimeLLMService
@@ -372,6 +374,55 @@ async def test_a_reply_that_stops_coming() -> None:
 
     assert words == ["host_lost"]
     assert len(of(down, TTSStoppedFrame)) == 1
+
+
+SOUND = {
+    "type": "response.output_audio.delta",
+    "event_id": "event_1",
+    "response_id": "resp_1",
+    "item_id": "item_1",
+    "output_index": 0,
+    "content_index": 0,
+}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "response.output_audio.delta"},
+        {**SOUND, "delta": "AAA"},
+        {**SOUND, "delta": "A*AA"},
+        {**SOUND, "delta": "AAAA"},
+        {"type": "response.done"},
+        {"type": "error", "error": "sorry"},
+        {"type": "conversation.item.added", "item": None},
+    ],
+)
+async def test_a_host_that_sends_nonsense_is_lost_at_once(event: dict[str, Any]) -> None:
+    """An event that is none, sound that is none: nobody waits for the reply to be overdue."""
+
+    async def answer(socket: Any) -> None:
+        await socket.send('{"type": "session.created"}')
+        async for text in socket:
+            asked = json.loads(text)
+            if asked["type"] == "response.create":
+                response = {"id": "resp_1", "metadata": asked["response"]["metadata"]}
+                await socket.send(json.dumps({"type": "response.created", "response": response}))
+                await socket.send(json.dumps(event))
+
+    lost: list[tuple[str, float]] = []
+    async with serve(answer, "127.0.0.1", 0) as host:
+        port = next(iter(host.sockets)).getsockname()[1]
+        llm = Service(url=f"ws://127.0.0.1:{port}/v1/realtime", reply_timeout_ms=4000)
+        llm.add_event_handler("on_host_lost", lambda _, word: lost.append((word, time.monotonic())))
+        began_s = time.monotonic()
+        down, up = await send(llm, [TTSSpeakFrame("Hello.")])
+
+    (word, lost_s), *others = lost
+    assert (word, others) == ("host_lost", [])
+    assert lost_s - began_s < 2000 * MS
+    assert [error.category for error in of(up, ErrorFrame)] == [ErrorCategory.CONNECTIVITY]
+    assert len(of(down, LLMFullResponseEndFrame)) == 1
 
 
 async def test_a_full_context_loses_its_older_half() -> None:

@@ -99,11 +99,23 @@ async def _events(host: Any) -> list[str]:
     return [event.type async for event in host]
 
 
-async def test_someone_else_at_the_port_is_no_host() -> None:
+@pytest.mark.parametrize(
+    "message",
+    [
+        "hello",
+        "[]",
+        "[" * 100_000,
+        '{"type": []}',
+        '{"type": "response.output_audio.delta"}',
+        '{"type": "response.output_audio_transcript.delta", "delta": 7}',
+        '{"type": "error", "_fields_set": 7}',
+    ],
+)
+async def test_someone_else_at_the_port_is_no_host(message: str) -> None:
     """A server that does not speak the protocol is noticed at its first message."""
 
     async def greet(socket: Any) -> None:
-        await socket.send("hello")
+        await socket.send(message)
         await socket.wait_closed()
 
     async with serve(greet, "127.0.0.1", 0) as server:
