@@ -28,6 +28,7 @@ from openai.types.realtime import (
 from pipelines.audio import Pcm
 from pipelines.realtime import events
 from pipelines.realtime.audio_format import SoundDecoder
+from pipelines.realtime.context_budget import ContextBudget, text_tokens
 from pipelines.realtime.history import History, Item, spoken_content, user_speech
 from pipelines.realtime.model import Role, SpeechModel, Tool
 from pipelines.realtime.protocol import (
@@ -54,10 +55,6 @@ from pipelines.realtime.wire_types import (
 MAX_APPEND: Final = 512 * 1024  # characters of base64: 8 s at the highest rate
 MAX_TEXT: Final = 32_000  # characters of one item
 MIN_COMMIT_MS: Final = 100
-_FRAME_TOKENS: Final = 32  # around turns, and what is only known about
-_TOKEN_LETTERS: Final = 2  # characters a token, between Chinese and English
-_REPLY_SHARE: Final = 4  # of the context, the part that a reply finds free at least
-_TURN_SHARE: Final = 8  # the part that a turn does
 _PAST_END_MS: Final = 100  # a player's last frame may be padded
 
 
@@ -88,8 +85,7 @@ class Conversation:
         self._transcripts = Transcripts(self._session, self._history, self._emit)
         self._response: ResponseStream | None = None
         self._is_ahead = False  # the reply under way is for later
-        self._n_tokens = 0  # of the conversation, about
-        self._n_reply_tokens = 0  # that the last reply was given room for
+        self._budget = ContextBudget(model.max_context_tokens)
         self._turn_samples = 0  # of the open turn
         self._came_s = 0.0  # when the message being handled came
         self._turn_took_s = 0.0  # from the end of the turn that waits for an answer, as work goes
@@ -234,7 +230,7 @@ class Conversation:
         item.id = item_id = item.id or new_id("item")
         n_letters = self._tell_model(item_id, item)
         item.status, item.object = "completed", "realtime.item"
-        self._show_item(item_id, Item(wire=item, n_text_tokens=n_letters // _TOKEN_LETTERS))
+        self._show_item(item_id, Item(wire=item, n_text_tokens=text_tokens(n_letters)))
 
     @_do.register
     def _retrieve(self, event: ConversationItemRetrieveEvent) -> None:
@@ -255,7 +251,9 @@ class Conversation:
             raise ClientMistake(
                 f"The sound of this item is only {item.audio_ms} ms long", param="audio_end_ms"
             )
+        n_before = item.n_audio_tokens
         item.n_audio_tokens = self._session.truncate(event.item_id, event.audio_end_ms)
+        self._budget.cut(n_before - item.n_audio_tokens)
         item.audio_ms = min(item.audio_ms, event.audio_end_ms)
         if isinstance(item.wire, RealtimeConversationItemAssistantMessage):
             item.wire.content = spoken_content("")  # which words were heard is not known
@@ -263,12 +261,9 @@ class Conversation:
 
     @_do.register
     def _delete(self, event: ConversationItemDeleteEvent) -> None:
-        item = self._history.find(event.item_id, code="item_delete_invalid_item_id")
+        self._history.find(event.item_id, code="item_delete_invalid_item_id")
         self._settle(event.item_id)
-        if item.in_model:
-            self._session.delete(event.item_id)
-        self._history.remove(event.item_id)
-        self._emit(events.item_deleted(event.item_id))
+        self._remove(event.item_id)
 
     @_do.register
     def _respond(self, event: ResponseCreate) -> None:
@@ -344,9 +339,8 @@ class Conversation:
         config = self._config.for_response(params)
         self._configure(config)
         request = params.instructions if params and params.instructions else ""
-        n_most = min(config.sampling.max_tokens, self._model.max_context_tokens // _REPLY_SHARE)
-        self._n_reply_tokens = n_most + len(request) // _TOKEN_LETTERS + _FRAME_TOKENS
-        self._make_room(self._n_reply_tokens)
+        self._budget.asked(config.sampling.max_tokens, request)
+        self._forget(self._budget.excess_for_reply(self._history))
         item_id = new_id("item")
         reply = self._session.start_reply(
             item_id,
@@ -373,8 +367,7 @@ class Conversation:
     def _configure(self, config: SessionConfig) -> None:
         tools = config.tools if config.tool_choice == "auto" else ()
         if self._configured != (config.instructions, tools):
-            n_letters = len(config.instructions) - len(self._configured[0])
-            self._n_tokens += n_letters // _TOKEN_LETTERS
+            self._budget.configured(len(config.instructions))
             self._configured = (config.instructions, tools)
             self._session.configure(
                 instructions=config.instructions, tools=[_model_tool(tool) for tool in tools]
@@ -398,25 +391,14 @@ class Conversation:
         if not response.has_output:
             with contextlib.suppress(KeyError):  # an empty reply is no item of the conversation
                 self._session.delete(response.item_id)
-        self._n_tokens = response.tokens.n_all
-        self._make_room(self._model.max_context_tokens // _TURN_SHARE + self._n_reply_tokens)
+        self._budget.replied(response.tokens.n_all)
+        self._forget(self._budget.excess_for_turn(self._history))
 
-    def _make_room(self, n_coming: int) -> None:
-        """Where so many tokens more would not fit the context, the oldest items are forgotten.
-
-        Down to half of it at once, so that it is done seldom: the prompt then begins differently,
-        and all of it must be computed anew.
-        """
-        limit = self._model.max_context_tokens
-        if self._n_tokens + n_coming <= limit:
-            return
-        for item_id in self._history.oldest(self._n_tokens - limit // 2):
-            item = self._history.remove(item_id)
-            if item.in_model:
-                self._session.delete(item_id)
-            self._n_tokens -= item.n_tokens
+    def _forget(self, item_ids: list[str]) -> None:
+        """Items go so that the conversation stays within the model's context."""
+        for item_id in item_ids:
+            self._remove(item_id)
             self.totals.n_forgotten += 1
-            self._emit(events.item_deleted(item_id))
 
     # ---- items and settings
 
@@ -435,8 +417,15 @@ class Conversation:
         self._session.add_text(item_id, Role(item.role), text)
         return len(text)
 
+    def _remove(self, item_id: str) -> None:
+        item = self._history.remove(item_id)
+        if item.in_model:
+            self._session.delete(item_id)
+        self._budget.removed(item)
+        self._emit(events.item_deleted(item_id))
+
     def _show_item(self, item_id: str, item: Item) -> None:
-        self._n_tokens += item.n_tokens
+        self._budget.added(item)
         previous = self._history.add(item_id, item)
         self._emit(events.item_added(item.wire, previous))
         self._emit(events.item_done(item.wire, previous))

@@ -18,6 +18,7 @@ from openai.types.realtime.realtime_conversation_item_user_message import Conten
 from pipelines.realtime.protocol import MAX_ID, ClientMistake
 
 MAX_ITEMS: Final = 2000
+_FRAME_TOKENS: Final = 6  # around an item: whose it is, where its sound begins and ends
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,7 +35,8 @@ class Item:
     @property
     def n_tokens(self) -> int:
         """What it takes of the model's context, about."""
-        return self.n_text_tokens + self.n_audio_tokens
+        n_frame = _FRAME_TOKENS if self.in_model else 0
+        return n_frame + self.n_text_tokens + self.n_audio_tokens
 
 
 class History:

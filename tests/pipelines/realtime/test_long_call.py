@@ -135,6 +135,26 @@ def test_a_call_far_longer_than_the_context_is_answered_to_its_end() -> None:
     assert call.conversation.totals.n_forgotten == len(deleted)
 
 
+def test_what_comes_while_the_bot_speaks_finds_room() -> None:
+    """Texts added in the midst of replies make the oldest go, and no reply is cut short."""
+    said: list[dict[str, Any]] = []
+    chain = load_embedded_chain(max_context_tokens=SMALL_CONTEXT)
+    conversation = Conversation(chain, lambda text: said.append(json.loads(text)))
+    conversation.handle(json.dumps(UPDATE))
+    for _ in range(8):
+        conversation.handle('{"type": "response.create"}')
+        conversation.step()
+        for _ in range(4):
+            conversation.handle(message("user", "tell me more " * 15))
+        while conversation.is_replying:
+            conversation.step()
+    conversation.close()
+
+    done = [event["response"] for event in said if event["type"] == "response.done"]
+    assert not any((one["status_details"] or {}).get("error") for one in done)
+    assert max(one["usage"]["total_tokens"] for one in done) <= SMALL_CONTEXT
+
+
 def test_a_turn_that_leaves_no_room_takes_that_of_older_ones() -> None:
     """However long the caller speaks, he is answered: his own turn is cut to half the context."""
     call = Call(load_embedded_chain(max_context_tokens=SMALL_CONTEXT))

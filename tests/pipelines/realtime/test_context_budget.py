@@ -1,0 +1,98 @@
+"""What a conversation takes of the model's context, counted as things come and go."""
+
+from openai.types.realtime import RealtimeConversationItemSystemMessage
+
+from pipelines.realtime.context_budget import ContextBudget
+from pipelines.realtime.history import History, Item, user_speech
+
+LIMIT = 1000
+
+
+def speech(n_tokens: int) -> Item:
+    return Item(wire=user_speech("item"), n_audio_tokens=n_tokens)
+
+
+def rule(n_tokens: int) -> Item:
+    wire = RealtimeConversationItemSystemMessage(type="message", role="system", content=[])
+    return Item(wire=wire, n_text_tokens=n_tokens)
+
+
+def call(*items: Item) -> tuple[ContextBudget, History]:
+    """A conversation of these items, "0", "1" and so on."""
+    budget, history = ContextBudget(LIMIT), History()
+    for place, item in enumerate(items):
+        budget.added(item)
+        history.add(str(place), item)
+    return budget, history
+
+
+def test_a_reply_says_how_long_the_conversation_is() -> None:
+    """What was guessed before is replaced by what was read and made."""
+    budget, _ = call(speech(100))
+    budget.configured(200)
+    budget.asked(50, "")
+    budget.replied(300)
+
+    assert budget.n_tokens == 300
+
+
+def test_what_comes_and_goes_while_a_reply_is_made_counts() -> None:
+    """Its prompt was fixed before: that counts what has gone, and not what has come."""
+    budget, _ = call(old := speech(100))
+    budget.asked(50, "")
+    budget.added(new := speech(70))
+    budget.removed(old)
+    budget.cut(10)
+    budget.replied(300)
+
+    assert budget.n_tokens == 300 + new.n_tokens - old.n_tokens - 10
+
+
+def test_what_came_before_a_reply_is_counted_once() -> None:
+    """The items of its prompt are not added to the prompt."""
+    budget, _ = call()
+    budget.asked(50, "")
+    budget.added(speech(70))
+    budget.replied(100)
+    n_before = budget.n_tokens
+    budget.asked(50, "")
+    budget.replied(n_before + 20)
+
+    assert budget.n_tokens == n_before + 20
+
+
+def test_another_system_text_takes_the_place_of_the_first() -> None:
+    """Its letters count, those of the one before do not any more."""
+    budget, _ = call()
+    budget.configured(200)
+    budget.configured(100)
+
+    assert budget.n_tokens == 50
+
+
+def test_items_go_from_the_oldest_on_down_to_half() -> None:
+    """When a reply does not fit; rules and the newest item stay."""
+    budget, history = call(rule(50), speech(200), speech(200), speech(200), speech(200))
+    budget.asked(50, "")
+    fits = budget.excess_for_reply(history)
+    budget.asked(50, 400 * "a")
+
+    assert fits == []
+    assert budget.excess_for_reply(history) == ["1", "2"]
+
+
+def test_a_reply_is_given_a_quarter_at_most_and_a_turn_an_eighth() -> None:
+    """So much is kept free of what may come, however long a reply is allowed to be."""
+    budget, history = call(speech(300), speech(300))
+    budget.asked(100_000, "")
+
+    assert budget.excess_for_reply(history) == []
+    assert budget.excess_for_turn(history) == ["0"]
+
+
+def test_many_short_items_are_counted() -> None:
+    """Even one of no letters takes room: whose it is stands around it."""
+    budget, history = call(*(speech(0) for _ in range(200)))
+    budget.asked(50, "")
+
+    assert len(budget.excess_for_reply(history)) > 100
