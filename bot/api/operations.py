@@ -137,7 +137,10 @@ class Operations:
             return await self._read(campaign, path, options)
 
     async def export_contacts(self, name: CampaignName) -> CsvAnswer:
-        """How it stands with each person."""
+        """How it stands with each person.
+
+        Of each outcome field also when it was said (`.said_at`) and in which turn (`.turn`).
+        """
         campaign = await self._find(name)
         rows = contact_rows(self._store, campaign)
         return CsvAnswer(contact_headings(campaign.plan), rows, self._exports)

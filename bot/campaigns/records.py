@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import Enum
 
 from bot.campaigns.gate import CampaignState
+from bot.campaigns.outcome_fields import Told
 from config.campaigns import Campaign
 
 __all__ = [
@@ -191,4 +192,4 @@ class ContactRow:
     n_attempts: int
     committed_at: datetime | None
     duration_ms: int | None
-    told: Mapping[str, str] = field(default_factory=dict)  # the campaign's outcome fields
+    told: Mapping[str, Told] = field(default_factory=dict)  # the campaign's outcome fields

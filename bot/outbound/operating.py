@@ -8,13 +8,13 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from bot.campaigns.contact_columns import FIELDS
 from bot.campaigns.contact_list import Duplicate, Result, RowError, read_contacts
 from bot.campaigns.gate import CampaignState, calling_window
-from bot.campaigns.records import CampaignRecord, NewContact
+from bot.campaigns.records import CampaignRecord, ContactRow, NewContact
 from bot.storage.campaigns import CampaignStore
 from config.campaigns import Campaign
 from config.personas import FILLED_IN, Persona, placeholders, stray_braces
@@ -183,9 +183,11 @@ def _inspect(file: ContactFile, plan: Campaign, on_progress: OnProgress) -> Impo
 
 
 def contact_headings(plan: Campaign) -> Sequence[str]:
-    """Those of `contact_rows`; the campaign's outcome fields are the last."""
+    """Those of `contact_rows`; the campaign's outcome fields are the last, three columns each."""
     common = ("row", "number", "state", "outcome", "attempt", "last_dialled_at", "talk_ms")
-    return (*common, *plan.outcome_fields)
+    # no name of a field has a dot
+    of_fields = [(name, f"{name}.said_at", f"{name}.turn") for name in plan.outcome_fields]
+    return (*common, *chain.from_iterable(of_fields))
 
 
 async def contact_rows(
@@ -201,8 +203,14 @@ async def contact_rows(
             row.n_attempts,
             row.committed_at,
             row.duration_ms,
-            *(row.told.get(name) for name in campaign.plan.outcome_fields),
+            *chain.from_iterable(_told(row, name) for name in campaign.plan.outcome_fields),
         )
+
+
+def _told(row: ContactRow, name: str) -> tuple[object, ...]:
+    """What a person has said of a field, when, and in which turn of the call."""
+    told = row.told.get(name)
+    return (None, None, None) if told is None else (told.value, told.at, told.turn)
 
 
 async def decision_rows(

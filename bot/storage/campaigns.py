@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.campaigns.attempts import LIVE, AttemptState, Outcome
 from bot.campaigns.gate import CampaignState, Reason
+from bot.campaigns.outcome_fields import Told
 from bot.campaigns.records import (
     CampaignRecord,
     Consent,
@@ -227,6 +228,8 @@ class CampaignStore:
                 attempts.c.duration_ms,
                 findings.c.name,
                 findings.c.value,
+                findings.c.turn,
+                findings.c.at,
             )
             .join(
                 attempts,
@@ -345,7 +348,11 @@ def _contact_row(rows: Sequence[Any]) -> ContactRow:
         n_attempts=row.n_attempts,
         committed_at=row.committed_at,
         duration_ms=row.duration_ms,
-        told={found.name: found.value for found in rows if found.name is not None},
+        told={
+            found.name: Told(found.name, found.value, found.turn, found.at)
+            for found in rows
+            if found.name is not None
+        },
     )
 
 

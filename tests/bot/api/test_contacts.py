@@ -4,13 +4,18 @@ import asyncio
 import csv
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from io import BytesIO, StringIO
 from typing import Any
 
 import httpx
 from openpyxl import Workbook
+from sqlalchemy import select
 
 from bot.api.bodies import XLSX, Bounds
+from bot.campaigns.outcome_fields import Told
+from bot.storage import tables
+from bot.storage.findings import FindingStore
 from tests.bot.api.service import API_TOKEN, BAD_PEOPLE, CSV, PEOPLE, Service, running_api
 from tests.bot.campaigns.facts import number
 from tests.conftest import MS
@@ -23,6 +28,7 @@ NOBODY: dict[str, Any] = {
     "n_bad": 0,
     "errors": [],
 }
+HEADINGS = ["row", "number", "state", "outcome", "attempt", "last_dialled_at", "talk_ms"]
 ERROR = {
     "kind": "error",
     "row": 3,
@@ -269,13 +275,20 @@ async def test_contacts_go_out(service: Service) -> None:
     await service.create(outcome_fields={"how_many": {"type": "number"}})
     await service.send()
     await service.ask("POST", "/stops", json={"number": number(2)})
+    said = Told("how_many", "3", 2, datetime(2026, 11, 18, 17, 0, 9, tzinfo=UTC))
+    async with service.database.reading() as connection:
+        attempts = select(tables.attempts.c.attempt_id).where(tables.attempts.c.number == number(1))
+        attempt_id = (await connection.execute(attempts)).scalar_one()
+    await FindingStore(service.database).keep(attempt_id, [said], names=["how_many"])
     answer = await service.ask("GET", "/campaigns/reminders/contacts.csv")
 
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
-    assert rows(answer) == [
-        ["row", "number", "state", "outcome", "attempt", "last_dialled_at", "talk_ms", "how_many"],
-        ["2", number(1), "planned", "", "1", "", "", ""],
-        ["3", number(2), "cancelled", "stopped", "1", "", "", ""],
+    headings, *people = rows(answer)
+    assert headings[:7] == HEADINGS
+    assert headings[7:] == ["how_many", "how_many.said_at", "how_many.turn"]
+    assert people == [
+        ["2", number(1), "planned", "", "1", "", "", "3", "2026-11-18T17:00:09Z", "2"],
+        ["3", number(2), "cancelled", "stopped", "1", "", "", "", "", ""],
     ]
 
 

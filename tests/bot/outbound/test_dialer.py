@@ -389,14 +389,17 @@ async def test_outcome_fields_are_filled_from_what_was_said(sqlite_url: str) -> 
 
         async def is_told() -> bool:
             [row] = [row async for row in ours.store.contacts(record.campaign_id)]
-            return row.told == {"home": "no"}
+            return "home" in row.told
 
         async with ours.dialling():
             await eventually_so(is_told)
         headings = contact_headings(record.plan)
         [row] = [row async for row in contact_rows(ours.store, record)]
+        async with ours.database.reading() as connection:
+            [said_at] = (await connection.execute(select(tables.turns.c.at))).scalars()
 
-    assert (headings[-1], row[-1]) == ("home", "no")
+    assert headings[-3:] == ("home", "home.said_at", "home.turn")
+    assert row[-3:] == ("no", said_at, 1)
 
 
 async def test_what_the_model_writes_down_is_kept(sqlite_url: str) -> None:
@@ -416,14 +419,16 @@ async def test_what_the_model_writes_down_is_kept(sqlite_url: str) -> None:
 
         async def is_told() -> bool:
             [row] = [row async for row in ours.store.contacts(record.campaign_id)]
-            return row.told == {"home": "no", "day": "Friday", "guests": "3"}
+            told = {name: told.value for name, told in row.told.items()}
+            return told == {"home": "no", "day": "Friday", "guests": "3"}
 
         async with ours.dialling():
             await eventually_so(is_told)
         [row] = [row async for row in contact_rows(ours.store, record)]
         [call_plan] = ours.line.call.plans
 
-    assert row[-3:] == ("no", "Friday", "3")
+    assert row[-9::3] == ("no", "Friday", "3")
+    assert row[-7::3] == (1, 3, 2)
     assert call_plan.fields == (FieldPlan("day", ("Monday", "Friday")), FieldPlan("guests"))
 
 
