@@ -133,6 +133,15 @@ class Stop(Strict):
     by_tool: bool = False  # the model is told of a tool for it: where it does not
     confirmation: Sentence = "You will not be called again. Goodbye."  # in the campaign's language
 
+    @model_validator(mode="after")
+    def _leaves_a_way(self) -> Self:
+        if self.digit is None and not self.by_speech and not self.by_tool:
+            raise ValueError(
+                "should leave a way to refuse: a digit, such as '9', or by_speech: true,"
+                " or by_tool: true"
+            )
+        return self
+
 
 Value = Annotated[str, Field(pattern=patterns.LINE, max_length=60)]
 

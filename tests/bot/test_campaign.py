@@ -60,7 +60,7 @@ def test_a_campaign_that_cannot_work_is_refused(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A persona that is not there, a variable that is missing, a country without holidays."""
+    """A persona that is not there, a variable that is missing, nothing to refuse calls with."""
     text = FILE.read_text()
     strays = PERSONA.read_text().replace("Thank you, {first_name}.", "Thank you, {First name}.")
     (tmp_path / "personas").mkdir()
@@ -71,6 +71,7 @@ def test_a_campaign_that_cannot_work_is_refused(
         ("[first_name, day]", "[first_name]"),
         ("holidays_of: US", "holidays_of: ZQ"),
         ('ends: "20:00"', 'ends: "08:00"'),
+        ('digit: "9"\n  by_speech: true', "digit: null\n  by_speech: false"),
     ):
         path = tmp_path / "campaign.yaml"
         path.write_text(text.replace(old, new))
@@ -85,6 +86,7 @@ def test_a_campaign_that_cannot_work_is_refused(
     assert "variables: reminder-en also needs day" in errors
     assert "window: no public holidays are known of 'ZQ'" in errors
     assert "key window: should end later on the day that it begins" in errors
+    assert "key stop: should leave a way to refuse: a digit, such as '9'" in errors
 
 
 def test_people_are_imported_once(

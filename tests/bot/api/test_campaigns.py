@@ -65,6 +65,7 @@ async def test_a_plan_that_does_not_fit_its_model(service: Service) -> None:
         "name: should be lower-case letters and digits with hyphens between": {"name": "No Name"},
         "window.begins: should be a time in quotes": {"window": {"begins": "9"}},
         "purpose: should be one line of text": {"purpose": "a\0b"},
+        "stop: should leave a way to refuse": {"stop": {"digit": None, "by_speech": False}},
         "body: should be a valid string": {"\ud800": 1},
     }
     answers = {}
