@@ -2,7 +2,7 @@
 
     python -m bot.campaign create prompts/campaigns/appointment-reminder.yaml
     python -m bot.campaign import appointment-reminder people.csv --column number=Phone --preview
-    python -m bot.campaign start appointment-reminder       (or pause, resume, cancel)
+    python -m bot.campaign start appointment-reminder       (or pause, resume, cancel, delete)
     python -m bot.campaign status appointment-reminder --watch
     python -m bot.campaign export appointment-reminder --decisions decisions.csv
     python -m bot.campaign stop +14155550123                (or --file refusals.csv)
@@ -48,7 +48,7 @@ from bot.outbound.operating import (
     import_contacts,
     move,
 )
-from bot.storage.campaigns import CampaignStore, NameTaken
+from bot.storage.campaigns import CampaignGone, CampaignStore, NameTaken
 from bot.storage.database import StorageError, open_database
 from config.campaigns import read_campaign
 from config.personas import read_personas
@@ -93,7 +93,7 @@ async def _run(settings: CampaignSettings, options: argparse.Namespace) -> None:
         store = CampaignStore(await stack.enter_async_context(open_database(url)))
         match options.command:
             case "create":
-                await _create(store, options.file, settings.personas_dir)
+                await _create(store, options.file, settings)
             case "list":
                 for campaign in await store.all():
                     await _show(store, campaign)
@@ -105,21 +105,26 @@ async def _run(settings: CampaignSettings, options: argparse.Namespace) -> None:
                 await _export(store, options)
             case "stop":
                 await _stop(store, options)
+            case "delete":
+                await _delete(store, options.name)
             case word:
                 await _move(store, options.name, word)
 
 
-async def _create(store: CampaignStore, path: Path, personas_dir: Path) -> None:
+async def _create(store: CampaignStore, path: Path, settings: CampaignSettings) -> None:
     plan = read_campaign(path)
-    if faults := faults_of(plan, read_personas(personas_dir)):
+    if faults := faults_of(plan, read_personas(settings.personas_dir), settings.caller_ids):
         raise CommandFailed("\n".join(f"{path}: {fault}" for fault in faults))
     try:
         await store.create(plan, now=_now())
     except NameTaken:
         raise CommandFailed(
-            f"{path}: there is a campaign {plan.name} already; give this one another name"
+            f"{path}: there is a campaign {plan.name} already; give this one another name,"
+            " or delete that one if it was never started"
         ) from None
     print(f"{plan.name} is kept as a draft; import people, then start it")
+    if settings.caller_ids is None:
+        print(f"of the dialer's VOICEBOT_CALLER_IDS one has to be {plan.caller_id}")
 
 
 async def _find(store: CampaignStore, name: str) -> CampaignRecord:
@@ -135,6 +140,13 @@ async def _move(store: CampaignStore, name: str, word: str) -> None:
     if not await move(store, campaign, word, now=_now()):
         raise CommandFailed(f"{name} is {campaign.state.value}: it cannot be told to {word}")
     await _show(store, await _find(store, name))
+
+
+async def _delete(store: CampaignStore, name: str) -> None:
+    campaign = await _find(store, name)
+    if not await store.delete(campaign.campaign_id):
+        raise CommandFailed(f"{name} was started once, so it is kept")
+    print(f"{name} is deleted, with its list of people; their consents are kept")
 
 
 async def _show(store: CampaignStore, campaign: CampaignRecord) -> None:
@@ -208,14 +220,17 @@ async def _import(store: CampaignStore, options: argparse.Namespace) -> None:
         return
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("rows", total=None)
-        report = await import_contacts(
-            store,
-            campaign,
-            file,
-            skips_bad=options.skip_bad,
-            now=_now,
-            on_progress=lambda n_rows: progress.update(task, completed=n_rows),
-        )
+        try:
+            report = await import_contacts(
+                store,
+                campaign,
+                file,
+                skips_bad=options.skip_bad,
+                now=_now,
+                on_progress=lambda n_rows: progress.update(task, completed=n_rows),
+            )
+        except CampaignGone:
+            raise CommandFailed(f"{options.name} was deleted meanwhile") from None
     _tell(report, campaign, skips_bad=options.skip_bad)
 
 
@@ -305,6 +320,7 @@ def _parser() -> argparse.ArgumentParser:
         ("pause", "ring nobody else"),
         ("resume", "go on after a pause"),
         ("cancel", "ring nobody else, for good"),
+        ("delete", "drop a campaign that was never started, and its list of people"),
     ):
         commands.add_parser(name, help=what).add_argument("name", metavar="NAME")
     showing = commands.add_parser("status", help="where its people stand")

@@ -90,7 +90,7 @@ async def _rehearse(plan: Campaign, people: list[Person], out: Path, console: Co
     async with (
         open_database(url) as database,
         Stack(out, max_calls=MAX_CALLS, database_url=url) as stack,
-        _network(people, stack) as network,
+        _network(plan.caller_id, people, stack) as network,
     ):
         store = CampaignStore(database)
         campaign = await _prepared(store, plan, people)
@@ -100,7 +100,9 @@ async def _rehearse(plan: Campaign, people: list[Person], out: Path, console: Co
 
 
 @asynccontextmanager
-async def _network(people: list[Person], stack: Stack) -> AsyncIterator[PhoneNetwork]:
+async def _network(
+    caller_id: str, people: list[Person], stack: Stack
+) -> AsyncIterator[PhoneNetwork]:
     """The network on which the people are, with a dialer that asks it for calls."""
     callees = {person.number: person.callee for person in people}
     network = PhoneNetwork(auth_token=stack.auth_token, directory=callees.__getitem__)
@@ -109,7 +111,7 @@ async def _network(people: list[Person], stack: Stack) -> AsyncIterator[PhoneNet
             {
                 "TWILIO_ACCOUNT_SID": network.account_sid,
                 "TWILIO_API_URL": rest.url,
-                "CALLER_IDS": "+15550100",
+                "CALLER_IDS": caller_id,
                 "MODEL_SLOTS": str(MAX_CALLS),
                 "INBOUND_RESERVE": "1",
             }

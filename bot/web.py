@@ -117,7 +117,9 @@ def _api(settings: WebSettings, routes: Routes, outbound: Outbound | None) -> Fa
         log.warning("api_off", reason="VOICEBOT_DATABASE_URL is not set")
         return None
     token = settings.api_token.get_secret_value()
-    return build_api(outbound.store, routes.by_name, token, outbound.clock)
+    return build_api(
+        outbound.store, routes.by_name, token, outbound.clock, caller_ids=settings.caller_ids
+    )
 
 
 def _prepare(routes: Routes) -> dict[str, bytes]:

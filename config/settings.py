@@ -76,6 +76,11 @@ def _numbers(text: object) -> object:
     return tuple(number.strip() for number in text.split(",")) if isinstance(text, str) else text
 
 
+CallerIds = tuple[Annotated[str, Field(pattern=r"^\+[1-9]\d{6,14}$")], ...]
+# The dialer's, where another process is told of them: a campaign with another number is refused.
+KnownCallerIds = Annotated[CallerIds | None, NoDecode, BeforeValidator(_numbers)]
+
+
 def is_loopback(host: str) -> bool:
     """Whether a bind address can be reached from this machine alone."""
     try:
@@ -130,6 +135,7 @@ class WebSettings(DatabaseSettings):
 
     # of the API of campaigns; without it, or without a database, there is none
     api_token: SecretStr | None = Field(None, min_length=16, examples=["a long random string"])
+    caller_ids: KnownCallerIds = Field(None, examples=["+14155550100,+14155550101"])
 
     max_calls: int = Field(100, ge=1, le=10_000, examples=["100"])
     max_pending_sockets: int = Field(50, ge=1, le=10_000, examples=["50"])
@@ -156,6 +162,7 @@ class CampaignSettings(ProcessSettings):
 
     database_url: SecretStr = Field(examples=["sqlite:///voicebot.db"])
     personas_dir: Path = Field(ROOT / "prompts" / "personas", examples=["prompts/personas"])
+    caller_ids: KnownCallerIds = Field(None, examples=["+14155550100,+14155550101"])
 
 
 class DialerSettings(ProcessSettings):
@@ -176,11 +183,9 @@ class DialerSettings(ProcessSettings):
     )
 
     # the numbers of the line that may be shown to those who are rung
-    caller_ids: Annotated[
-        tuple[Annotated[str, Field(pattern=r"^\+[1-9]\d{6,14}$")], ...],
-        NoDecode,
-        BeforeValidator(_numbers),
-    ] = Field(min_length=1, examples=["+14155550100,+14155550101"])
+    caller_ids: Annotated[CallerIds, NoDecode, BeforeValidator(_numbers)] = Field(
+        min_length=1, examples=["+14155550100,+14155550101"]
+    )
     # below what the account may begin: Twilio queues the rest, and rings it later
     calls_per_second: float = Field(0.9, gt=0, le=10_000, examples=["0.9"])
     trunk_calls: int = Field(100, ge=1, le=10_000, examples=["100"])  # outbound, at once

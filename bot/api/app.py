@@ -1,6 +1,6 @@
 """The API put together: its operations under their paths, each with all that it may answer."""
 
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -65,9 +65,14 @@ def build_api(
     token: str,
     clock: Clock,
     *,
+    caller_ids: Collection[str] | None = None,
     file_bounds: Bounds = FILE_BOUNDS,
 ) -> FastAPI:
-    """The API, to be mounted at API_PATH. `file_bounds` are those of files of people."""
+    """The API, to be mounted at API_PATH.
+
+    `caller_ids` are the numbers that the dialer may show, if they are known; `file_bounds` are
+    those of files of people.
+    """
     api = FastAPI(
         title="Campaigns",
         description="Outbound campaigns: create, fill, move, count and export them.",
@@ -83,7 +88,7 @@ def build_api(
     api.router.route_class = _Operation
     api.add_middleware(Door, token=token)
     add_problems(api)
-    operations = Operations(store, personas, clock, file_bounds)
+    operations = Operations(store, personas, caller_ids, clock, file_bounds)
     _add_campaigns(api, operations)
     _add_contacts(api, operations)
     api.add_api_route(
@@ -106,6 +111,13 @@ def _add_campaigns(api: FastAPI, operations: Operations) -> None:
         responses=problems({**OF_JSON, 409: Problem}),
     )
     add(path, operations.show_campaign, methods=["GET"], responses=problems(OF_NAME))
+    add(
+        path,
+        operations.delete_campaign,
+        methods=["DELETE"],
+        status_code=204,
+        responses=problems({**OF_NAME, 409: WrongState}),
+    )
     for word, operation in (
         ("start", operations.start_campaign),
         ("pause", operations.pause_campaign),

@@ -1,7 +1,7 @@
 """What can be asked of the API, an operation each."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path as FilePath
 from typing import Annotated
 
@@ -38,7 +38,7 @@ from bot.outbound.operating import (
     import_contacts,
     move,
 )
-from bot.storage.campaigns import CampaignStore, NameTaken
+from bot.storage.campaigns import CampaignGone, CampaignStore, NameTaken
 from config.campaigns import Campaign, Name
 from config.personas import Persona
 from telephony.clock import Clock
@@ -69,11 +69,13 @@ class Operations:
         self,
         store: CampaignStore,
         personas: Mapping[str, Persona],
+        caller_ids: Collection[str] | None,
         clock: Clock,
         file_bounds: Bounds,
     ) -> None:
         self._store = store
         self._personas = personas
+        self._caller_ids = caller_ids
         self._clock = clock
         self._file_bounds = file_bounds
         self._imports = asyncio.Semaphore(IMPORTS_AT_ONCE)
@@ -85,7 +87,7 @@ class Operations:
 
     async def create_campaign(self, plan: Plan) -> CampaignAnswer:
         """Keep a campaign, as a draft."""
-        if faults := faults_of(plan, self._personas):
+        if faults := faults_of(plan, self._personas, self._caller_ids):
             raise Refused(422, Faults(detail="the campaign cannot be used", faults=faults))
         try:
             campaign = await self._store.create(plan, now=self._clock.now())
@@ -98,6 +100,15 @@ class Operations:
     async def show_campaign(self, name: CampaignName) -> CampaignAnswer:
         """One campaign with its counts."""
         return await self._answer(await self._find(name))
+
+    async def delete_campaign(self, name: CampaignName) -> None:
+        """Delete a campaign that was never started, with its people; their consents are kept."""
+        campaign = await self._find(name)
+        if not await self._store.delete(campaign.campaign_id):
+            state = (await self._find(name)).state
+            sentence = f"{name} was started once, so it is kept"
+            raise Refused(409, WrongState(detail=sentence, state=state))
+        log.info("campaign_deleted", campaign=name)
 
     async def start_campaign(self, name: CampaignName) -> CampaignAnswer:
         """Ring the people of a draft."""
@@ -166,7 +177,7 @@ class Operations:
     async def _find(self, name: str) -> CampaignRecord:
         campaign = await self._store.find(name)
         if campaign is None:
-            raise Refused(404, Problem(detail=f"there is no campaign {name}"))
+            raise _not_there(name)
         return campaign
 
     async def _answer(self, campaign: CampaignRecord) -> CampaignAnswer:
@@ -193,10 +204,16 @@ class Operations:
             report = await import_contacts(
                 self._store, campaign, file, skips_bad=options.skip_bad, now=self._clock.now
             )
+        except CampaignGone:
+            raise _not_there(campaign.plan.name) from None
         except ContactFileError as exc:
             faults = str(exc).replace(f"{path.parent}/", "").splitlines()
             raise Refused(422, BadFile(detail="the file cannot be used", faults=faults)) from None
         return _told(campaign, report)
+
+
+def _not_there(name: str) -> Refused:
+    return Refused(404, Problem(detail=f"there is no campaign {name}"))
 
 
 async def _previewed(campaign: CampaignRecord, file: ContactFile) -> PreviewAnswer:

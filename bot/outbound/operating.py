@@ -5,7 +5,7 @@ Used by the command and by the API, which say it to people and to programs.
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain, islice
@@ -80,9 +80,19 @@ class ImportReport:
         return self.n_added + self.n_known > 0 or self.n_bad == 0
 
 
-def faults_of(plan: Campaign, personas: Mapping[str, Persona]) -> list[str]:
-    """What is wrong with a campaign besides its form; a sentence each."""
+def faults_of(
+    plan: Campaign, personas: Mapping[str, Persona], caller_ids: Collection[str] | None
+) -> list[str]:
+    """What is wrong with a campaign besides its form; a sentence each.
+
+    `caller_ids` are the numbers that the dialer may show, None where they are not known.
+    """
     faults = []
+    if caller_ids is not None and plan.caller_id not in caller_ids:
+        faults.append(
+            f"caller_id: {plan.caller_id} is not one of VOICEBOT_CALLER_IDS"
+            f" ({', '.join(caller_ids)}): nobody would be rung"
+        )
     persona = personas.get(plan.persona)
     if persona is None:
         known = ", ".join(sorted(personas)) or "none"

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -31,7 +31,7 @@ from bot.storage.database import Database, upsert
 from bot.storage.settling import close_contacts, hash_of, new_attempt, plan_of, waited_long
 from config.campaigns import Campaign
 
-__all__ = ["CampaignStore", "NameTaken"]
+__all__ = ["CampaignGone", "CampaignStore", "NameTaken"]
 
 campaigns, contacts, attempts = tables.campaigns, tables.contacts, tables.attempts
 consents, decisions, do_not_call = tables.consents, tables.decisions, tables.do_not_call
@@ -48,6 +48,10 @@ MOVES = {
 
 class NameTaken(Exception):
     """There is a campaign of this name already."""
+
+
+class CampaignGone(Exception):
+    """There is no such campaign any more."""
 
 
 class CampaignStore:
@@ -120,13 +124,37 @@ class CampaignStore:
                 await close_contacts(connection, of_campaign, Reason.CAMPAIGN_CANCELLED)
             return moved.rowcount > 0
 
+    async def delete(self, campaign_id: str) -> bool:
+        """Delete a campaign that was never started, with its contacts; False if it was, once.
+
+        Consents stay: they are the people's, and hold for other campaigns of the purpose.
+        """
+        never_started = select(campaigns.c.campaign_id).where(
+            campaigns.c.campaign_id == campaign_id, campaigns.c.resumed_at.is_(None)
+        )
+        async with self._database.writing_alone() as connection:
+            # whoever adds people just now is waited for, or finds no campaign
+            if (await connection.execute(never_started.with_for_update())).first() is None:
+                return False
+            for table in (attempts, contacts, campaigns):
+                await connection.execute(delete(table).where(table.c.campaign_id == campaign_id))
+        await self._database.scrub()
+        return True
+
     # --- contacts
 
     async def add(self, campaign_id: str, people: Sequence[NewContact], *, now: datetime) -> int:
         """Add people, each with a first attempt that is due; how many were new to the campaign.
 
-        All of them or none. Consents are kept of those who were there before, too.
+        All of them or none. Consents are kept of those who were there before, too. Raises
+        CampaignGone.
         """
+        try:
+            return await self._add(campaign_id, people, now)
+        except IntegrityError:
+            raise CampaignGone(campaign_id) from None
+
+    async def _add(self, campaign_id: str, people: Sequence[NewContact], now: datetime) -> int:
         async with self._database.writing() as connection:
             insert_ = upsert(connection)
             rows = [_contact(campaign_id, person) for person in people]

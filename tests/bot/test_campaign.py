@@ -89,6 +89,42 @@ def test_a_campaign_that_cannot_work_is_refused(
     assert "key stop: should leave a way to refuse: a digit, such as '9'" in errors
 
 
+def test_a_campaign_that_shows_no_number_of_the_line_is_refused(
+    database_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the line's numbers are known; where not, the one that has to be there is told."""
+    for numbers, status in (
+        ("+14155550101,+14155550102", 1),
+        ("+14155550101, +14155550100", 0),
+    ):
+        monkeypatch.setenv("VOICEBOT_CALLER_IDS", numbers)
+        assert main(["create", str(FILE)]) == status
+    known = capsys.readouterr()
+    monkeypatch.delenv("VOICEBOT_CALLER_IDS")
+    assert main(["delete", NAME]) == 0
+    assert main(["create", str(FILE)]) == 0
+
+    assert "caller_id: +14155550100 is not one of VOICEBOT_CALLER_IDS" in known.err
+    assert "(+14155550101, +14155550102): nobody would be rung" in known.err
+    assert "VOICEBOT_CALLER_IDS" not in known.out
+    assert "VOICEBOT_CALLER_IDS one has to be +14155550100" in capsys.readouterr().out
+
+
+def test_a_campaign_that_was_never_started_can_be_deleted(
+    draft: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its name is free again; one that was started is kept."""
+    assert main(["import", NAME, people(tmp_path, person(1))]) == 0
+    assert main(["delete", NAME]) == 0
+    assert main(["delete", NAME]) == 1
+    assert f"there is no campaign {NAME}" in capsys.readouterr().err
+    assert main(["create", str(FILE)]) == 0
+    assert main(["start", NAME]) == 0
+    assert main(["delete", NAME]) == 1
+    assert f"{NAME} was started once, so it is kept" in capsys.readouterr().err
+    assert main(["status", NAME]) == 0
+
+
 def test_people_are_imported_once(
     draft: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

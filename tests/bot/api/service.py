@@ -1,6 +1,6 @@
 """The API as `web` serves it, on a real port, and a client that has its token."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -62,11 +62,21 @@ class Service:
 
 @asynccontextmanager
 async def running_api(
-    database_url: str, *, file_bounds: Bounds = FILE_BOUNDS
+    database_url: str,
+    *,
+    caller_ids: Collection[str] | None = None,
+    file_bounds: Bounds = FILE_BOUNDS,
 ) -> AsyncIterator[Service]:
     """The application with the API, on an empty database."""
     async with open_database(database_url) as database:
         store = CampaignStore(database)
-        api = build_api(store, ROUTES.by_name, API_TOKEN, RealClock(), file_bounds=file_bounds)
+        api = build_api(
+            store,
+            ROUTES.by_name,
+            API_TOKEN,
+            RealClock(),
+            caller_ids=caller_ids,
+            file_bounds=file_bounds,
+        )
         async with running_line(api=api) as line:
             yield Service(line, database)

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from bot.storage.database import migrate
-from tests.bot.api.service import Service
+from tests.bot.api.service import Service, running_api
 from tests.bot.campaigns.facts import plan
 
 JSON = {"Content-Type": "application/json"}
@@ -54,6 +54,16 @@ async def test_a_plan_that_does_not_fit_its_surroundings(service: Service) -> No
     assert answer.json()["detail"] == "the campaign cannot be used"
     assert [fault.partition(":")[0] for fault in faults] == ["persona", "window"]
     assert (await service.ask("GET", "/campaigns")).json() == []
+
+
+async def test_a_plan_that_shows_no_number_of_the_line(sqlite_url: str) -> None:
+    """It is refused where the line's numbers are known."""
+    async with running_api(sqlite_url, caller_ids=("+12125550101",)) as service:
+        refused = await service.create()
+        taken = await service.create(caller_id="+12125550101")
+
+    assert (refused.status_code, taken.status_code) == (422, 201)
+    assert refused.json()["faults"][0].startswith("caller_id: +12125550100 is not one of")
 
 
 async def test_a_plan_that_does_not_fit_its_model(service: Service) -> None:
@@ -151,11 +161,31 @@ async def test_a_move_that_is_not_possible(service: Service) -> None:
     assert (await service.state())["state"] == "cancelled"
 
 
+async def test_a_campaign_is_deleted(service: Service) -> None:
+    """With its people, if it was never started: its name is free again."""
+    await service.create()
+    await service.send()
+    deleted = await service.ask("DELETE", "/campaigns/reminders")
+    after = (await service.ask("GET", "/campaigns")).json()
+    await service.create()
+    empty = await service.state()
+    for move in ("start", "cancel"):
+        await service.ask("POST", f"/campaigns/reminders/{move}")
+    kept = await service.ask("DELETE", "/campaigns/reminders")
+
+    assert (deleted.status_code, deleted.content, after) == (204, b"", [])
+    assert empty["counts"]["n_contacts"] == 0
+    assert (kept.status_code, kept.json()["state"]) == (409, "cancelled")
+    assert kept.json()["detail"] == "reminders was started once, so it is kept"
+    assert (await service.state())["state"] == "cancelled"
+
+
 async def test_a_campaign_that_is_not_there(service: Service) -> None:
     """Whatever is asked of it, it is not found; a name that none could have is refused."""
     operations = {
         "GET": ("", "/contacts.csv", "/decisions.csv"),
         "POST": ("/start", "/pause", "/resume", "/cancel", "/contacts"),
+        "DELETE": ("",),
     }
     missing, impossible = [], []
     for method, paths in operations.items():

@@ -9,7 +9,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 import schemathesis
-from anyio.from_thread import start_blocking_portal
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from hypothesis import strategies as st
 from schemathesis import Case
 from schemathesis.specs.openapi.checks import allow_header_conformance, positive_data_acceptance
@@ -20,7 +20,7 @@ from bot.api.bodies import XLSX
 from bot.storage.campaigns import CampaignStore
 from bot.storage.database import Database
 from telephony.clock import RealClock
-from tests.bot.api.service import API_TOKEN, BAD_PEOPLE, PEOPLE, running_api
+from tests.bot.api.service import API_TOKEN, BAD_PEOPLE, PEOPLE, Service, running_api
 from tests.bot.inbound.line import ROUTES
 
 # What a schema cannot say is refused, too: that there is no such persona. And Starlette, asked for
@@ -37,20 +37,21 @@ schema = schemathesis.openapi.from_dict(document)
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Of a running API, which has the campaign that the document's examples name."""
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[BlockingPortal, Service]]:
+    """A running API, and the way to it from other threads."""
     folder: Path = tmp_path_factory.mktemp("api")
     database_url = f"sqlite:///{folder}/voicebot.db"
     with (
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(running_api(database_url)) as service,
     ):
-        portal.call(service.create, "appointment-reminder")
-        yield service.url
+        yield portal, service
 
 
 @schema.parametrize()
 @hypothesis.settings(max_examples=25, deadline=None)
-def test_the_api_is_as_its_document_says(case: Case, url: str) -> None:
+def test_the_api_is_as_its_document_says(case: Case, api: tuple[BlockingPortal, Service]) -> None:
     """Each operation answers with a status, a type and a body that the document names for it."""
-    case.call_and_validate(base_url=url, headers=TOKEN, excluded_checks=EXCLUDED)
+    portal, service = api
+    portal.call(service.create, "appointment-reminder")  # named by the document's examples
+    case.call_and_validate(base_url=service.url, headers=TOKEN, excluded_checks=EXCLUDED)

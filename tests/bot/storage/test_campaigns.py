@@ -1,0 +1,84 @@
+"""Campaigns as they are kept."""
+
+import asyncio
+
+import pytest
+from sqlalchemy import func, select
+
+from bot.campaigns.gate import CampaignState
+from bot.campaigns.records import CampaignRecord
+from bot.storage import tables
+from bot.storage.campaigns import CampaignGone, CampaignStore
+from bot.storage.database import Database, open_database
+from tests.bot.campaigns.facts import NOON, people, plan
+
+
+async def a_draft(store: CampaignStore, name: str, n: int = 3) -> CampaignRecord:
+    record = await store.create(plan(name=name), now=NOON)
+    await store.add(record.campaign_id, people(n), now=NOON)
+    return record
+
+
+async def n_rows(database: Database) -> dict[str, int]:
+    """How many campaigns, contacts, attempts and consents there are."""
+    async with database.reading() as connection:
+        return {
+            table.name: (
+                await connection.execute(select(func.count()).select_from(table))
+            ).scalar_one()
+            for table in (tables.campaigns, tables.contacts, tables.attempts, tables.consents)
+        }
+
+
+async def test_a_draft_is_deleted_with_its_people(database_url: str) -> None:
+    """Another campaign keeps its own, and consents are kept; the name may be given again."""
+    async with open_database(database_url) as database:
+        store = CampaignStore(database)
+        first, second = await a_draft(store, "first"), await a_draft(store, "second", 2)
+        deleted = [await store.delete(first.campaign_id) for _ in range(2)]
+        left = await n_rows(database)
+        again = await store.create(plan(name="first"), now=NOON)
+
+        assert deleted == [True, False]
+        assert left == {"campaigns": 1, "contacts": 2, "attempts": 2, "consents": 3}
+        assert (await store.counts(second.campaign_id)).planned == 2
+        assert (await store.counts(again.campaign_id)).n_contacts == 0
+
+
+@pytest.mark.parametrize("then", [CampaignState.PAUSED, CampaignState.CANCELLED])
+async def test_what_was_started_is_kept(database_url: str, then: CampaignState) -> None:
+    """Whatever became of it, though nobody was rung; a draft that was cancelled is not."""
+    async with open_database(database_url) as database:
+        store = CampaignStore(database)
+        started, draft = await a_draft(store, "started"), await a_draft(store, "draft")
+        for state in (CampaignState.RUNNING, then):
+            await store.move(started.campaign_id, state, now=NOON)
+        await store.move(draft.campaign_id, CampaignState.CANCELLED, now=NOON)
+        deleted = [await store.delete(record.campaign_id) for record in (started, draft)]
+        left = await n_rows(database)
+
+    assert deleted == [False, True]
+    assert (left["campaigns"], left["contacts"]) == (1, 3)
+
+
+async def test_nobody_joins_what_is_deleted_meanwhile(database_url: str) -> None:
+    """People who are added at that moment go with it, and the next are not added."""
+    async with open_database(database_url) as database:
+        store = CampaignStore(database)
+        record = await a_draft(store, "draft")
+        has_begun = asyncio.Event()
+
+        async def import_on() -> None:
+            for n in range(0, 10_000, 10):
+                await store.add(record.campaign_id, people(n + 10)[n:], now=NOON)
+                has_begun.set()
+
+        importing = asyncio.ensure_future(import_on())
+        await has_begun.wait()
+        deleted = await store.delete(record.campaign_id)
+        with pytest.raises(CampaignGone):
+            await importing
+        left = await n_rows(database)
+
+    assert deleted is True
+    assert (left["campaigns"], left["contacts"], left["attempts"]) == (0, 0, 0)
