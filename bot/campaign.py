@@ -14,15 +14,22 @@ rings the people.
 import argparse
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
-from rich.progress import Progress
+from rich.progress import (
+    BarColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as ProgressBars
 from rich.table import Table
 
 from bot.calls.numbers import NumberError, e164
@@ -41,6 +48,8 @@ from bot.outbound.operating import (
     DECISION_HEADINGS,
     ContactFile,
     ImportReport,
+    Progress,
+    Step,
     contact_headings,
     contact_rows,
     decision_rows,
@@ -218,8 +227,7 @@ async def _import(store: CampaignStore, options: argparse.Namespace) -> None:
     if options.preview:
         _preview(campaign, file)
         return
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("rows", total=None)
+    with _bars() as bars:
         try:
             report = await import_contacts(
                 store,
@@ -227,11 +235,32 @@ async def _import(store: CampaignStore, options: argparse.Namespace) -> None:
                 file,
                 skips_bad=options.skip_bad,
                 now=_now,
-                on_progress=lambda n_rows: progress.update(task, completed=n_rows),
+                on_progress=bars,
             )
         except CampaignGone:
             raise CommandFailed(f"{options.name} was deleted meanwhile") from None
     _tell(report, campaign, skips_bad=options.skip_bad)
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[Progress], None]]:
+    """A bar for each step, with its count: it pulses where its end is not known."""
+    columns = (
+        TextColumn("{task.fields[n]:>9,} {task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
+    with ProgressBars(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[Step, TaskID] = {}
+
+        def show(progress: Progress) -> None:
+            if progress.step not in tasks:
+                tasks[progress.step] = bars.add_task(progress.step.value, total=None, n=0)
+            total = None if progress.share is None else 1.0
+            bars.update(tasks[progress.step], n=progress.n, total=total, completed=progress.share)
+
+        yield show
 
 
 def _preview(campaign: CampaignRecord, file: ContactFile) -> None:

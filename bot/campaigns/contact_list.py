@@ -13,7 +13,7 @@ from pathlib import Path
 from bot.campaigns.contact_columns import Columns, find_columns
 from bot.campaigns.contact_rows import Row, RowError, Terms, contact_of, number_of
 from bot.campaigns.records import NewContact
-from bot.campaigns.spreadsheets import ContactFileError, read_rows
+from bot.campaigns.spreadsheets import ContactFileError, OnRead, ignore, read_rows
 from config.campaigns import Campaign
 
 __all__ = [
@@ -56,14 +56,15 @@ def read_contacts(
     columns: Mapping[str, str],
     now: datetime,
     region: str | None = None,
+    on_read: OnRead = ignore,
 ) -> Iterator[Result]:
     """What each row of a .csv or .xlsx file gives, read as it is asked for.
 
     A column feeds the field that has its name, whatever the case, spaces, `-` and `_`, unless
-    `columns` (field to heading) names another. `region` is that of numbers without a country code.
-    Raises ContactFileError, between results too.
+    `columns` (field to heading) names another. `region` is that of numbers without a country code,
+    `on_read` is as for `read_rows`. Raises ContactFileError, between results too.
     """
-    with closing(read_rows(path)) as rows:
+    with closing(read_rows(path, on_read)) as rows:
         found = find_columns(path, next(rows, []), campaign.variables, columns)
         yield from _results(rows, found, Terms(campaign, region, now))
 

@@ -19,33 +19,39 @@ from zipfile import ZipFile
 
 from openpyxl import Workbook, load_workbook
 
-__all__ = ["ContactFileError", "read_rows"]
+__all__ = ["ContactFileError", "OnRead", "ignore", "read_rows"]
 
 MAX_FILE_BYTES = 256 << 20
 MAX_UNPACKED_BYTES = 1 << 30  # of an XLSX file, which is a zip file
 MAX_ROWS = 1 << 20  # and a spreadsheet has no more
 MAX_COLUMNS = 200
 MAX_ROW_CHARS = 1 << 20  # of a CSV file
-ROWS_AT_ONCE = 100  # of an XLSX file
+ROWS_AT_ONCE = 100
 DELIMITERS = ",;\t"
 HOW_TO_SAVE = "save it as 'CSV UTF-8' or as an Excel workbook (.xlsx)"
 
 Rows = Generator[list[str], None, None]
+OnRead = Callable[[float | None], None]  # the share that is read; None: the file does not say
+
+
+def ignore(share: float | None) -> None:
+    """Whoever reads wants to know nothing of how far it is."""
 
 
 class ContactFileError(Exception):
     """What is wrong with the file, where, and what was expected; one line per fault."""
 
 
-def read_rows(path: Path) -> Rows:
+def read_rows(path: Path, on_read: OnRead = ignore) -> Rows:
     """Each row of a .csv or .xlsx file, headings and empty rows too: cells without outer spaces.
 
-    The file stays open until the last row, or until this is closed. Raises ContactFileError.
+    How far that is goes to `on_read` now and then: by bytes of a CSV file, by rows of a sheet. The
+    file stays open until the last row, or until this is closed. Raises ContactFileError.
     """
     read = READERS.get(path.suffix.lower())
     if read is None:
         raise ContactFileError(f"{path}: expected a .csv or .xlsx file: {HOW_TO_SAVE}")
-    with _opened(path) as file, closing(read(path, file)) as rows:
+    with _opened(path) as file, closing(read(path, file, on_read)) as rows:
         for n, cells in enumerate(rows, 1):
             if n > MAX_ROWS:
                 raise ContactFileError(f"{path}: has more than {MAX_ROWS:,} rows")
@@ -66,10 +72,16 @@ def _opened(path: Path) -> BinaryIO:
         raise ContactFileError(f"{path}: cannot be read: {exc.strerror}") from exc
 
 
+def _share(n_read: int, n_all: int | None) -> float | None:
+    """None if it is not known how many there are, or if there are more than that."""
+    return n_read / n_all if n_all and n_read <= n_all else None
+
+
 # --- CSV
 
 
-def _csv_rows(path: Path, file: BinaryIO) -> Rows:
+def _csv_rows(path: Path, file: BinaryIO, on_read: OnRead) -> Rows:
+    n_bytes = path.stat().st_size
     if file.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE):
         raise ContactFileError(f"{path}: is UTF-16: {HOW_TO_SAVE}")
     file.seek(0)
@@ -78,9 +90,11 @@ def _csv_rows(path: Path, file: BinaryIO) -> Rows:
         first = next(lines, "")
         reader = csv.reader(chain([first], lines), delimiter=_delimiter(first), strict=True)
         try:
-            for cells in reader:
+            for n, cells in enumerate(reader, 1):
                 lines.begin_row()
                 yield cells
+                if n % ROWS_AT_ONCE == 0:
+                    on_read(_share(file.tell(), n_bytes))
         except csv.Error as exc:
             raise ContactFileError(f"{path}:{reader.line_num}: is no row of CSV: {exc}") from None
 
@@ -133,11 +147,12 @@ class _Lines:
 # --- XLSX
 
 
-def _xlsx_rows(path: Path, file: BinaryIO) -> Rows:
+def _xlsx_rows(path: Path, file: BinaryIO, on_read: OnRead) -> Rows:
     with _faults_of(path):
         _refuse_bombs(path, file)
         workbook = load_workbook(file, read_only=True, data_only=True, keep_links=False)
     with closing(workbook):
+        n_rows, n_read = _n_rows(workbook), 0
         rows = _sheet_rows(path, workbook)
         while True:
             with _faults_of(path):
@@ -145,6 +160,8 @@ def _xlsx_rows(path: Path, file: BinaryIO) -> Rows:
             if not some:
                 return
             yield from ([_text(cell) for cell in cells] for cells in some)
+            n_read += len(some)
+            on_read(_share(n_read, n_rows))
 
 
 @contextmanager
@@ -172,6 +189,11 @@ def _refuse_bombs(path: Path, file: BinaryIO) -> None:
         raise ContactFileError(f"{path}: unpacks to more than {MAX_UNPACKED_BYTES >> 30} GiB")
 
 
+def _n_rows(workbook: Workbook) -> int | None:
+    """What the sheet says, before its dimensions are reset."""
+    return workbook.worksheets[0].max_row if workbook.worksheets else None
+
+
 def _sheet_rows(path: Path, workbook: Workbook) -> Iterator[Sequence[object]]:
     if not workbook.worksheets:
         raise ContactFileError(f"{path}: has no sheet")
@@ -197,4 +219,7 @@ def _text(cell: object) -> str:
     return str(cell)
 
 
-READERS: dict[str, Callable[[Path, BinaryIO], Rows]] = {".csv": _csv_rows, ".xlsx": _xlsx_rows}
+READERS: dict[str, Callable[[Path, BinaryIO, OnRead], Rows]] = {
+    ".csv": _csv_rows,
+    ".xlsx": _xlsx_rows,
+}

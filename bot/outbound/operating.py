@@ -6,8 +6,9 @@ Used by the command and by the API, which say it to people and to programs.
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from enum import Enum
 from itertools import chain, islice
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from bot.campaigns.contact_columns import FIELDS
 from bot.campaigns.contact_list import Duplicate, Result, RowError, read_contacts
 from bot.campaigns.gate import CampaignState, calling_window
 from bot.campaigns.records import CampaignRecord, ContactRow, NewContact
+from bot.campaigns.spreadsheets import OnRead
 from bot.storage.campaigns import CampaignStore
 from config.campaigns import Campaign
 from config.personas import FILLED_IN, Persona, placeholders, stray_braces
@@ -24,6 +26,8 @@ __all__ = [
     "MOVES",
     "ContactFile",
     "ImportReport",
+    "Progress",
+    "Step",
     "contact_headings",
     "contact_rows",
     "decision_rows",
@@ -43,7 +47,24 @@ MOVES = {
     "cancel": CampaignState.CANCELLED,
 }
 
-OnProgress = Callable[[int], None]
+
+class Step(Enum):
+    """What is done with a file: first all of it the one, then all of it the other."""
+
+    CHECK = "rows checked"
+    ADD = "people kept"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a step of an import is."""
+
+    step: Step
+    n: int = 0
+    share: float | None = None  # of the file; None where that is not known
+
+
+OnProgress = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +76,15 @@ class ContactFile:
     region: str | None = None  # of numbers without a country code
     now: datetime
 
-    def results(self, plan: Campaign) -> Iterator[Result]:
+    def results(self, plan: Campaign, on_read: OnRead) -> Iterator[Result]:
         """What its rows say. Raises ContactFileError, between results too."""
         return read_contacts(
-            self.path, plan, columns=self.columns, now=self.now, region=self.region
+            self.path,
+            plan,
+            columns=self.columns,
+            now=self.now,
+            region=self.region,
+            on_read=on_read,
         )
 
 
@@ -138,7 +164,7 @@ async def import_contacts(
     *,
     skips_bad: bool,
     now: Callable[[], datetime],
-    on_progress: OnProgress = lambda n_rows: None,
+    on_progress: OnProgress = lambda progress: None,
 ) -> ImportReport:
     """Read a file twice: to see whether it is sound, and to add its people.
 
@@ -148,13 +174,15 @@ async def import_contacts(
     seen = await asyncio.to_thread(_inspect, file, campaign.plan, on_progress)
     if seen.n_bad and not skips_bad:
         return seen
-    results = file.results(campaign.plan)
+    gauge = _Gauge(Step.ADD, on_progress)
+    results = file.results(campaign.plan, gauge.read)
     n_added = n_known = 0
     while chunk := await asyncio.to_thread(lambda: list(islice(results, CHUNK))):
         people = [result for result in chunk if isinstance(result, NewContact)]
         n_new = await store.add(campaign.campaign_id, people, now=now())
         n_added, n_known = n_added + n_new, n_known + len(people) - n_new
-        on_progress(n_added + n_known)
+        gauge.counts(n_added + n_known)
+    gauge.ends()
     return ImportReport(
         n_rows=seen.n_rows,
         n_added=n_added,
@@ -166,10 +194,32 @@ async def import_contacts(
     )
 
 
+class _Gauge:
+    """How far a step is, told each time that it has counted on."""
+
+    def __init__(self, step: Step, on_progress: OnProgress) -> None:
+        self._on_progress = on_progress
+        self._last = Progress(step=step)
+
+    def read(self, share: float | None) -> None:
+        """So much of the file is read."""
+        self._last = replace(self._last, share=share)
+
+    def counts(self, n: int) -> None:
+        """So many are done."""
+        self._last = replace(self._last, n=n)
+        self._on_progress(self._last)
+
+    def ends(self) -> None:
+        """The file is at its end."""
+        self._on_progress(replace(self._last, share=1.0))
+
+
 def _inspect(file: ContactFile, plan: Campaign, on_progress: OnProgress) -> ImportReport:
-    n_sound = n_duplicates = n_bad = bad_row = n_without_consent = 0
+    gauge = _Gauge(Step.CHECK, on_progress)
+    n_rows = n_sound = n_duplicates = n_bad = bad_row = n_without_consent = 0
     errors: list[RowError] = []
-    for result in file.results(plan):
+    for result in file.results(plan, gauge.read):
         match result:
             case NewContact():
                 n_sound += 1
@@ -181,10 +231,12 @@ def _inspect(file: ContactFile, plan: Campaign, on_progress: OnProgress) -> Impo
                 bad_row = result.row
                 if len(errors) < SHOWN_ERRORS:
                     errors.append(result)
-        if (n_sound + n_bad) % CHUNK == 0:
-            on_progress(n_sound + n_bad)
+        if (n_rows := n_sound + n_duplicates + n_bad) % CHUNK == 0:
+            gauge.counts(n_rows)
+    gauge.counts(n_rows)
+    gauge.ends()
     return ImportReport(
-        n_rows=n_sound + n_duplicates + n_bad,
+        n_rows=n_rows,
         n_duplicates=n_duplicates,
         n_bad=n_bad,
         n_without_consent=n_without_consent,

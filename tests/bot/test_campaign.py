@@ -138,6 +138,20 @@ def test_people_are_imported_once(
     assert second.startswith("people added: 1; there before: 1; twice in the file: 0")
 
 
+def test_an_import_shows_how_far_it_is(
+    draft: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bar for each time that the file is read, with a count, to the end."""
+    assert main(["import", NAME, people(tmp_path, *(person(n) for n in range(120)))]) == 0
+    bars = capsys.readouterr().err.splitlines()
+
+    assert [line.split()[:3] for line in bars] == [
+        ["120", "rows", "checked"],
+        ["120", "people", "kept"],
+    ]
+    assert all("100%" in line for line in bars)
+
+
 def test_nothing_is_imported_of_a_file_with_a_bad_row(
     draft: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -238,6 +238,35 @@ def test_memory_is_bounded(tmp_path: Path, name: str, content: Callable[[], byte
     assert peak_bytes < 8 * MIB
 
 
+def shares(path: Path, content: bytes) -> list[float | None]:
+    path.write_bytes(content)
+    told: list[float | None] = []
+    list(read_rows(path, told.append))
+    return told
+
+
+def test_how_far_a_file_is_read(tmp_path: Path) -> None:
+    """By its bytes, a little ahead of its rows."""
+    told = shares(tmp_path / "list.csv", b"number\n" + (b"1" * 99 + b"\n") * 999)
+
+    assert len(told) == 10
+    assert all(n / 10 <= share < n / 10 + 0.1 for n, share in enumerate(told[:-1], 1) if share)
+    assert told[-1] == 1
+
+
+def test_how_far_a_workbook_is_read(tmp_path: Path) -> None:
+    """By its rows, if it says how many there are, and as long as it is right."""
+    path, row = tmp_path / "list.xlsx", inline("1")
+    known = shares(path, packed(["number"], *([1] for _ in range(249))))
+    sheet = '<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">'
+    sheet += f'<dimension ref="A1:A120"/><sheetData>{row * 150}</sheetData></worksheet>'
+    wrong = shares(path, packed(**{SHEET: sheet.encode()}))
+
+    assert known == [0.4, 0.8, 1.0]
+    assert wrong == [100 / 120, None]
+    assert shares(path, with_sheet(row * 150)) == [None, None]
+
+
 def outcome(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with suppress(ContactFileError):
