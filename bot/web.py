@@ -19,11 +19,12 @@ from fastapi import FastAPI
 
 from bot.api.app import build_api
 from bot.end_signals import end_signals
-from bot.inbound.apologies import render_apologies
+from bot.inbound.apologies import Apologies
 from bot.inbound.app import build
 from bot.inbound.record_keeper import RecordKeeper
 from bot.inbound.serving import serve
 from bot.outbound.callbacks import Outbound
+from bot.outbound.persona_folder import PersonaFolder
 from bot.process_arguments import process_parser
 from bot.storage.calls import CallStore
 from bot.storage.database import StorageError, open_database
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _run(settings: WebSettings, routes: Routes, listener: socket.socket) -> None:
-    async with _kept(settings) as (keeper, outbound):
+    async with _kept(settings, routes) as (keeper, outbound):
         # Pipecat takes a while to import and logs meanwhile: the settings have been checked by now,
         # and the log is ours.
         from pipelines.call.call import run_call
@@ -77,7 +78,7 @@ async def _run(settings: WebSettings, routes: Routes, listener: socket.socket) -
             prepare_greeting=prepare_greeting,
             keeper=keeper,
             outbound=outbound,
-            api=_api(settings, routes, outbound),
+            api=_api(settings, outbound),
         )
         gc.collect()
         gc.freeze()  # a full collection over all that was imported would be heard as a gap
@@ -94,7 +95,7 @@ async def _run(settings: WebSettings, routes: Routes, listener: socket.socket) -
 
 @asynccontextmanager
 async def _kept(
-    settings: WebSettings,
+    settings: WebSettings, routes: Routes
 ) -> AsyncIterator[tuple[RecordKeeper | None, Outbound | None]]:
     """What writes calls down and knows of campaigns, given a database. Raises StorageError."""
     if settings.database_url is None:
@@ -105,11 +106,12 @@ async def _kept(
         n_lost = await store.mark_lost(now=datetime.now(UTC))
         if n_lost:
             log.warning("calls_lost", n=n_lost)
-        outbound = Outbound.of(database, RealClock())
+        personas = PersonaFolder(settings.personas_dir, routes.by_name)
+        outbound = Outbound.of(database, RealClock(), personas)
         yield RecordKeeper(store.write), outbound
 
 
-def _api(settings: WebSettings, routes: Routes, outbound: Outbound | None) -> FastAPI | None:
+def _api(settings: WebSettings, outbound: Outbound | None) -> FastAPI | None:
     """What programs do with campaigns, given a database and a token."""
     if settings.api_token is None:
         return None
@@ -118,16 +120,22 @@ def _api(settings: WebSettings, routes: Routes, outbound: Outbound | None) -> Fa
         return None
     token = settings.api_token.get_secret_value()
     return build_api(
-        outbound.store, routes.by_name, token, outbound.clock, caller_ids=settings.caller_ids
+        outbound.store,
+        outbound.personas.now,
+        token,
+        outbound.clock,
+        caller_ids=settings.caller_ids,
     )
 
 
-def _prepare(routes: Routes) -> dict[str, bytes]:
+def _prepare(routes: Routes) -> Apologies:
     """All that takes time and would otherwise fall on the first caller."""
     from pipelines.call.call import warm_up
 
     warm_up()
-    return render_apologies(routes.personas)
+    apologies = Apologies()
+    apologies.prepare(routes.personas)
+    return apologies
 
 
 def _make_writable(folder: Path | None) -> None:

@@ -1,6 +1,6 @@
 """The API put together: its operations under their paths, each with all that it may answer."""
 
-from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,9 +15,9 @@ from bot.api.door import Door
 from bot.api.models import Problem, WrongState
 from bot.api.operations import Operations
 from bot.api.problems import Refused, add_problems
+from bot.outbound.persona_folder import FindPersonas
 from bot.storage.campaigns import CampaignStore
 from bot.storage.database import is_out_of_reach
-from config.personas import Persona
 from telephony.clock import Clock
 
 __all__ = ["API_PATH", "build_api"]
@@ -61,7 +61,7 @@ def _database_faults() -> Iterator[None]:
 
 def build_api(
     store: CampaignStore,
-    personas: Mapping[str, Persona],
+    personas: FindPersonas,
     token: str,
     clock: Clock,
     *,

@@ -1,7 +1,7 @@
 """What can be asked of the API, an operation each."""
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path as FilePath
 from typing import Annotated
 
@@ -38,9 +38,9 @@ from bot.outbound.operating import (
     import_contacts,
     move,
 )
+from bot.outbound.persona_folder import FindPersonas
 from bot.storage.campaigns import CampaignGone, CampaignStore, NameTaken
 from config.campaigns import Campaign, Name
-from config.personas import Persona
 from telephony.clock import Clock
 
 __all__ = ["Operations"]
@@ -68,7 +68,7 @@ class Operations:
     def __init__(
         self,
         store: CampaignStore,
-        personas: Mapping[str, Persona],
+        personas: FindPersonas,
         caller_ids: Collection[str] | None,
         clock: Clock,
         file_bounds: Bounds,
@@ -87,7 +87,7 @@ class Operations:
 
     async def create_campaign(self, plan: Plan) -> CampaignAnswer:
         """Keep a campaign, as a draft."""
-        if faults := faults_of(plan, self._personas, self._caller_ids):
+        if faults := faults_of(plan, await self._personas(), self._caller_ids):
             raise Refused(422, Faults(detail="the campaign cannot be used", faults=faults))
         try:
             campaign = await self._store.create(plan, now=self._clock.now())

@@ -47,7 +47,7 @@ class Outcome(Enum):
     FAX = "fax"
     BUSY = "busy"
     NO_ANSWER = "no_answer"
-    FAILED = "failed"  # the network could not reach the telephone
+    FAILED = "failed"  # the network could not reach the telephone, or we had nobody to speak
     WITHDRAWN = "withdrawn"  # ended by us before it was answered
     NOT_PLACED = "not_placed"  # Twilio never took it
     REJECTED = "rejected"  # Twilio never will, as it is

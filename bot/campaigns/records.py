@@ -99,6 +99,7 @@ class CallReport:
     duration_s: int | None = None
     queue_ms: int | None = None
     first_sound_ms: int | None = None  # after answering, as our side of the call has it
+    is_speechless: bool = False  # our side had nobody to speak in it
     facts: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -5,7 +5,7 @@ Knows no process: who runs it decides on sockets, signals and what a call is.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,7 @@ from starlette.routing import WebSocketRoute
 from bot.api.app import API_PATH
 from bot.calls.records import Direction
 from bot.inbound.answering import AnsweringNotes
+from bot.inbound.apologies import Apologies
 from bot.inbound.call_plans import CallSettings, call_plan
 from bot.inbound.gpu_probe import GpuProbe
 from bot.inbound.live_calls import LiveCalls
@@ -65,7 +66,7 @@ class Web:
 def build(
     settings: WebSettings,
     routes: Routes,
-    apologies: Mapping[str, bytes],
+    apologies: Apologies,
     *,
     run_call: RunCall,
     prepare_greeting: PrepareGreeting | None = None,
@@ -74,7 +75,7 @@ def build(
     api: FastAPI | None = None,
     start_timeout_ms: int = START_TIMEOUT_MS,
 ) -> Web:
-    """Put the application together. `apologies` is mu-law by persona name.
+    """Put the application together.
 
     `keeper` writes calls down; it is run by the application. With `outbound` it answers the calls
     that campaigns place, whose greetings `prepare_greeting` makes while they ring, and `api` is for
@@ -93,7 +94,7 @@ def build(
     )
     requests = TwilioRequests(settings.public_url, _secrets(settings), settings.media_signature)
     call_settings = _call_settings(settings, apologies)
-    find_speaker = SpeakerFinder(outbound.store, routes.by_name) if outbound else None
+    find_speaker = SpeakerFinder(outbound.store, outbound.personas.now) if outbound else None
     webhooks = Webhooks(
         requests=requests,
         calls=calls,
@@ -102,6 +103,7 @@ def build(
         metrics=metrics,
         probe=probe,
         find_speaker=find_speaker,
+        notes=outbound.notes if outbound else None,
     )
     media = MediaSocket(
         requests=requests,
@@ -137,7 +139,7 @@ def _secrets(settings: WebSettings) -> tuple[str, ...]:
     return tuple(token.get_secret_value() for token in tokens if token)
 
 
-def _call_settings(settings: WebSettings, apologies: Mapping[str, bytes]) -> CallSettings:
+def _call_settings(settings: WebSettings, apologies: Apologies) -> CallSettings:
     return CallSettings(
         host_url=settings.gpu_url,
         host_token=settings.gpu_token.get_secret_value() if settings.gpu_token else None,
@@ -180,7 +182,7 @@ def _answering(
     return AnsweringNotes(outbound.answering, outbound.clock, count_places)
 
 
-def _plan_ahead(
+async def _plan_ahead(
     settings: CallSettings, speaker: Speaker, attempt_id: str, call_sid: str
 ) -> CallPlan:
     """The plan of a call that nobody has answered yet."""
@@ -193,7 +195,7 @@ def _plan_ahead(
         line="",
         attempt=Attempt(attempt_id, speaker.plan),
     )
-    return call_plan(settings, announced, stream_sid="")
+    return await call_plan(settings, announced, stream_sid="")
 
 
 def _application(

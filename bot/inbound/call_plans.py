@@ -1,11 +1,11 @@
 """What a call is to be: a persona's settings and the process's own, as the pipeline takes them."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bot.campaigns.first_words import Screening
 from bot.campaigns.opt_out import wants_no_calls
+from bot.inbound.apologies import Apologies
 from bot.inbound.webhooks import Announced
 from config.personas import render_instructions
 from pipelines.call.plan import CallPlan, FieldPlan, StopPlan
@@ -19,15 +19,15 @@ class CallSettings:
 
     host_url: str
     host_token: str | None
-    apologies: Mapping[str, bytes]  # mu-law, by persona name
+    apologies: Apologies
     recording_dir: Path | None = None
     transcribe_callers: bool = False
 
 
-def call_plan(settings: CallSettings, announced: Announced, stream_sid: str) -> CallPlan:
+async def call_plan(settings: CallSettings, announced: Announced, stream_sid: str) -> CallPlan:
     """The plan of one call."""
     persona = announced.persona
-    apology = settings.apologies[persona.name]
+    apology = await settings.apologies.of(persona)
     folder = settings.recording_dir
     name = f"{announced.call_sid}-{announced.retry}.wav"
     return CallPlan(

@@ -168,7 +168,7 @@ class MediaSocket:
             result = CallResult(reason=EndReason.FAILED, n_turns=0, duration_ms=0)
             kept: CallLog | None = None
             try:
-                plan = call_plan(self._settings, announced, start.stream_sid)
+                plan = await call_plan(self._settings, announced, start.stream_sid)
                 kept = self._begin_record(plan, announced)
                 result = await self._run(websocket, plan, announced, kept or self._metrics)
             except Exception as exc:

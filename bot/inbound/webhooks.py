@@ -21,6 +21,7 @@ from bot.inbound.live_calls import LiveCalls
 from bot.inbound.metrics import Metrics
 from bot.inbound.requests import CALL_SID, RequestRefused, TwilioRequests, media_url
 from bot.inbound.stream_tokens import StreamTokens
+from bot.outbound.notes import CampaignNotes
 from bot.outbound.urls import ATTEMPT, VOICE_PATH
 from config.campaigns import Campaign
 from config.personas import Persona, Routes
@@ -35,6 +36,7 @@ __all__ = [
     "VOICE_PATH",
     "Announced",
     "Attempt",
+    "NoSpeaker",
     "Speaker",
     "Step",
     "Webhooks",
@@ -87,12 +89,17 @@ class Announced:
         return _now_ms() - self.at_ms
 
 
-class _NoPersona(Exception):
-    """Nobody is there to speak in this call."""
+class NoSpeaker(Exception):
+    """Nobody is there to speak in a campaign's call; the text is a static word why."""
+
+    def __init__(self, reason: str, persona: Persona | None = None) -> None:
+        """`persona` is the one that cannot speak, but may apologise."""
+        super().__init__(reason)
+        self.persona = persona
 
 
 # Who speaks in an attempt to ring somebody, filled in for that person; None if there is no such
-# attempt. Raises OSError where that cannot be found out.
+# attempt. Raises NoSpeaker, and OSError where that cannot be found out.
 FindSpeaker = Callable[[str], Awaitable[Speaker | None]]
 
 
@@ -138,8 +145,9 @@ class Webhooks:
         metrics: Metrics,
         probe: GpuProbe,
         find_speaker: FindSpeaker | None = None,
+        notes: CampaignNotes | None = None,
     ) -> None:
-        """`find_speaker` is asked about calls that campaigns place."""
+        """`find_speaker` is asked about calls that campaigns place, `notes` are taken of them."""
         self._requests = requests
         self._calls = calls
         self._tokens = tokens
@@ -147,6 +155,7 @@ class Webhooks:
         self._metrics = metrics
         self._probe = probe
         self._find_speaker = find_speaker
+        self._notes = notes
 
     async def voice(self, request: Request) -> Response:
         """POST /twilio/voice: connect the call to our media socket, or turn it away."""
@@ -155,8 +164,8 @@ class Webhooks:
             announced = await self._announced(request, fields)
         except RequestRefused as refusal:
             return self._refuse(request, refusal)
-        except _NoPersona as exc:
-            return self._hang_up_on(fields["CallSid"], str(exc))
+        except NoSpeaker as nobody:
+            return self._apologise(fields["CallSid"], request.query_params[ATTEMPT], nobody)
         turned_away = self._why_not(announced.call_sid)
         if turned_away:
             return self._turn_away(turned_away, announced, fields.get("CallStatus", ""))
@@ -176,7 +185,7 @@ class Webhooks:
             announced = await self._announced(request, fields)
         except RequestRefused as refusal:
             return self._refuse(request, refusal)
-        except _NoPersona as exc:
+        except NoSpeaker as exc:
             return self._hang_up_on(fields["CallSid"], str(exc))
         end = await self._calls.end_of(announced.call_sid, timeout_ms=END_TIMEOUT_MS)
         reason, detail = (end.reason, end.detail) if end else (None, "")
@@ -197,7 +206,7 @@ class Webhooks:
             persona = (await self._announced(request, fields)).persona
         except RequestRefused as refusal:
             return self._refuse(request, refusal)
-        except _NoPersona as exc:
+        except NoSpeaker as exc:
             return self._hang_up_on(fields["CallSid"], str(exc))
         status = fields.get("DialCallStatus", "")
         has_talked = status in ("answered", "completed")
@@ -208,7 +217,7 @@ class Webhooks:
         return _answer(twiml.say_and_hang_up(sentence, persona.language))
 
     async def _announced(self, request: Request, fields: Mapping[str, str]) -> Announced:
-        """Raises _NoPersona for a call that nobody is there to speak in."""
+        """Raises NoSpeaker."""
         caller, called = fields.get("From", ""), fields.get("To", "")
         attempt_id = request.query_params.get(ATTEMPT)
         if attempt_id is None:
@@ -233,20 +242,31 @@ class Webhooks:
 
     async def _speaker_of(self, attempt_id: str) -> Speaker:
         if self._find_speaker is None:
-            raise _NoPersona("no_database")
+            raise NoSpeaker("no_database")
         try:
             async with asyncio.timeout(FIND_TIMEOUT_MS / 1000):
                 speaker = await self._find_speaker(attempt_id)
         except OSError:  # a TimeoutError, too
-            raise _NoPersona("database_away") from None
+            raise NoSpeaker("database_away") from None
         if speaker is None:
-            raise _NoPersona("no_attempt")
+            raise NoSpeaker("no_attempt")
         return speaker
 
+    def _apologise(self, call_sid: str, attempt_id: str, nobody: NoSpeaker) -> Response:
+        """Somebody was rung and has answered: that is not to look like a call that went well."""
+        self._count_speechless(call_sid, str(nobody))
+        if self._notes is not None:
+            self._notes.of(attempt_id, call_sid).nobody_spoke()
+        persona = nobody.persona or self._routes.default
+        return _answer(twiml.say_and_hang_up(persona.apology, persona.language))
+
     def _hang_up_on(self, call_sid: str, reason: str) -> Response:
+        self._count_speechless(call_sid, reason)
+        return _answer(twiml.hang_up())
+
+    def _count_speechless(self, call_sid: str, reason: str) -> None:
         self._metrics.call_turned_away(reason)
         log.error("call_turned_away", call_id=call_sid, reason=reason)
-        return _answer(twiml.hang_up())
 
     def _put_through(self, announced: Announced, department: str) -> str:
         transfer = announced.persona.transfer

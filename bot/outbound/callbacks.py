@@ -9,15 +9,16 @@ from fastapi import Request, Response
 
 from bot.campaigns.records import CallReport
 from bot.inbound.requests import CALL_SID, RequestRefused, TwilioRequests
-from bot.inbound.webhooks import Speaker
+from bot.inbound.webhooks import NoSpeaker, Speaker
 from bot.outbound.notes import CampaignNotes
+from bot.outbound.persona_folder import FindPersonas, PersonaFolder
 from bot.outbound.urls import ATTEMPT
 from bot.storage.answering import AnsweringStore
 from bot.storage.call_reports import CallReports
 from bot.storage.campaigns import CampaignStore
 from bot.storage.database import Database, is_out_of_reach
 from bot.storage.findings import FindingStore
-from config.personas import Persona, fill_in, placeholders
+from config.personas import fill_in, placeholders
 from telephony.clock import Clock
 
 __all__ = ["Outbound", "OutboundCallbacks", "SpeakerFinder"]
@@ -41,28 +42,30 @@ class Outbound:
     store: CampaignStore
     reports: CallReports
     notes: CampaignNotes
+    personas: PersonaFolder
     answering: AnsweringStore
     clock: Clock
 
     @classmethod
-    def of(cls, database: Database, clock: Clock) -> "Outbound":
+    def of(cls, database: Database, clock: Clock, personas: PersonaFolder) -> "Outbound":
         """Everything on one database."""
         store, reports = CampaignStore(database), CallReports(database)
         notes = CampaignNotes(store, reports, FindingStore(database), clock)
-        return cls(store, reports, notes, AnsweringStore(database), clock)
+        return cls(store, reports, notes, personas, AnsweringStore(database), clock)
 
 
 class SpeakerFinder:
     """Who speaks in a call that a campaign placed."""
 
-    def __init__(self, store: CampaignStore, personas: Mapping[str, Persona]) -> None:
+    def __init__(self, store: CampaignStore, personas: FindPersonas) -> None:
         self._store = store
         self._personas = personas
 
     async def __call__(self, attempt_id: str) -> Speaker | None:
         """The campaign's persona, filled in for the person; None if there is no such attempt.
 
-        Raises OSError if the database is away.
+        Raises OSError if the database is away, and NoSpeaker if there is no such persona or it says
+        what is not known of the person.
         """
         if not ATTEMPT_ID.fullmatch(attempt_id):
             return None
@@ -72,13 +75,28 @@ class SpeakerFinder:
             if is_out_of_reach(exc):
                 raise OSError("the database is away") from exc
             raise
-        if script is None or script.plan.persona not in self._personas:
+        if script is None:
             return None
-        persona = self._personas[script.plan.persona]
+        plan = script.plan
+        persona = (await self._personas()).get(plan.persona)
+        if persona is None:
+            log.error(
+                "persona_missing",
+                campaign=plan.name,
+                persona=plan.persona,
+                what_to_do=f"put {plan.persona}.yaml into the VOICEBOT_PERSONAS_DIR of `web`",
+            )
+            raise NoSpeaker("persona_missing")
         if missing := placeholders(persona) - script.variables.keys():
-            log.error("variable_missing", persona=persona.name, variables=sorted(missing))
-            return None
-        return Speaker(fill_in(persona, script.variables), script.plan)
+            log.error(
+                "variable_missing",
+                campaign=plan.name,
+                persona=persona.name,
+                variables=sorted(missing),
+                what_to_do=f"take them out of {persona.name}.yaml, or have a campaign with them",
+            )
+            raise NoSpeaker("variable_missing", persona)
+        return Speaker(fill_in(persona, script.variables), plan)
 
 
 class OutboundCallbacks:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from bot.inbound.webhooks import FindSpeaker, Speaker
+from bot.inbound.webhooks import FindSpeaker, NoSpeaker, Speaker
 from pipelines.call.plan import CallPlan
 
 __all__ = ["GreetingsAhead", "PlanOf", "PrepareGreeting"]
@@ -16,7 +16,7 @@ log = structlog.get_logger()
 MOST_AT_ONCE = 8  # what rings besides is greeted when it is answered
 MOST_KNOWN = 1_000  # attempts; of older ones no callback comes twice any more
 
-PlanOf = Callable[[Speaker, str, str], CallPlan]  # of an attempt's call
+PlanOf = Callable[[Speaker, str, str], Awaitable[CallPlan]]  # of an attempt's call
 PrepareGreeting = Callable[[CallPlan], Awaitable[bool]]  # pipelines.call.greeting
 
 
@@ -57,9 +57,10 @@ class GreetingsAhead:
             speaker = await self._find_speaker(attempt_id)
             if speaker is None or not speaker.persona.greeting:
                 return
-            is_made = await self._prepare(self._plan_of(speaker, attempt_id, call_sid))
-        except OSError:
-            return  # the database is away: whoever answers is asked for again
+            plan = await self._plan_of(speaker, attempt_id, call_sid)
+            is_made = await self._prepare(plan)
+        except (OSError, NoSpeaker):
+            return  # whoever answers is asked for again
         except Exception as exc:
             # one greeting that cannot be made is not to end all calls
             log.exception("greeting_failed", error=type(exc).__name__)

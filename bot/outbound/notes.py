@@ -122,6 +122,10 @@ class AttemptNotes:
         """Who answered, as Twilio's detection would say it."""
         self._report(answered_by=who)
 
+    def nobody_spoke(self) -> None:
+        """We had nobody to speak to whoever answered."""
+        self._report(is_speechless=True)
+
     def waited(self, duration_ms: int) -> None:
         """So long after answering the person heard the first sound."""
         self._report(first_sound_ms=duration_ms)

@@ -28,6 +28,7 @@ S = AttemptState
 ON_THE_LINE = (S.PLACED.value, S.RINGING.value, S.ANSWERED.value)
 NOT_ASKED = (S.NOT_PLACED, S.CANCELLED, S.PLANNED, S.CLAIMED)  # as far as we knew
 MINUTE_MS = 60_000
+NOBODY_SPOKE = "nobody_spoke"  # why an attempt failed that was answered
 JOB_LEASE = timedelta(seconds=30)
 MACHINES_DONE = ("machine_end_beep", "machine_end_silence", "machine_end_other")
 
@@ -189,6 +190,8 @@ async def _note(
         changes["queue_ms"] = report.queue_ms
     if report.first_sound_ms is not None and attempt.first_sound_ms is None:
         changes["first_sound_ms"] = report.first_sound_ms
+    if report.is_speechless:
+        changes["reason"] = NOBODY_SPOKE
     answered_by = _answerer(attempt.answered_by, report.answered_by)
     if report.answered_by is not None:
         changes["answered_by"] = answered_by
@@ -210,6 +213,8 @@ async def _note(
     )
     if state is S.ENDED:
         outcome = outcome_of(report.status, answered_by)
+        if outcome is Outcome.ANSWERED and attempt.reason == NOBODY_SPOKE:
+            outcome = Outcome.FAILED
         duration_ms = None if report.duration_s is None else 1000 * report.duration_s
         await _end(connection, attempt, outcome, now, duration_ms=duration_ms)
 

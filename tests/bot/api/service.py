@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,7 +14,7 @@ from bot.storage.campaigns import CampaignStore
 from bot.storage.database import Database, open_database
 from telephony.clock import RealClock
 from tests.bot.campaigns.facts import plan
-from tests.bot.inbound.line import ROUTES, TestLine, running_line
+from tests.bot.inbound.line import PERSONAS, TestLine, persona_folder, running_line
 
 API_TOKEN = "0123456789abcdef-of-the-api"
 CSV = {"Content-Type": "text/csv"}
@@ -66,13 +67,14 @@ async def running_api(
     *,
     caller_ids: Collection[str] | None = None,
     file_bounds: Bounds = FILE_BOUNDS,
+    personas_dir: Path = PERSONAS,
 ) -> AsyncIterator[Service]:
     """The application with the API, on an empty database."""
     async with open_database(database_url) as database:
         store = CampaignStore(database)
         api = build_api(
             store,
-            ROUTES.by_name,
+            persona_folder(personas_dir).now,
             API_TOKEN,
             RealClock(),
             caller_ids=caller_ids,

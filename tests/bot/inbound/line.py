@@ -16,11 +16,13 @@ from starlette.websockets import WebSocket
 from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import ClientConnection, connect
 
+from bot.inbound.apologies import Apologies
 from bot.inbound.app import Web, build
 from bot.inbound.record_keeper import RecordKeeper
 from bot.inbound.serving import serve
 from bot.outbound.callbacks import Outbound
 from bot.outbound.greetings import PrepareGreeting
+from bot.outbound.persona_folder import PersonaFolder
 from config.personas import read_routes
 from config.settings import WebSettings
 from pipelines.call.plan import CallObserver, CallPlan, CallResult, EndReason, TurnRecord, WriteStop
@@ -28,7 +30,8 @@ from telephony.media_stream import Connected, Start
 from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[3]
-ROUTES = read_routes(ROOT / "config" / "routes.yaml", ROOT / "prompts" / "personas")
+PERSONAS = ROOT / "prompts" / "personas"
+ROUTES = read_routes(ROOT / "config" / "routes.yaml", PERSONAS)
 TOKEN = "0123456789abcdef0123456789abcdef"
 CALL_SID = "CA00000000000000000000000000000001"
 FIELDS = {
@@ -39,6 +42,11 @@ FIELDS = {
     "CallStatus": "ringing",
     "Direction": "inbound",
 }
+
+
+def persona_folder(folder: Path = PERSONAS) -> PersonaFolder:
+    """The personas of a line that was started with the shipped ones."""
+    return PersonaFolder(folder, ROUTES.by_name)
 
 
 @dataclass
@@ -230,11 +238,10 @@ async def running_line(
         },
     )
     call = StandInCall()
-    apologies = {persona.name: bytes(160) for persona in ROUTES.personas}
     web = build(
         settings,
         ROUTES,
-        apologies,
+        Apologies(lambda persona: bytes(160)),
         run_call=call,
         keeper=keeper,
         outbound=outbound,

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from bot.campaigns.gate import CampaignState, LineLimits
@@ -29,7 +30,14 @@ from telephony.emulator.rest import Faults, Rest, no_faults
 from telephony.rest import TwilioCalls, twilio_calls
 from tests.bot.campaigns import facts
 from tests.bot.campaigns.facts import OURS
-from tests.bot.inbound.line import TOKEN, TestLine, health_page, running_line
+from tests.bot.inbound.line import (
+    PERSONAS,
+    TOKEN,
+    TestLine,
+    health_page,
+    persona_folder,
+    running_line,
+)
 from tests.waiting import eventually_so
 
 # A Wednesday, 10:00 in New York.
@@ -167,6 +175,7 @@ async def campaign_line(
     begins: datetime = MORNING,
     speed: float = 20,
     keeps_calls: bool = False,
+    personas_dir: Path = PERSONAS,
     **line_changes: Any,
 ) -> AsyncIterator[CampaignLine]:
     """The line on which campaigns run, by a clock that begins at `begins`.
@@ -183,7 +192,7 @@ async def campaign_line(
         clock=clock,
     )
     async with open_database(database_url) as database:
-        outbound = Outbound.of(database, clock)
+        outbound = Outbound.of(database, clock, persona_folder(personas_dir))
         keeper = RecordKeeper(CallStore(database).write) if keeps_calls else None
         async with (
             health_page() as (gpu_url, _),
