@@ -8,7 +8,9 @@ import re
 import unicodedata
 from enum import Enum
 
-__all__ = ["Answerer", "Screening", "answerer_of"]
+__all__ = ["FIRST_TURNS", "Answerer", "Machine", "Screening", "answerer_of"]
+
+FIRST_TURNS = 3  # the greeting may be one, spoken into the words of a machine
 
 
 class Answerer(Enum):
@@ -54,6 +56,18 @@ def answerer_of(text: str) -> Answerer | None:
     """Who says this at the beginning of a call; None for a person, or for what is not clear."""
     plain = _plain(text)
     return next((who for who, said in _COMPILED.items() if said.search(plain)), None)
+
+
+class Machine:
+    """Of one call: whether a machine speaks that takes messages. Told each turn that is written."""
+
+    def __init__(self) -> None:
+        self._n_turns = 0
+
+    def __call__(self, text: str) -> bool:
+        """Whether these words are a machine's; later on a person may speak of such."""
+        self._n_turns += 1
+        return self._n_turns <= FIRST_TURNS and answerer_of(text) is Answerer.MACHINE
 
 
 class Screening:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bot.campaigns.first_words import Screening
+from bot.campaigns.first_words import Machine, Screening
 from bot.campaigns.opt_out import wants_no_calls
 from bot.inbound.apologies import Apologies
 from bot.inbound.webhooks import Announced
@@ -54,12 +54,18 @@ async def call_plan(settings: CallSettings, announced: Announced, stream_sid: st
         stop=_stop_plan(announced),
         fields=_fields(announced),
         screens=Screening() if announced.attempt is not None else None,
+        takes_messages=Machine() if _leaves_messages(announced) else None,
     )
 
 
 def _needs_words(announced: Announced) -> bool:
     """Whether what the person says has to be written down: a campaign goes by it."""
     return announced.attempt is not None
+
+
+def _leaves_messages(announced: Announced) -> bool:
+    attempt = announced.attempt
+    return attempt is not None and attempt.plan.voicemail.then == "leave_message"
 
 
 def _stop_plan(announced: Announced) -> StopPlan | None:

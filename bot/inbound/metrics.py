@@ -94,6 +94,9 @@ class Metrics:
     def on_told(self, turn: int, name: str, value: str) -> None:
         """Not counted."""
 
+    def on_mailbox_ready(self) -> None:
+        """Not counted."""
+
     def count(self, name: str) -> None:
         """Something happened in a call."""
         self._events.labels(name).inc()

@@ -59,6 +59,10 @@ class CallLog:
         """The model has written a field down: a campaign keeps it, not the call."""
         self._observer.on_told(turn, name, value)
 
+    def on_mailbox_ready(self) -> None:
+        """A machine waits for a message: a campaign leaves it, not the call."""
+        self._observer.on_mailbox_ready()
+
     def count(self, name: str) -> None:
         """Something happened in the call."""
         self._observer.count(name)

@@ -6,13 +6,13 @@ That is told by the first words that are written down.
 from collections.abc import Callable
 from typing import Protocol
 
-from bot.campaigns.first_words import Answerer, answerer_of
+from bot.campaigns.first_words import FIRST_TURNS, Answerer, answerer_of
 from pipelines.call.plan import CallObserver, TurnRecord
 
 __all__ = ["CampaignEar", "Tell"]
 
-FIRST_TURNS = 3  # the greeting is one, and may have been spoken into the words of a machine
 WORDS = {Answerer.MACHINE: "machine_start", Answerer.SCREENING: "screening"}
+MAILBOX_READY = "machine_end_silence"
 
 
 class Tell(Protocol):
@@ -60,6 +60,11 @@ class CampaignEar:
         """The model has written a field down."""
         self._observer.on_told(turn, name, value)
         self._tell.told(turn, name, value)
+
+    def on_mailbox_ready(self) -> None:
+        """A machine waits for a message; the network's detection may say so, too."""
+        self._observer.on_mailbox_ready()
+        self._tell.answered_by(MAILBOX_READY)
 
     def count(self, name: str) -> None:
         """Something happened in the call."""

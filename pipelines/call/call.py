@@ -29,6 +29,7 @@ from pipelines.call import turns
 from pipelines.call.last_words import LastWords
 from pipelines.call.line import Line
 from pipelines.call.line_tools import line_tools
+from pipelines.call.mailbox import Mailbox
 from pipelines.call.noting import Noting
 from pipelines.call.plan import (
     CallObserver,
@@ -129,6 +130,7 @@ class _Call:
             now_ms=self._line.now_ms,
             on_stop=lambda source: self._end(EndReason.STOPPED, source),
         )
+        self._mailbox = Mailbox(plan.takes_messages, on_ready=observer.on_mailbox_ready)
         self._tools = line_tools(
             plan,
             transfer=self._transfer.called,
@@ -186,7 +188,7 @@ class _Call:
         on("on_reply_started", lambda _, reply: self._reply_started(reply))
         on("on_reply_done", lambda _, reply: log_.reply_done(reply))
         on("on_reply_cut", lambda _, reply, heard_ms: log_.reply_cut(reply, heard_ms))
-        on("on_user_transcript", lambda _, *said: self._caller_said(*said))
+        on("on_user_transcript", self._caller_said)
         on("on_host_lost", lambda _, word: self._host_lost(word))
         on = self._transport.add_event_handler
         on("on_utterance_started", lambda _, item: log_.utterance_started(item))
@@ -196,8 +198,8 @@ class _Call:
             lambda *_: self._line.end(EndReason.CALLER_HUNG_UP, "socket_closed"),
         )
         on = self._caller.add_event_handler
-        on("on_user_turn_started", lambda *_: self._caller_is_there())
-        on("on_user_turn_stopped", lambda *_: self._line.caller.rest())
+        on("on_user_turn_started", lambda *_: self._caller_spoke())
+        on("on_user_turn_stopped", lambda *_: self._caller_rests())
         on("on_user_turn_idle", self._caller_is_silent)
         self._worker.add_event_handler("on_pipeline_finished", self._pipeline_finished)
 
@@ -215,6 +217,7 @@ class _Call:
         finally:
             await runner.cancel()
             await running
+            self._mailbox.close()
             await self._stopping.close()
             self._turns.close(self._output.heard_ms)
             if self._recorder is not None:
@@ -320,12 +323,15 @@ class _Call:
         self._service.heeds_keys = False
         await self._service.silence()
 
-    def _caller_said(self, request: Request | None, text: str) -> None:
+    async def _caller_said(self, _: object, request: Request | None, text: str) -> None:
         self._turns.caller_transcribed(request, text)
         self._stopping.heard(text)
         if self._plan.screens is not None and self._plan.greeting:
             is_screened = self._plan.screens(text)
             self._service.answer_with = self._plan.greeting if is_screened else None
+        if self._mailbox.heard(text):
+            self._service.answers_turns = False
+            await self._service.silence()
 
     def _person_told(self, name: str, value: str) -> None:
         self._observer.on_told(self._turns.n_turns, name, value)
@@ -348,6 +354,14 @@ class _Call:
         self._n_prompts = 0
         self._last_words.withdraw()
 
+    def _caller_spoke(self) -> None:
+        self._caller_is_there()
+        self._mailbox.speaks()
+
+    def _caller_rests(self) -> None:
+        self._line.caller.rest()
+        self._mailbox.rests()
+
     async def _key_pressed(self, *_: object) -> None:
         self._caller_is_there()
         await self._wait_anew()
@@ -362,7 +376,9 @@ class _Call:
             return
         prompts = self._plan.silence_prompts
         self._observer.count("caller_silent")
-        if self._n_prompts < len(prompts):
+        if self._mailbox.answers:  # nobody has led the call elsewhere to leave the message
+            self._end(EndReason.CALLER_SILENT)
+        elif self._n_prompts < len(prompts):
             await self._speak(prompts[self._n_prompts])
             self._n_prompts += 1
         else:

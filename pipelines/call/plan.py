@@ -63,6 +63,9 @@ class CallPlan:
     # whether words that are written down are those of an assistant that screens calls: the next
     # turn is then answered with the greeting, since it may be somebody else who hears it first
     screens: Callable[[str], bool] | None = None
+    # whether words that are written down are those of a machine that takes messages, which is left
+    # alone then: the observer is told when its announcement is over
+    takes_messages: Callable[[str], bool] | None = None
     log_turns: bool = True  # a `turn_done` line each; the observer is told in any case
 
 
@@ -133,6 +136,10 @@ class CallObserver(Protocol):
 
     def on_told(self, turn: int, name: str, value: str) -> None:
         """The model has written down a field: what the person said before that turn."""
+        ...
+
+    def on_mailbox_ready(self) -> None:
+        """A machine has answered, by its words, and has spoken: a message can be left."""
         ...
 
     def count(self, name: str) -> None:

@@ -185,6 +185,7 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
         self._spoken: dict[str, Request] = {}  # by item, until it is written down
         self.answer_with: str | None = None  # what turns are answered with, if not by the model
         self.heeds_keys = True  # or they are dropped, also those that wait to be entered
+        self.answers_turns = True  # whether anything is said to them at all
         self._replies = Replies(self._send)
         self._register_event_handler("on_key", sync=True)
         self._register_event_handler("on_reply_started", sync=True)
@@ -259,7 +260,8 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
                 if self._turn.close():
                     request = Request(say=self.answer_with, speech_ended_s=self._speech_ended_s)
                     self._commits.append(request)
-                    await self._ask(request)
+                    if self.answers_turns:
+                        await self._ask(request)
             case BotStoppedSpeakingFrame():
                 self._replies.heard()
             case InputDTMFFrame():

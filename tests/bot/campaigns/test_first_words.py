@@ -2,7 +2,7 @@
 
 import pytest
 
-from bot.campaigns.first_words import Answerer, Screening, answerer_of
+from bot.campaigns.first_words import FIRST_TURNS, Answerer, Machine, Screening, answerer_of
 
 MACHINE, SCREENING = Answerer.MACHINE, Answerer.SCREENING
 
@@ -55,3 +55,16 @@ def test_an_assistant_speaks_until_somebody_else_does(turns: list[str], whose: l
     """That one is asked to hold says nothing, unless an assistant was there."""
     screening = Screening()
     assert [screening(turn) for turn in turns] == [bool(one) for one in whose]
+
+
+def test_a_machine_is_known_at_the_beginning() -> None:
+    """Later on it is a person who speaks of messages and tones."""
+    words = "Please leave a message."
+    at_last, later = Machine(), Machine()
+    for _ in range(FIRST_TURNS - 1):
+        at_last("Hello?")
+    for _ in range(FIRST_TURNS):
+        later("Hello?")
+
+    assert at_last(words)
+    assert not later(words)

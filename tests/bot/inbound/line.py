@@ -18,6 +18,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from bot.inbound.apologies import Apologies
 from bot.inbound.app import Web, build
+from bot.inbound.media_socket import RunCall
 from bot.inbound.record_keeper import RecordKeeper
 from bot.inbound.serving import serve
 from bot.outbound.callbacks import Outbound
@@ -216,13 +217,17 @@ async def health_page() -> AsyncIterator[tuple[str, asyncio.Server]]:
 async def running_line(
     *,
     start_timeout_ms: int = 5_000,
+    run_call: RunCall | None = None,
     keeper: RecordKeeper | None = None,
     outbound: Outbound | None = None,
     prepare_greeting: PrepareGreeting | None = None,
     api: FastAPI | None = None,
     **changes: Any,
 ) -> AsyncIterator[TestLine]:
-    """The application under uvicorn on a free port, as the process runs it."""
+    """The application under uvicorn on a free port, as the process runs it.
+
+    Its calls are stand-ins without a `run_call`.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
     # uvloop does so, asyncio does not: an answer's body would wait 40 ms for its head's receipt
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -242,7 +247,7 @@ async def running_line(
         settings,
         ROUTES,
         Apologies(lambda persona: bytes(160)),
-        run_call=call,
+        run_call=run_call or call,
         keeper=keeper,
         outbound=outbound,
         prepare_greeting=prepare_greeting,

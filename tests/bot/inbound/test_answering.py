@@ -8,7 +8,7 @@ from bot.outbound.callbacks import Outbound
 from bot.storage.answering import Answering, AnsweringStore
 from bot.storage.database import open_database
 from telephony.clock import RealClock
-from tests.bot.inbound.line import health_page, running_line
+from tests.bot.inbound.line import health_page, persona_folder, running_line
 from tests.waiting import eventually_so
 
 AGES = timedelta(days=1)
@@ -23,7 +23,7 @@ async def test_it_says_how_many_calls_it_could_answer(tmp_path: Path) -> None:
             found: Answering | None = await store.find(since=datetime.now(UTC) - AGES)
             return (found and found.n_places) == n_places
 
-        outbound = Outbound.of(database, RealClock())
+        outbound = Outbound.of(database, RealClock(), persona_folder())
         async with (
             health_page() as (gpu_url, _),
             running_line(outbound=outbound, gpu_url=gpu_url, max_calls=3) as line,
@@ -48,7 +48,7 @@ async def test_without_a_host_it_answers_nobody(tmp_path: Path) -> None:
         async def answers_not() -> bool:
             return not await answers()
 
-        outbound = Outbound.of(database, RealClock())
+        outbound = Outbound.of(database, RealClock(), persona_folder())
         async with (
             health_page() as (gpu_url, host),
             running_line(outbound=outbound, gpu_url=gpu_url),

@@ -69,6 +69,9 @@ class Witness:
     def on_told(self, turn: int, name: str, value: str) -> None:
         self.told.append((turn, name, value))
 
+    def on_mailbox_ready(self) -> None:
+        self.counts.append("mailbox_ready")
+
     def count(self, name: str) -> None:
         self.counts.append(name)
 

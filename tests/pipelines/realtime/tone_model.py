@@ -141,7 +141,7 @@ class ToneSession:
         if item_id in self.deleted:
             raise KeyError(item_id)
         self.journal.append(("transcribe",))
-        self.transcripts.append(ToneTranscript())
+        self.transcripts.append(ToneTranscript(self.model.written))
         return self.transcripts[-1]
 
     def truncate(self, item_id: str, audio_end_ms: int) -> int:
@@ -159,8 +159,9 @@ class ToneSession:
 
 @dataclass
 class ToneTranscript:
-    """Three words, one a step."""
+    """Some words, one a step."""
 
+    words: Sequence[str]
     text: str = ""
     n_prompt_tokens: int = 9
     n_text_tokens: int = 0
@@ -168,10 +169,10 @@ class ToneTranscript:
 
     @property
     def is_done(self) -> bool:
-        return self.n_text_tokens == 3
+        return self.n_text_tokens == len(self.words)
 
     def step(self) -> bool:
-        self.text += f"{WORDS[self.n_text_tokens]} "
+        self.text += f"{self.words[self.n_text_tokens]} "
         self.n_text_tokens += 1
         return True
 
@@ -196,6 +197,7 @@ class ToneModel:
         arguments: str = '{"city": "Oslo"}',
     ) -> None:
         self.speaks_aside = False
+        self.written = WORDS[:3]  # of everything that is said to it
         self.arguments = arguments  # of every tool that is called
         self.n_words = n_words
         self.stop_reason = stop_reason
