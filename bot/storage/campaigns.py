@@ -297,9 +297,9 @@ class CampaignStore:
     async def stop(self, *numbers: str, source: str, now: datetime) -> int:
         """Never ring these numbers (E.164) again; how many planned calls that cancels.
 
-        In one transaction, and not while any dialer is deciding: what is planned for them is
-        cancelled in every campaign, and what rings is asked to end. Who talks at that moment may
-        finish the sentence.
+        In one transaction, and not while any dialer is deciding: their consents are revoked, what
+        is planned for them is cancelled in every campaign, and what rings is asked to end. Who
+        talks at that moment may finish the sentence.
         """
         async with self._database.writing_alone() as connection:
             return sum([await _stop(connection, n, source, now) for n in numbers])
@@ -344,6 +344,11 @@ def _consent(number: str, consent: Consent) -> dict[str, Any]:
 async def _stop(connection: AsyncConnection, number: str, source: str, now: datetime) -> int:
     row = upsert(connection)(do_not_call).values(number_hash=hash_of(number), source=source, at=now)
     await connection.execute(row.on_conflict_do_nothing())
+    await connection.execute(
+        update(consents)
+        .where(consents.c.number == number, consents.c.revoked_at.is_(None))
+        .values(revoked_at=now)
+    )
     n_cancelled = await close_contacts(connection, contacts.c.number == number, Reason.STOPPED)
     ringing = select(attempts.c.attempt_id).where(
         attempts.c.number == number, attempts.c.state.in_(NOT_TALKING)

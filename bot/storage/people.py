@@ -66,7 +66,7 @@ class PeopleStore:
             return (await connection.execute(query)).scalar_one()
 
     async def forget(self, person: str, *, now: datetime) -> Forgotten:
-        """Remove a person's number, words, variables and consents; times and counts stay.
+        """Remove a person's number, zone, words, variables and consents; times and counts stay.
 
         What is planned for the person is cancelled. The recordings' files are the caller's to
         delete, before.
@@ -98,7 +98,7 @@ class PeopleStore:
             listed = await connection.execute(
                 update(contacts)
                 .where(contacts.c.number == person)
-                .values(number=None, variables={}, forgotten_at=now)
+                .values(number=None, zone=None, variables={}, forgotten_at=now)
             )
             await connection.execute(delete(consents).where(consents.c.number == person))
         await self._database.scrub()

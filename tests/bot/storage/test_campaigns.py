@@ -1,6 +1,8 @@
 """Campaigns as they are kept."""
 
 import asyncio
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import func, select
@@ -10,7 +12,8 @@ from bot.campaigns.records import CampaignRecord
 from bot.storage import tables
 from bot.storage.campaigns import CampaignGone, CampaignStore
 from bot.storage.database import Database, open_database
-from tests.bot.campaigns.facts import NOON, people, plan
+from tests.bot.campaigns.facts import AGREED, NOON, number, people, plan
+from tests.bot.storage.desk import desk
 
 
 async def a_draft(store: CampaignStore, name: str, n: int = 3) -> CampaignRecord:
@@ -28,6 +31,13 @@ async def n_rows(database: Database) -> dict[str, int]:
             ).scalar_one()
             for table in (tables.campaigns, tables.contacts, tables.attempts, tables.consents)
         }
+
+
+async def revoked(database: Database) -> list[tuple[str, datetime | None]]:
+    """The person of each consent, and when it was revoked."""
+    query = select(tables.consents.c.number, tables.consents.c.revoked_at)
+    async with database.reading() as connection:
+        return [(row.number, row.revoked_at) for row in await connection.execute(query)]
 
 
 async def test_a_draft_is_deleted_with_its_people(database_url: str) -> None:
@@ -82,3 +92,24 @@ async def test_nobody_joins_what_is_deleted_meanwhile(database_url: str) -> None
 
     assert deleted is True
     assert (left["campaigns"], left["contacts"], left["attempts"]) == (0, 0, 0)
+
+
+async def test_a_stop_revokes_consents(database_url: str) -> None:
+    """Those of the person, for every purpose, at the time of the first stop."""
+    minute = timedelta(minutes=1)
+    async with desk(database_url, people(2)) as ours:
+        sales = [replace(person, consent=replace(AGREED, purpose="sales")) for person in people(1)]
+        await ours.store.add(ours.campaign.campaign_id, sales, now=NOON)
+        order = await ours.order()
+        rung = number(1) if order.number == number(1) else number(2)
+        await ours.store.stop_person_of(order.attempt_id, source="key", now=NOON)
+        await ours.store.stop(rung, source="command", now=NOON + minute)
+        first = await revoked(ours.database)
+        await ours.store.stop(number(1), number(2), source="import", now=NOON + minute)
+        both = await revoked(ours.database)
+
+    assert {at for person, at in first if person == rung} == {NOON}
+    assert {at for person, at in first if person != rung} == {None}
+    assert sorted(person for person, _ in both) == [number(1), number(1), number(2)]
+    assert {at for person, at in both if person != rung} == {NOON + minute}
+    assert {at for person, at in both if person == rung} == {NOON}

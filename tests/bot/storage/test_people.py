@@ -59,8 +59,11 @@ async def test_the_forgotten_is_not_left_in_the_file(tmp_path: Path) -> None:
 
 
 async def test_a_forgotten_contact_is_not_rung(database_url: str) -> None:
-    """Number, variables and consent go from every list; the place on it stays, and is closed."""
-    contacts = people(2, variables={"first_name": "Ann"})
+    """What was known of the person goes from every table; the place on a list stays, closed."""
+    contacts = [
+        *people(1, variables={"first_name": "Ann"}, zone="America/Boise"),
+        *people(2, variables={"first_name": "Bob"}, zone="America/Denver")[1:],
+    ]
     async with desk(database_url, contacts, variables=["first_name"]) as ours:
         store = PeopleStore(ours.database)
         n_before = await store.n_contacts(number(1))
@@ -70,15 +73,19 @@ async def test_a_forgotten_contact_is_not_rung(database_url: str) -> None:
         numbers = {row.number for row in await ours.rows()}
         async with ours.database.reading() as connection:
             consents = (await connection.execute(select(tables.consents.c.number))).scalars().all()
-            variables = (await connection.execute(select(tables.contacts.c.variables))).scalars()
-            known = [found for found in variables if found]
+            known = [
+                str(row)
+                for table in tables.METADATA.tables.values()
+                for row in await connection.execute(select(table))
+            ]
 
     assert (n_before, gone) == (1, Forgotten(n_calls=0, n_turns=0, n_contacts=1))
     assert len(claims) == 1
     assert (counts.planned, counts.refused) == (1, {"forgotten": 1})
     assert numbers == {None, number(2)}
     assert consents == [number(2)]
-    assert len(known) == 1
+    assert all(any(fact in row for row in known) for fact in (number(2), "Bob", "America/Denver"))
+    assert not any(fact in row for row in known for fact in (number(1), "Ann", "America/Boise"))
 
 
 async def test_who_is_being_rung_counts_as_running(database_url: str) -> None:
