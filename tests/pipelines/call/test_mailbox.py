@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from pipelines.call.call import warm_up
+from pipelines.call.call import EndReason, warm_up
 from pipelines.call.mailbox import QUIET_MS
 from tests.pipelines.call.phone import QUIET, calling, plan, serving, spoken
 from tests.pipelines.realtime.tone_model import ToneModel
@@ -52,6 +52,24 @@ async def test_a_machine_is_waited_for() -> None:
 
     assert not was_told
     assert waited_ms >= QUIET_MS
+
+
+async def test_a_message_that_nobody_leaves_ends_the_call() -> None:
+    """A machine that has been quiet for long is hung up on, and not asked whether it is there."""
+    model = ToneModel(n_words=100)
+    changes = {"silence_after_ms": 3_000, "silence_prompts": ("Hello?",)}
+    async with (
+        serving(model) as host,
+        calling(
+            plan(host, transcription=True, takes_messages=lambda text: True, **changes)
+        ) as call,
+    ):
+        call.phone.say(spoken("Please leave a message after the tone."))
+        result = await call.result()
+
+    assert READY in call.witness.counts
+    assert result.reason is EndReason.CALLER_SILENT
+    assert not [entry for entry in model.sessions[0].journal if entry[0] == "say"]
 
 
 async def test_who_is_no_machine_is_answered() -> None:
