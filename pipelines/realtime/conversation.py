@@ -8,7 +8,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import singledispatchmethod
 from typing import Any, Final, Literal
@@ -145,6 +145,7 @@ class Conversation:
             self.totals.made_ms += self._response.sound_ms - before_ms
         if self._response.is_done:
             self._retire()
+            self._make_room()
 
     def work(self) -> bool:
         """Do one bounded piece of work that nobody waits for; whether there was any."""
@@ -246,24 +247,19 @@ class Conversation:
             raise ClientMistake("'content_index' must be 0", param="content_index")
         if event.audio_end_ms < 0:
             raise ClientMistake("'audio_end_ms' must not be negative", param="audio_end_ms")
-        self._settle(event.item_id)
-        if event.audio_end_ms > item.audio_ms + _PAST_END_MS:
+        made_ms = self.sound_ms if self._is_making(event.item_id) else item.audio_ms
+        if event.audio_end_ms > made_ms + _PAST_END_MS:
             raise ClientMistake(
-                f"The sound of this item is only {item.audio_ms} ms long", param="audio_end_ms"
+                f"The sound of this item is only {made_ms} ms long", param="audio_end_ms"
             )
-        n_before = item.n_audio_tokens
-        item.n_audio_tokens = self._session.truncate(event.item_id, event.audio_end_ms)
-        self._budget.cut(n_before - item.n_audio_tokens)
-        item.audio_ms = min(item.audio_ms, event.audio_end_ms)
-        if isinstance(item.wire, RealtimeConversationItemAssistantMessage):
-            item.wire.content = spoken_content("")  # which words were heard is not known
-        self._emit(events.item_truncated(event.item_id, event.audio_end_ms))
+        with self._settled(event.item_id):
+            self._cut(event.item_id, item, event.audio_end_ms)
 
     @_do.register
     def _delete(self, event: ConversationItemDeleteEvent) -> None:
         self._history.find(event.item_id, code="item_delete_invalid_item_id")
-        self._settle(event.item_id)
-        self._remove(event.item_id)
+        with self._settled(event.item_id):
+            self._remove(event.item_id)
 
     @_do.register
     def _respond(self, event: ResponseCreate) -> None:
@@ -373,16 +369,32 @@ class Conversation:
                 instructions=config.instructions, tools=[_model_tool(tool) for tool in tools]
             )
 
-    def _settle(self, item_id: str) -> None:
-        """A reply that is to be cut while it is made must stop being made."""
-        if self._response is not None and self._response.item_id == item_id:
-            self._cancel_response("client_cancelled")
+    def _is_making(self, item_id: str) -> bool:
+        return self._response is not None and self._response.item_id == item_id
+
+    @contextlib.contextmanager
+    def _settled(self, item_id: str) -> Iterator[None]:
+        """A reply that is to be cut while it is made must stop being made.
+
+        What has to go for the next turn goes after the cut: it might be this very item.
+        """
+        if not self._is_making(item_id):
+            yield
+            return
+        self._stop_response("client_cancelled")
+        yield
+        self._make_room()
 
     def _cancel_response(self, reason: CancelReason) -> None:
         if self._response is not None:
-            self.totals.n_cancelled += 1
-            self._response.cancel(reason)
-            self._retire()
+            self._stop_response(reason)
+            self._make_room()
+
+    def _stop_response(self, reason: CancelReason) -> None:
+        assert self._response is not None
+        self.totals.n_cancelled += 1
+        self._response.cancel(reason)
+        self._retire()
 
     def _retire(self) -> None:
         assert self._response is not None
@@ -392,6 +404,9 @@ class Conversation:
             with contextlib.suppress(KeyError):  # an empty reply is no item of the conversation
                 self._session.delete(response.item_id)
         self._budget.replied(response.tokens.n_all)
+
+    def _make_room(self) -> None:
+        """For the next turn and the reply to it."""
         self._forget(self._budget.excess_for_turn(self._history))
 
     def _forget(self, item_ids: list[str]) -> None:
@@ -416,6 +431,15 @@ class Conversation:
         text = _text_of(item)
         self._session.add_text(item_id, Role(item.role), text)
         return len(text)
+
+    def _cut(self, item_id: str, item: Item, audio_end_ms: int) -> None:
+        n_before = item.n_audio_tokens
+        item.n_audio_tokens = self._session.truncate(item_id, audio_end_ms)
+        self._budget.cut(n_before - item.n_audio_tokens)
+        item.audio_ms = min(item.audio_ms, audio_end_ms)
+        if isinstance(item.wire, RealtimeConversationItemAssistantMessage):
+            item.wire.content = spoken_content("")  # which words were heard is not known
+        self._emit(events.item_truncated(item_id, audio_end_ms))
 
     def _remove(self, item_id: str) -> None:
         item = self._history.remove(item_id)

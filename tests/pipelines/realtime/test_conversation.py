@@ -242,6 +242,71 @@ async def test_truncating_keeps_what_was_heard() -> None:
     assert unknown.code == "item_truncate_invalid_item_id"
 
 
+async def test_a_wrong_cut_leaves_the_reply_under_way() -> None:
+    """More than was made of it cannot have been heard: refused, and the reply goes on."""
+    model, held, go_on = held_model()
+    async with serving(model) as server, session(server) as host:
+        await configure(host)
+        await host.send({"type": "response.create"})
+        delta = await one(host, "response.output_audio.delta")
+        await eventually(held.is_set)
+        await host.send(truncate(delta.item_id, 100_000))
+        await eventually(lambda: waiting(server))
+        go_on.set()
+        refused = (await one(host, "error")).error
+        done = (await one(host, "response.done")).response
+
+    assert refused.param == "audio_end_ms"
+    assert done.status == "completed"
+
+
+@pytest.mark.parametrize("kind", ["truncate", "delete"])
+async def test_an_item_that_is_cut_is_not_forgotten_before(kind: str) -> None:
+    """Room is made when a reply ends, also where the client ends it to cut it: after the cut."""
+    model, held, go_on = held_model()
+    async with serving(model) as server, session(server) as host:
+        await configure(host)
+        await host.send({"type": "response.create"})
+        delta = await one(host, "response.output_audio.delta")
+        await eventually(held.is_set)
+        for place in range(3):
+            await host.send(text_item("a" * 8_000, id=f"text_{place}"))
+        await host.send({**truncate(delta.item_id, 80), "type": f"conversation.item.{kind}"})
+        await eventually(lambda: waiting(server) == 4)
+        go_on.set()
+        events = await until(host, f"conversation.item.{kind}d")
+        forgotten = await one(host, "conversation.item.deleted")
+        await host.send({"type": "response.create"})
+        again = (await one(host, "response.done")).response
+
+    assert events[-1].item_id == delta.item_id
+    assert forgotten.item_id == (delta.item_id if kind == "truncate" else "text_0")
+    assert again.status == "completed"
+
+
+def held_model() -> tuple[ToneModel, threading.Event, threading.Event]:
+    """One whose replies stop in their midst until told to go on, and whether one has."""
+    model = ToneModel(n_words=20)
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold(reply: ToneReply) -> None:
+        if reply.n_steps == 5:
+            held.set()
+            assert go_on.wait(5000 * MS)
+
+    model.on_step = hold
+    return model, held, go_on
+
+
+def truncate(item_id: str, audio_end_ms: int) -> dict[str, Any]:
+    return {
+        "type": "conversation.item.truncate",
+        "item_id": item_id,
+        "content_index": 0,
+        "audio_end_ms": audio_end_ms,
+    }
+
+
 async def test_text_turns_and_the_settings_of_one_response() -> None:
     """Texts of every role reach the model, and one response can be asked for differently."""
     model = ToneModel()

@@ -151,6 +151,7 @@ class ToneSession:
 
     def delete(self, item_id: str) -> None:
         self.deleted.add(item_id)
+        self.replies.pop(item_id, None)
         self.journal.append(("delete",))
 
     def close(self) -> None:
