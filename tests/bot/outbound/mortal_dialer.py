@@ -27,7 +27,13 @@ from telephony.rest import twilio_calls
 from tests.bot.outbound.campaigns import EVERY_LIMIT
 
 # Between claim and record, everything happens here.
-WATCHED = ("bot/outbound/dialling.py", "bot/storage/dialling.py", "bot/storage/call_reports.py")
+WATCHED = (
+    "bot/outbound/dialling.py",
+    "bot/storage/answering.py",
+    "bot/storage/call_reports.py",
+    "bot/storage/dialling.py",
+    "bot/storage/gate_facts.py",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

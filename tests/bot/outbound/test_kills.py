@@ -163,16 +163,26 @@ def statements(lines: Sequence[Place]) -> list[Place]:
     return [line for line in lines if line in begins]
 
 
-@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.thorough)])
-async def test_a_dialer_may_be_killed_at_every_statement(sqlite_url: str, step: int) -> None:
+@pytest.mark.parametrize(
+    ("url", "step"),
+    [
+        ("sqlite_url", 5),
+        pytest.param("sqlite_url", 1, marks=pytest.mark.thorough),
+        pytest.param("postgresql_url", 1, marks=pytest.mark.thorough),
+    ],
+)
+async def test_a_dialer_may_be_killed_at_every_statement(
+    url: str, step: int, request: pytest.FixtureRequest
+) -> None:
     """At whatever statement from claim to record a dialer dies, its contacts are rung once.
 
     Some are come to in one life and not in the next, as where an answer was slow: it lives twice
     before it dies.
     """
-    async with campaign_line(sqlite_url, directory=lambda number: BUSY, speed=SPEED) as ours:
+    database_url = request.getfixturevalue(url)
+    async with campaign_line(database_url, directory=lambda number: BUSY, speed=SPEED) as ours:
         await ours.campaign(people(3), PLAN)
-        async with mortal_dialer(ours, sqlite_url) as dialer:
+        async with mortal_dialer(ours, database_url) as dialer:
             first = await dialer.watched(ours)
             await _add(ours, 3, 6)
             second = await dialer.watched(ours)
