@@ -18,6 +18,7 @@ from pipelines.glm4voice.training.channel import telephone
 from pipelines.glm4voice.training.letters import Alphabet, phones, plain
 from pipelines.glm4voice.training.pitch import track_pitch
 from pipelines.glm4voice.training.recogniser import N_SOUND, Targets
+from pipelines.glm4voice.training.speakers import as_another
 from pipelines.glm4voice.training.utterances import Corpus, Utterance
 
 _LONGEST_SILENCE_S = 0.5  # before and after an utterance
@@ -105,9 +106,12 @@ class HearingBatches:
         seconds: float,
         answer_share: float,
         strength: float,
+        spread: float,
     ) -> None:
+        """`strength` is of the lines, `spread` of the speakers."""
         self._corpus, self._config, self._alphabets = corpus, config, alphabets
-        self._seconds, self._answer_share, self._strength = seconds, answer_share, strength
+        self._seconds, self._answer_share = seconds, answer_share
+        self._strength, self._spread = strength, spread
         self._callers = [u for u in corpus.callers if not u.is_held]
         self._log_mel = log_mel(config)
         self._pitches: dict[int, NDArray[np.float32]] = {}
@@ -151,7 +155,8 @@ class HearingBatches:
     def _spoken(self, turn: _Turn, rng: np.random.Generator) -> Pcm:
         parts = [_silence(rng)]
         for utterance in turn.utterances:
-            parts += [self._corpus.pcm(utterance), _silence(rng)]
+            pcm = as_another(self._corpus.pcm(utterance), rng, self._spread)
+            parts += [pcm, _silence(rng)]
         return np.concatenate(parts)
 
     def _n_tokens(self, mel: Tensor) -> int:

@@ -21,6 +21,7 @@ from pipelines.glm4voice.training.drawing import drawn
 from pipelines.glm4voice.training.lineage import hold_to
 from pipelines.glm4voice.training.no_speech import KINDS, no_speech
 from pipelines.glm4voice.training.run import Run
+from pipelines.glm4voice.training.speakers import as_another
 
 Codes = NDArray[np.int16]
 
@@ -43,12 +44,12 @@ class Hearings:
 def hear_corpus(run: Run, corpus: Corpus, tokenizer_dir: Path) -> Hearings:
     """All codes that training needs, from the run's folder as far as they are there.
 
-    Codes that another tokenizer made are thrown away. Raises TrainingError if the run has learned
-    such, and CheckpointError.
+    Codes that another tokenizer made, or that are of other speakers, are thrown away. Raises
+    TrainingError if the run has learned from another tokenizer, and CheckpointError.
     """
     settings = run.config.language_model
     folder = run.folder / "codes"
-    _forget_others(folder, hold_to(run, tokenizer_dir))
+    _forget_others(folder, [hold_to(run, tokenizer_dir), settings.speaker_spread])
     tokenizer = SpeechTokenizer.load(tokenizer_dir, run.device)
     n_takes, n_callers = settings.n_hearings, len(corpus.callers)
 
@@ -56,7 +57,8 @@ def hear_corpus(run: Run, corpus: Corpus, tokenizer_dir: Path) -> Hearings:
         utterance, take = corpus.callers[place // n_takes], place % n_takes
         if utterance.is_held:
             return np.zeros(0, dtype=np.float32)
-        return on_the_line(corpus.pcm(utterance), run.rng(_CALLERS, utterance.id, take))
+        rng = run.rng(_CALLERS, utterance.id, take)
+        return on_the_line(as_another(corpus.pcm(utterance), rng, settings.speaker_spread), rng)
 
     def answer(place: int) -> Pcm:
         utterance = corpus.answers[place]
@@ -135,11 +137,11 @@ def _load(path: Path) -> Iterator[Codes]:
         yield codes[start:end]
 
 
-def _forget_others(folder: Path, digest: str) -> None:
-    """Empty the folder unless its codes are of the very tokenizer."""
-    stamp = folder / "tokenizer.json"
-    if stamp.exists() and json.loads(stamp.read_text()) == digest:
+def _forget_others(folder: Path, origin: list[str | float]) -> None:
+    """Empty the folder unless its codes are of that origin."""
+    stamp = folder / "origin.json"
+    if stamp.exists() and json.loads(stamp.read_text()) == origin:
         return
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    stamp.write_text(json.dumps(digest))
+    stamp.write_text(json.dumps(origin))

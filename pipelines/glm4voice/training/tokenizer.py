@@ -76,6 +76,7 @@ class TokenizerStage:
             seconds=self.settings.seconds_per_step,
             answer_share=self.settings.answer_share,
             strength=self.settings.channel_strength,
+            spread=self.settings.speaker_spread,
         )
 
     @property

@@ -1,6 +1,10 @@
-"""The base of every section of a training file: frozen, strict, nothing unknown."""
+"""What sections of a training file have in common: frozen, strict, nothing unknown in them."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SpeakerSpread = Annotated[float, Field(ge=0, le=0.5)]  # callers are played so much faster, slower
 
 
 class StrictSettings(BaseModel):

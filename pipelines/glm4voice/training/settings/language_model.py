@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pipelines.glm4voice.training.settings.base import StrictSettings
+from pipelines.glm4voice.training.settings.base import SpeakerSpread, StrictSettings
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -45,6 +45,7 @@ class LanguageModelSettings(StrictSettings):
     ffn_width: Count = 512
     n_positions: Count = 4096
     n_hearings: Count = 3  # telephone lines through which each caller is heard
+    speaker_spread: SpeakerSpread = 0.15
     n_noises: Count = 400  # pieces of noise, music and silence
     n_pretraining_steps: Count = 600
     n_tuning_steps: Count = 4000

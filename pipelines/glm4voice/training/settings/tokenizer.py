@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pipelines.glm4voice.training.settings.base import StrictSettings
+from pipelines.glm4voice.training.settings.base import SpeakerSpread, StrictSettings
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -26,6 +26,7 @@ class TokenizerSettings(StrictSettings):
     quantise_from: Share = 0.2  # of the steps: until then vectors pass as they are
     answer_share: Share = 0.2  # of the batches
     channel_strength: Share = 0.6
+    speaker_spread: SpeakerSpread = 0.15
     commitment: Weight = 0.25
     letters_weight: Weight = 0.5  # of what is spelled beside what is sounded
     sound_weight: Weight = 0.5  # of what answers must keep of their spectrum
