@@ -8,6 +8,8 @@ was heard.
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -126,7 +128,8 @@ class TwilioOutput(FastAPIWebsocketOutputTransport):
 
     Takes OutputAudioRawFrame at any of the supported rates; `context_id` names the utterance it
     belongs to, TTSStoppedFrame ends it. Other frames pass on downstream when the sound before them
-    has been sent; sound does not pass on. An interruption drops what is queued. One task sends.
+    has been sent; sound does not pass on. An interruption drops what is queued. One task sends, a
+    `clear` before anything else.
     """
 
     def __init__(
@@ -143,6 +146,7 @@ class TwilioOutput(FastAPIWebsocketOutputTransport):
         self._speeches: deque[_Speech] = deque()
         self._heard: deque[_Speech] = deque()  # to be told of
         self._n_speeches = 0
+        self._clear: str | None = None  # to be sent
         self._encoder = _Encoder()
         self._speaking = False  # in Pipecat's sense
         self._silent = asyncio.Event()
@@ -217,8 +221,9 @@ class TwilioOutput(FastAPIWebsocketOutputTransport):
 
         From here on nothing else is said and nothing interrupts. Cancelling leaves it playing.
         """
-        await self._interrupt()
+        cut = self._drop()
         self._line.holding = True
+        await self._tell_cut(cut)
         now_ms = self._line.now_ms()
         speech = self._begin("last words")
         self._line.playout.push(mulaw, now_ms)
@@ -249,10 +254,13 @@ class TwilioOutput(FastAPIWebsocketOutputTransport):
         self._wake.set()
 
     async def _interrupt(self) -> None:
-        if self._line.holding:
-            return
+        if not self._line.holding:
+            await self._tell_cut(self._drop())
+
+    def _drop(self) -> list[str]:
+        """Forget all that is not heard yet, at once; return the utterances that this cuts off."""
         if self._speeches:
-            await self._client.send(self._line.clear())
+            self._clear = self._line.clear()
         cut = [speech.utterance for speech in self._speeches]
         begun = set(cut)
         for entry in self._entries:
@@ -265,9 +273,7 @@ class TwilioOutput(FastAPIWebsocketOutputTransport):
         self._speeches.clear()
         self._encoder.flush()
         self._wake.set()
-        for utterance in cut:
-            await self._tell_ended(utterance, interrupted=True)
-        await self._tell_silent()
+        return cut
 
     def _fill(self, now_ms: float) -> list[Frame]:
         """Move sound from the queue to the play-out; return the frames whose turn has come."""
@@ -328,6 +334,7 @@ class TwilioOutput(FastAPIWebsocketOutputTransport):
 
     async def _send_due(self) -> None:
         while True:
+            await self._send_clear()
             now_ms = self._line.now_ms()
             for frame in self._fill(now_ms):
                 await self.push_frame(frame)
@@ -337,24 +344,36 @@ class TwilioOutput(FastAPIWebsocketOutputTransport):
             elif not self._entries or self._line.playout.queued_ms:
                 return
 
+    async def _send_clear(self) -> None:
+        if self._clear is not None:
+            clear, self._clear = self._clear, None
+            async with self._writing():
+                await self._client.send(clear)
+
     async def _send(self, messages: list[SendMedia | SendMark]) -> None:
         playout = self._line.playout
         n_clears = playout.n_clears
         n_media = sum(isinstance(message, SendMedia) for message in messages)
         plays_at_ms = playout.playing_until_ms() - n_media * FRAME_MS
-        try:
-            async with asyncio.timeout(WRITE_LIMIT_MS / 1000):
-                for message in messages:
-                    if playout.n_clears != n_clears:
-                        return  # an interruption came between: this is not to be heard any more
-                    if isinstance(message, SendMedia):
-                        self._line.said(message, plays_at_ms)
-                        plays_at_ms += FRAME_MS
-                    await self._client.send(message.dump())
-        except TimeoutError:
-            self._line.end(EndReason.FAILED, "peer_reads_nothing")
+        async with self._writing():
+            for message in messages:
+                if playout.n_clears != n_clears:
+                    return  # an interruption came between: this is not to be heard any more
+                if isinstance(message, SendMedia):
+                    self._line.said(message, plays_at_ms)
+                    plays_at_ms += FRAME_MS
+                await self._client.send(message.dump())
         if n_media:
             await self._tell_started()
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[None]:
+        """End the line if the peer does not read what is written in here."""
+        try:
+            async with asyncio.timeout(WRITE_LIMIT_MS / 1000):
+                yield
+        except TimeoutError:
+            self._line.end(EndReason.FAILED, "peer_reads_nothing")
 
     def _wait_ms(self) -> float | None:
         now_ms = self._line.now_ms()
@@ -399,6 +418,11 @@ class TwilioOutput(FastAPIWebsocketOutputTransport):
         if not self._speaking and self._speeches:
             self._speaking = True
             await self.broadcast_frame(BotStartedSpeakingFrame)
+
+    async def _tell_cut(self, utterances: list[str]) -> None:
+        for utterance in utterances:
+            await self._tell_ended(utterance, interrupted=True)
+        await self._tell_silent()
 
     async def _tell_ended(self, utterance: str, *, interrupted: bool) -> None:
         # the mark behind it proves all of it, whatever our clock says

@@ -85,6 +85,8 @@ class Phone:
         self.heard = bytearray()  # what the caller heard, gaps left out
         self.heard_at: list[float] = []  # when each frame of it began
         self.drop_marks = False
+        self.reads = asyncio.Event()  # what comes; else the peer's sending comes to a stop
+        self.reads.set()
         self.closed = asyncio.Event()
         self._say = bytearray()
         self._n = 0
@@ -174,6 +176,7 @@ class Phone:
     async def _listen(self) -> None:
         try:
             async for text in self.socket:
+                await self.reads.wait()
                 message = json.loads(text)
                 self.messages.append((time.monotonic(), message))
                 match message["event"]:

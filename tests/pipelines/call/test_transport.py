@@ -1,4 +1,5 @@
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -48,6 +49,7 @@ class Talk:
     """A pipeline that is nothing but the line, driven from a test."""
 
     def __init__(self, websocket: WebSocket) -> None:
+        self._websocket = websocket
         self.line = Line("MZ1")
         self.transport = TwilioTransport(websocket, self.line)
         self.before, self.after = Ear(), Ear()
@@ -72,6 +74,15 @@ class Talk:
         if end:
             frames.append(TTSStoppedFrame(context_id=utterance))
         await self.worker.queue_frames(frames)
+
+    async def fill_the_wire(self) -> None:
+        """Send to a peer that does not read until nothing more is taken."""
+        filler = json.dumps({"event": "filler", "filler": "." * 500_000})
+        while True:
+            sending = asyncio.create_task(self._websocket.send_text(filler))
+            await asyncio.wait((sending,), timeout=0.1)
+            if sending.cancel():
+                return
 
 
 @asynccontextmanager
@@ -159,6 +170,28 @@ async def test_interruption_clears_at_once() -> None:
     assert talk.told[1][2] is True
     assert talk.told[2] == ("b", 0, True)
     assert len(talk.after.times(BotStoppedSpeakingFrame)) == 1
+
+
+async def test_nothing_of_what_was_interrupted_follows_the_clear() -> None:
+    """However slowly the peer reads: behind the one `clear` comes what was said after it."""
+    async with talking() as (talk, phone):
+        await talk.say(3000)
+        await phone.until(lambda: phone.heard_ms > 300)
+        phone.reads.clear()
+        await talk.fill_the_wire()
+        await talk.worker.queue_frame(InterruptionFrame())
+        await phone.until(lambda: talk.line.playout.n_clears == 1)
+        await asyncio.sleep(0.2)
+        await talk.say(300, "b")
+        phone.reads.set()
+        await phone.until(lambda: len(talk.told) == 4)
+    kinds = [message["event"] for _, message in phone.messages]
+    after = kinds[kinds.index("clear") + 1 :]
+
+    assert [what[0] for what in talk.told] == ["a", "a", "b", "b"]
+    assert talk.told[3] == ("b", 320, False)
+    assert after.count("media") == 320 // 20
+    assert "clear" not in after
 
 
 async def test_frames_travel_with_the_sound() -> None:
