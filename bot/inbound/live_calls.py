@@ -10,7 +10,9 @@ from pipelines.call.plan import EndReason
 
 __all__ = ["End", "LiveCalls", "Running"]
 
-MAX_REMEMBERED = 2_000  # ends of calls, for the webhook that follows each
+MAX_REMEMBERED = 2_000  # ends of streams, for the webhook that follows each
+
+_Stream = tuple[str, int]  # a call and which try of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class Running:
 class LiveCalls:
     """Counts and remembers calls; knows nothing of sockets.
 
+    Each of a call's streams has an end of its own: `retry` says which one is meant.
+
     A socket counts as pending from its opening until its token has been checked. `drain` is handed
     to every call: once set, they say goodbye and end.
     """
@@ -42,9 +46,9 @@ class LiveCalls:
         self.is_draining = False
         self.drain = asyncio.Event()
         self.n_pending_sockets = 0
-        self._running: dict[str, list[Running]] = {}
-        self._ends: OrderedDict[str, End] = OrderedDict()
-        self._unasked: set[str] = set()
+        self._running: dict[_Stream, list[Running]] = {}
+        self._ends: OrderedDict[_Stream, End] = OrderedDict()
+        self._unasked: set[_Stream] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._all_asked = asyncio.Event()
@@ -71,34 +75,35 @@ class LiveCalls:
             self._settle()
 
     @contextmanager
-    def running(self, call_sid: str) -> Iterator[Running]:
+    def running(self, call_sid: str, retry: int) -> Iterator[Running]:
         """Count a call, and remember the reason it ends with; FAILED unless it is written."""
-        call = Running()
-        self._running.setdefault(call_sid, []).append(call)
+        stream, call = (call_sid, retry), Running()
+        self._running.setdefault(stream, []).append(call)
         self._idle.clear()
         try:
             yield call
         finally:
-            self._remove(call_sid, call)
-            self._remember(call_sid, call.end)
+            self._remove(stream, call)
+            self._remember(stream, call.end)
             call.over.set()
             self._settle()
 
-    async def end_of(self, call_sid: str, *, timeout_ms: int) -> End | None:
-        """How a call's last stream ended; waits for one that is about to end.
+    async def end_of(self, call_sid: str, retry: int, *, timeout_ms: int) -> End | None:
+        """How a call's stream ended; waits for one that is about to end.
 
-        None if no stream of this call was ever let in, or if it is still running after the timeout.
+        None if this stream was never let in, or if it is still running after the timeout.
         Cancelling leaves everything as it is.
         """
-        for call in self._running.get(call_sid, [])[:]:
+        stream = (call_sid, retry)
+        for call in self._running.get(stream, [])[:]:
             try:
                 async with asyncio.timeout(timeout_ms / 1000):
                     await call.over.wait()
             except TimeoutError:
                 return None
-        self._unasked.discard(call_sid)
+        self._unasked.discard(stream)
         self._settle()
-        return self._ends.get(call_sid)
+        return self._ends.get(stream)
 
     async def wait_idle(self) -> None:
         """Return once no call runs and no socket is pending."""
@@ -108,16 +113,16 @@ class LiveCalls:
         """Return once Twilio has asked what follows for every stream that we ended."""
         await self._all_asked.wait()
 
-    def _remove(self, call_sid: str, call: Running) -> None:
-        self._running[call_sid].remove(call)
-        if not self._running[call_sid]:
-            del self._running[call_sid]
+    def _remove(self, stream: _Stream, call: Running) -> None:
+        self._running[stream].remove(call)
+        if not self._running[stream]:
+            del self._running[stream]
 
-    def _remember(self, call_sid: str, end: End) -> None:
-        self._ends[call_sid] = end
-        self._ends.move_to_end(call_sid)
+    def _remember(self, stream: _Stream, end: End) -> None:
+        self._ends[stream] = end
+        self._ends.move_to_end(stream)
         if end.reason is not EndReason.CALLER_HUNG_UP:
-            self._unasked.add(call_sid)
+            self._unasked.add(stream)
         while len(self._ends) > MAX_REMEMBERED:
             oldest, _ = self._ends.popitem(last=False)
             self._unasked.discard(oldest)

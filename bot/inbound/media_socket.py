@@ -100,7 +100,7 @@ class MediaSocket:
             if let_in is None:
                 return
             start, announced = let_in
-            with self._calls.running(start.call_sid) as call:
+            with self._calls.running(start.call_sid, announced.retry) as call:
                 pending.close()  # without a gap: a drain sees the call all the time
                 await self._serve(websocket, start, announced, call, close_codes)
 

@@ -187,7 +187,9 @@ class Webhooks:
             return self._refuse(request, refusal)
         except NoSpeaker as exc:
             return self._hang_up_on(fields["CallSid"], str(exc))
-        end = await self._calls.end_of(announced.call_sid, timeout_ms=END_TIMEOUT_MS)
+        end = await self._calls.end_of(
+            announced.call_sid, announced.retry, timeout_ms=END_TIMEOUT_MS
+        )
         reason, detail = (end.reason, end.detail) if end else (None, "")
         step = await self._step(reason, announced.retry, fields.get("CallStatus", ""))
         log.info(

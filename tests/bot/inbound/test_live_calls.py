@@ -15,7 +15,7 @@ async def test_room_counts_the_announced() -> None:
     calls = book()
     assert calls.has_room(1)
     assert not calls.has_room(2)
-    with calls.running("CA1"):
+    with calls.running("CA1", 0):
         assert calls.has_room(0)
         assert not calls.has_room(1)
 
@@ -23,9 +23,9 @@ async def test_room_counts_the_announced() -> None:
 async def test_end_is_awaited() -> None:
     """A webhook that overtakes the end of its stream waits for it, and learns the reason."""
     calls = book()
-    with calls.running("CA1") as call:
+    with calls.running("CA1", 0) as call:
         call.end = End(EndReason.GOODBYE)
-        asking = asyncio.ensure_future(calls.end_of("CA1", timeout_ms=5_000))
+        asking = asyncio.ensure_future(calls.end_of("CA1", 0, timeout_ms=5_000))
         await asyncio.sleep(0)
         assert not asking.done()
 
@@ -35,18 +35,28 @@ async def test_end_is_awaited() -> None:
 async def test_end_of_a_call_that_goes_on() -> None:
     """A stream that does not end in time gives no reason."""
     calls = book()
-    with calls.running("CA1"):
-        assert await calls.end_of("CA1", timeout_ms=10) is None
+    with calls.running("CA1", 0):
+        assert await calls.end_of("CA1", 0, timeout_ms=10) is None
 
 
 async def test_a_call_that_says_nothing_has_failed() -> None:
     """A reason that nobody wrote is a failure; a call that never was has none."""
     calls = book()
-    with calls.running("CA1"):
+    with calls.running("CA1", 0):
         pass
 
-    assert await calls.end_of("CA1", timeout_ms=10) == End(EndReason.FAILED)
-    assert await calls.end_of("CA2", timeout_ms=10) is None
+    assert await calls.end_of("CA1", 0, timeout_ms=10) == End(EndReason.FAILED)
+    assert await calls.end_of("CA2", 0, timeout_ms=10) is None
+
+
+async def test_each_stream_has_an_end_of_its_own() -> None:
+    """The end of a call's first stream is not that of its second, which may never have begun."""
+    calls = book()
+    with calls.running("CA1", 0) as call:
+        call.end = End(EndReason.HOST_LOST)
+
+    assert await calls.end_of("CA1", 1, timeout_ms=10) is None
+    assert await calls.end_of("CA1", 0, timeout_ms=10) == End(EndReason.HOST_LOST)
 
 
 async def test_idle_and_asked() -> None:
@@ -54,7 +64,7 @@ async def test_idle_and_asked() -> None:
     calls = book()
     with calls.pending_socket():
         idle = asyncio.ensure_future(calls.wait_idle())
-        with calls.running("CA1") as call:
+        with calls.running("CA1", 0) as call:
             call.end = End(EndReason.DRAINED)
         await asyncio.sleep(0)
         assert not idle.done()
@@ -62,7 +72,7 @@ async def test_idle_and_asked() -> None:
     asked = asyncio.ensure_future(calls.wait_all_asked())
     await asyncio.sleep(0)
     assert not asked.done()
-    await calls.end_of("CA1", timeout_ms=10)
+    await calls.end_of("CA1", 0, timeout_ms=10)
     await asked
 
 
@@ -70,8 +80,8 @@ async def test_memory_is_bounded() -> None:
     """Only the last ends are remembered."""
     calls = book()
     for n in range(MAX_REMEMBERED + 10):
-        with calls.running(f"CA{n}"):
+        with calls.running(f"CA{n}", 0):
             pass
 
-    assert await calls.end_of("CA9", timeout_ms=10) is None
-    assert await calls.end_of(f"CA{MAX_REMEMBERED}", timeout_ms=10) == End(EndReason.FAILED)
+    assert await calls.end_of("CA9", 0, timeout_ms=10) is None
+    assert await calls.end_of(f"CA{MAX_REMEMBERED}", 0, timeout_ms=10) == End(EndReason.FAILED)

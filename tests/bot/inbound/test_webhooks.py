@@ -114,6 +114,18 @@ async def test_host_lost_and_found() -> None:
         assert verbs(await end_a_call(line, EndReason.HOST_LOST, retry=1)) == ["Hangup"]
 
 
+async def test_host_lost_and_then_no_stream() -> None:
+    """A second try whose socket never comes is apologised for, however the first one ended."""
+    async with health_page() as (gpu_url, _), running_line(gpu_url=gpu_url) as line:
+        again = redirect_of(await end_a_call(line, EndReason.HOST_LOST))
+        fields = {**FIELDS, "CallStatus": "in-progress"}
+        retry = await line.post(again.removeprefix(line.url), fields)
+        last = await line.post(redirect_of(retry.text).removeprefix(line.url), fields)
+
+    assert verbs(retry.text) == ["Connect", "Redirect"]
+    assert verbs(last.text) == ["Say", "Hangup"]
+
+
 async def test_stream_that_never_began(line: TestLine) -> None:
     """A call whose socket never came is apologised for in its language, and tried once more."""
     fields = {**FIELDS, "To": "+15550101", "CallStatus": "in-progress"}
