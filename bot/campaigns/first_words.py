@@ -1,7 +1,8 @@
 """Who answered, by the first words: a machine and a screening assistant have their own.
 
 Detection by the network takes seconds and errs; these sentences leave no doubt. Anything else says
-nothing about who answered.
+nothing about who answered. Whoever is taken for a machine is hung up on, so what people say for
+others as well, such as that she can't come to the phone, is no sign of one.
 """
 
 import re
@@ -20,29 +21,51 @@ class Answerer(Enum):
     SCREENING = "screening"  # asks who calls, for somebody who may then answer
 
 
-# Greetings of mailboxes and announcements of networks; and of what telephones screen calls with.
-PHRASES = {
-    Answerer.MACHINE: (
-        r"leave (?:me |us )?(?:a|your) (?:brief |short |detailed )?(?:message|name|number)",
-        r"(?:after|at) the (?:tone|beep|signal)",
-        r"(?:you have|you've) reached (?:the )?(?:voice ?mail|mail ?box|answering)",
-        r"(?:forwarded|transferred) to (?:an automated |a )?(?:voice|answering)",
-        r"(?:cannot|can't|can not|unable to) come to the phone",
-        r"(?:person|party|subscriber|number) you (?:are|have|were) (?:calling|called|dial|trying)",
-        r"record your message",
-        r"mailbox is full",
-        r"请在.{0,6}(?:提示音|嘀|哔|滴).{0,4}(?:后|之后)?留言",
-        r"(?:无法接通|已关机|已停机|暂时无法|无人接听|不在服务区|语音信箱)",
-    ),
-    Answerer.SCREENING: (
-        r"(?:say|state|record) your name and (?:the )?(?:reason|why)",
-        r"(?:screening|screen) (?:service|assistant|this call|your call|calls)",
-        r"(?:using|with) (?:a |the )?(?:call )?screening",
-        r"before i (?:try to connect|connect|put) you",
-        r"(?:接听助手|来电助手|智能助理|电话助理|代接)",
-    ),
-}
-_COMPILED = {who: re.compile("|".join(phrases)) for who, phrases in PHRASES.items()}
+# What mailboxes, and the announcements of networks, say and nobody else does.
+MACHINE = (
+    r"(?:after|at|following) the (?:tone|beep)",
+    r"(?:speak|message|name|number) (?:after|at) the signal",
+    r"to leave (?:a|your) (?:voice ?)?message,? (?:please )?(?:press|wait|speak|stay)",
+    r"(?:you have|you've) reached (?:the )?(?:voice ?mail|mail ?box|answering machine)",
+    r"(?<!was )(?<!got )(?:forwarded|transferred) to "
+    r"(?:an automated |a )?(?:voice|answering machine)",
+    r"please record your message",
+    r"(?:the|this) (?:voice ?)?mail ?box is (?:currently )?full",
+    r"(?:听到|提示音|嘀|哔|滴).{0,6}(?:后|之后).{0,4}(?:留言|录音)",
+    r"(?:拨打|拨叫|呼叫|所拨)的?.{0,6}(?:无法接通|暂时无法|关机|停机|无人接听|不在服务区|空号|正在通话)",
+    r"请(?:您)?稍(?:后|候)再(?:拨|打)",
+    r"(?:转(?:接)?(?:到|至|入)?|进入|这(?:里)?是|欢迎使用).{0,8}语音信箱",
+)
+# What they say, too, and people who answer for somebody; who then speak of PERSON.
+LIKELY_MACHINE = (
+    # asked for, not offered: "do you want to leave a message?" is a person's question
+    r"(?<!to )(?<!\bi )(?<!you )(?<!they )(?<!can )(?<!could )(?<!may )(?<!'ll )(?<!not )(?<!n't )"
+    r"\bleave (?:me |us )?(?:a|your) (?:brief |short |detailed )?"
+    r"(?:voice ?)?(?:message|name|number)",
+    r"(?:person|party|subscriber|number) you (?:are|have|were) "
+    r"(?:calling|called|dial|trying)(?! for)",
+    r"请(?:您)?留言",
+)
+PERSON = (
+    r"\b(?:he|she|him|her|his|hers)\b",
+    r"\bmy (?:husband|wife|mother|mom|father|dad|son|daughter|brother|sister|boss|colleague)\b",
+    r"\b(?:can|could|may|shall|should) i (?:take|ask|help|tell|pass|know)",
+    r"\b(?:would|do) you (?:like|want)",
+    r"\bwho(?:'s| is| am i)\b.{0,12}(?:this|calling|speaking|talking)",
+    r"\bwith me\b",
+    r"\bwrong\b",
+    r"[他她吗]|打错|转告|转达|哪位|我(?:帮|替|让|叫)",
+)
+SCREENING = (
+    r"(?:say|state|record) your name and (?:the )?(?:reason|why)",
+    r"(?:screening|screen) (?:service|assistant|this call|your call|calls)",
+    r"(?:using|with) (?:a |the )?(?:call )?screening",
+    r"before i (?:try to connect|connect|put) you",
+    r"(?:接听助手|来电助手|智能助理|电话助理|代接)",
+)
+_MACHINE, _LIKELY_MACHINE, _PERSON, _SCREENING = (
+    re.compile("|".join(phrases)) for phrases in (MACHINE, LIKELY_MACHINE, PERSON, SCREENING)
+)
 
 
 # What such an assistant says next, as people do, too.
@@ -55,7 +78,9 @@ HOLD = re.compile(
 def answerer_of(text: str) -> Answerer | None:
     """Who says this at the beginning of a call; None for a person, or for what is not clear."""
     plain = _plain(text)
-    return next((who for who, said in _COMPILED.items() if said.search(plain)), None)
+    if _MACHINE.search(plain) or (_LIKELY_MACHINE.search(plain) and not _PERSON.search(plain)):
+        return Answerer.MACHINE
+    return Answerer.SCREENING if _SCREENING.search(plain) else None
 
 
 class Machine:
