@@ -12,6 +12,7 @@ from datetime import timedelta
 import structlog
 
 from bot.campaigns.attempts import Outcome
+from bot.campaigns.looks import Looks
 from bot.campaigns.outcome_fields import by_rules, told_by
 from bot.campaigns.records import CallReport, Job, JobKind, SilentCall, UnknownAttempt
 from bot.outbound.dialling import with_patience
@@ -27,6 +28,7 @@ __all__ = ["WatchTimings", "Watching"]
 log = structlog.get_logger()
 
 A_FEW = 50
+MOST_UNKNOWN = 1_000
 MOST_TRIES = 60
 
 
@@ -35,7 +37,8 @@ class WatchTimings:
     """How long things are waited for, in milliseconds of the dialer's clock."""
 
     look: int = 1_000
-    until_asked: int = 5_000  # an unknown attempt may explain itself by a callback
+    # An unknown attempt may explain itself by a callback; after that it is looked for, see `Looks`.
+    until_asked: int = 5_000
     # An unknown attempt that Twilio does not list by then was never placed. Longer than a call is
     # left in Twilio's queue.
     until_given_up: int = 120_000
@@ -64,6 +67,9 @@ class Watching:
         self._calls = calls
         self._clock = clock
         self._timings = timings or WatchTimings()
+        self._looks = Looks(
+            first=_ms(self._timings.until_asked), last=_ms(self._timings.until_given_up)
+        )
 
     async def run(self) -> None:
         """Watch until cancelled, which breaks off what is being looked at."""
@@ -88,10 +94,14 @@ class Watching:
             log.warning("leases_expired", planned=n_planned, unknown=n_unknown)
 
     async def find_unknown(self) -> None:
-        """Look in Twilio's list for attempts that may be there."""
-        for attempt in await self._store.unknown_attempts(n=A_FEW):
-            if self._clock.now() - attempt.unknown_at >= _ms(self._timings.until_asked):
-                await self._find(attempt)
+        """Look in Twilio's list for attempts that may be there: a few, the oldest first."""
+        found = await self._store.unknown_attempts(n=MOST_UNKNOWN)
+        attempts = {attempt.attempt_id: attempt for attempt in found}
+        now = self._clock.now()
+        ages = {attempt.attempt_id: now - attempt.unknown_at for attempt in found}
+        for attempt_id in self._looks.due(ages)[:A_FEW]:
+            await self._find(attempts[attempt_id])
+            self._looks.looked(attempt_id, ages[attempt_id])
 
     async def _find(self, attempt: UnknownAttempt) -> None:
         try:

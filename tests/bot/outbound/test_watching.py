@@ -2,17 +2,18 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import pytest
 from structlog.testing import capture_logs
 
 from bot.campaigns.records import Order
-from bot.outbound.watching import Watching, WatchTimings
-from telephony.clock import FastClock
+from bot.outbound.watching import A_FEW, Watching, WatchTimings
 from telephony.emulator import PhoneNetwork, serve_rest
+from telephony.emulator.rest import Rest
 from telephony.rest import twilio_calls
-from tests.bot.campaigns.facts import NOON
+from tests.bot.campaigns.facts import NOON, people
 from tests.bot.inbound.line import TOKEN
 from tests.bot.storage.desk import Desk, desk
 
@@ -20,21 +21,47 @@ SECOND = timedelta(seconds=1)
 REFUSED = timedelta(milliseconds=WatchTimings().job_refused)
 
 
+@dataclass
+class HandClock:
+    """A clock that is put forward by hand."""
+
+    at: datetime
+
+    def now(self) -> datetime:
+        return self.at
+
+    async def sleep(self, duration_s: float) -> None:
+        self.at += duration_s * SECOND
+
+    def real_s(self, duration_s: float) -> float:
+        return duration_s
+
+
+@dataclass(frozen=True)
+class Watch:
+    """A watch, its clock, and the interface it asks, on a line with no calls."""
+
+    watching: Watching
+    clock: HandClock
+    rest: Rest
+
+
 @asynccontextmanager
-async def watch(ours: Desk, at: datetime, token: str = TOKEN) -> AsyncIterator[Watching]:
-    """A watch whose clock all but stands still, on a line with no calls."""
+async def watch(ours: Desk, at: datetime, token: str = TOKEN) -> AsyncIterator[Watch]:
+    clock = HandClock(at)
     async with (
         PhoneNetwork(auth_token=TOKEN) as network,
         serve_rest(network) as rest,
         twilio_calls(network.account_sid, token, base_url=rest.url) as calls,
     ):
-        yield Watching(
+        watching = Watching(
             store=ours.dials,
             reports=ours.reports,
             findings=ours.findings,
             calls=calls,
-            clock=FastClock(at, speed=0.001),
+            clock=clock,
         )
+        yield Watch(watching, clock, rest)
 
 
 async def ringing(ours: Desk) -> Order:
@@ -49,8 +76,8 @@ async def test_a_call_that_is_gone_needs_no_ending(sqlite_url: str) -> None:
     """Where Twilio knows of no such call the job is done."""
     async with desk(sqlite_url) as ours:
         await ringing(ours)
-        async with watch(ours, NOON) as watching:
-            await watching.do_jobs()
+        async with watch(ours, NOON) as its:
+            await its.watching.do_jobs()
 
         assert await ours.reports.jobs(n=9, now=NOON + timedelta(hours=1)) == []
 
@@ -60,12 +87,12 @@ async def test_a_job_that_twilio_refuses_is_not_forgotten(sqlite_url: str) -> No
     async with desk(sqlite_url) as ours:
         order = await ringing(ours)
         with capture_logs() as lines:
-            async with watch(ours, NOON, token="wrong") as watching:
-                await watching.do_jobs()
+            async with watch(ours, NOON, token="wrong") as its:
+                await its.watching.do_jobs()
         early = await ours.reports.jobs(n=9, now=NOON + REFUSED - SECOND)
         again = await ours.reports.jobs(n=9, now=NOON + REFUSED + SECOND)
-        async with watch(ours, NOON + timedelta(hours=1)) as watching:
-            await watching.do_jobs()
+        async with watch(ours, NOON + timedelta(hours=1)) as its:
+            await its.watching.do_jobs()
         late = await ours.reports.jobs(n=9, now=NOON + timedelta(hours=2))
 
     [refusal] = [line for line in lines if line["event"] == "job_refused"]
@@ -80,7 +107,40 @@ async def test_a_job_of_a_call_that_is_over_is_done(sqlite_url: str, token: str)
     async with desk(sqlite_url) as ours:
         order = await ringing(ours)
         await ours.heard(order, "no-answer", at=NOON)
-        async with watch(ours, NOON, token) as watching:
-            await watching.do_jobs()
+        async with watch(ours, NOON, token) as its:
+            await its.watching.do_jobs()
 
         assert await ours.reports.jobs(n=9, now=NOON + timedelta(hours=1)) == []
+
+
+async def test_a_lost_attempt_is_looked_for_ever_less_often(sqlite_url: str) -> None:
+    """From 5 s on each time at twice the age; at 120 s it is looked for again, and given up."""
+    n_unknown: dict[int, int] = {}  # after a look at an age
+    async with desk(sqlite_url) as ours, watch(ours, NOON) as its:
+        await ours.dials.unknown(await ours.order(), reason="no_answer", now=NOON)
+        for age_s in range(130):
+            n_before = its.rest.n_requests
+            await its.watching.find_unknown()
+            if its.rest.n_requests > n_before:
+                n_unknown[age_s] = len(await ours.dials.unknown_attempts(n=9))
+            await its.clock.sleep(1)
+
+    assert n_unknown == {5: 1, 10: 1, 20: 1, 40: 1, 80: 1, 120: 0}
+
+
+async def test_a_look_asks_for_a_few(sqlite_url: str) -> None:
+    """Of many lost attempts those that are due are looked for in turn."""
+    lost_at = NOON + timedelta(minutes=1)
+    async with (
+        desk(sqlite_url, people(A_FEW + 1)) as ours,
+        watch(ours, lost_at + 5 * SECOND) as its,
+    ):
+        for n in range(A_FEW + 1):
+            order = await ours.order(NOON + n * SECOND)
+            await ours.dials.unknown(order, reason="no_answer", now=lost_at)
+        n_asked = []
+        for _ in range(3):
+            await its.watching.find_unknown()
+            n_asked.append(its.rest.n_requests)
+
+    assert n_asked == [A_FEW, A_FEW + 1, A_FEW + 1]
