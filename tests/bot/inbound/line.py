@@ -260,10 +260,11 @@ async def running_line(
         if not done.is_set():  # else the test is over and nobody waits for a drain
             await web.drain(settings.drain_limit_ms)
 
-    async with httpx.AsyncClient(trust_env=False) as http, asyncio.TaskGroup() as tasks:
-        tasks.create_task(serve(web.app, listener, asked_to_end, before_exit=before_exit))
-        try:
-            yield TestLine(web, url, http, call, asked_to_end, public_url)
-        finally:
-            done.set()
-            asked_to_end.set()
+    with listener:
+        async with httpx.AsyncClient(trust_env=False) as http, asyncio.TaskGroup() as tasks:
+            tasks.create_task(serve(web.app, listener, asked_to_end, before_exit=before_exit))
+            try:
+                yield TestLine(web, url, http, call, asked_to_end, public_url)
+            finally:
+                done.set()
+                asked_to_end.set()
