@@ -107,6 +107,7 @@ async def _kept(
         if n_lost:
             log.warning("calls_lost", n=n_lost)
         personas = PersonaFolder(settings.personas_dir, routes.by_name)
+        await personas.now()  # whoever is rung first is not to wait for that
         outbound = Outbound.of(database, RealClock(), personas)
         yield RecordKeeper(store.write), outbound
 

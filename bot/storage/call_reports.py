@@ -20,14 +20,16 @@ from bot.storage.database import Database, upsert
 from bot.storage.settling import is_stopped, plan_of, settle
 from config.campaigns import Campaign
 
-__all__ = ["CallReports", "leave_job"]
+__all__ = ["SAID_STOP", "CallReports", "leave_job"]
 
 campaigns, contacts, attempts = tables.campaigns, tables.contacts, tables.attempts
 call_events, outbox = tables.call_events, tables.outbox
 S = AttemptState
-ON_THE_LINE = (S.PLACED.value, S.RINGING.value, S.ANSWERED.value)
+GOES_ON = (S.PLACED, S.RINGING, S.ANSWERED)
+ON_THE_LINE = tuple(state.value for state in GOES_ON)
 NOT_ASKED = (S.NOT_PLACED, S.CANCELLED, S.PLANNED, S.CLAIMED)  # as far as we knew
 MINUTE_MS = 60_000
+SAID_STOP = "said_stop"  # in the attempt's own call, which ends by itself
 NOBODY_SPOKE = "nobody_spoke"  # why an attempt failed that was answered
 JOB_LEASE = timedelta(seconds=30)
 MACHINES_DONE = ("machine_end_beep", "machine_end_silence", "machine_end_other")
@@ -206,7 +208,7 @@ async def _note(
         changes |= {"outcome": None, "ended_at": None}
         if attempt.committed_at is None:
             changes["committed_at"] = now  # it was rung after all
-    if state in (S.PLACED, S.RINGING) and await _is_stopped(connection, attempt):
+    if state in GOES_ON and await _is_stopped(connection, attempt):
         await leave_job(connection, JobKind.END_CALL, attempt.attempt_id, now)
     await connection.execute(
         update(attempts).where(attempts.c.attempt_id == attempt.attempt_id).values(**changes)
@@ -243,7 +245,10 @@ async def _handle_machine(
 
 
 async def _is_stopped(connection: AsyncConnection, attempt: Row[Any]) -> bool:
-    return attempt.number is not None and await is_stopped(connection, attempt.number)
+    """Whether whoever is rung had stopped before, or has since, but not in this very call."""
+    if attempt.number is None or attempt.reason == SAID_STOP:
+        return False
+    return await is_stopped(connection, attempt.number)
 
 
 async def _has_rules(connection: AsyncConnection, attempt: Row[Any]) -> bool:

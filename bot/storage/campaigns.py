@@ -26,7 +26,7 @@ from bot.campaigns.records import (
 )
 from bot.storage import tables
 from bot.storage.answering import BELIEVED, answering
-from bot.storage.call_reports import leave_job
+from bot.storage.call_reports import SAID_STOP, leave_job
 from bot.storage.database import Database, upsert
 from bot.storage.settling import close_contacts, hash_of, new_attempt, plan_of, waited_long
 from config.campaigns import Campaign
@@ -37,7 +37,6 @@ campaigns, contacts, attempts = tables.campaigns, tables.contacts, tables.attemp
 consents, decisions, do_not_call = tables.consents, tables.decisions, tables.do_not_call
 findings = tables.findings
 S = AttemptState
-NOT_TALKING = tuple(state.value for state in LIVE - {S.ANSWERED})
 _STATES = CampaignState
 MOVES = {
     _STATES.RUNNING: (_STATES.DRAFT, _STATES.PAUSED),
@@ -298,20 +297,24 @@ class CampaignStore:
         """Never ring these numbers (E.164) again; how many planned calls that cancels.
 
         In one transaction, and not while any dialer is deciding: their consents are revoked, what
-        is planned for them is cancelled in every campaign, and what rings is asked to end. Who
-        talks at that moment may finish the sentence.
+        is planned for them is cancelled in every campaign, and every call to them is asked to end,
+        conversations too.
         """
         async with self._database.writing_alone() as connection:
             return sum([await _stop(connection, n, source, now) for n in numbers])
 
     async def stop_person_of(self, attempt_id: str, *, source: str, now: datetime) -> bool:
-        """As `stop`, for whoever an attempt rang; False if there is no such attempt or number."""
+        """As `stop`, for whoever an attempt rang; False if there is no such attempt or number.
+
+        It was said in that attempt's call, which goes on: it is confirmed there and then ended.
+        """
         query = select(attempts.c.number).where(attempts.c.attempt_id == attempt_id)
         async with self._database.reading() as connection:
             number = (await connection.execute(query)).scalar_one_or_none()
         if number is None:
             return False
-        await self.stop(number, source=source, now=now)
+        async with self._database.writing_alone() as connection:
+            await _stop(connection, number, source, now, said_in=attempt_id)
         return True
 
 
@@ -341,7 +344,23 @@ def _consent(number: str, consent: Consent) -> dict[str, Any]:
     }
 
 
-async def _stop(connection: AsyncConnection, number: str, source: str, now: datetime) -> int:
+async def _stop(
+    connection: AsyncConnection,
+    number: str,
+    source: str,
+    now: datetime,
+    *,
+    said_in: str | None = None,
+) -> int:
+    # a report that just now finds nobody stopped is waited for, or waits; older attempts first, as
+    # it would take them
+    known = (
+        select(attempts.c.attempt_id)
+        .where(attempts.c.number == number)
+        .order_by(attempts.c.contact_id, attempts.c.n)
+        .with_for_update()
+    )
+    await connection.execute(known)
     row = upsert(connection)(do_not_call).values(number_hash=hash_of(number), source=source, at=now)
     await connection.execute(row.on_conflict_do_nothing())
     await connection.execute(
@@ -350,11 +369,15 @@ async def _stop(connection: AsyncConnection, number: str, source: str, now: date
         .values(revoked_at=now)
     )
     n_cancelled = await close_contacts(connection, contacts.c.number == number, Reason.STOPPED)
-    ringing = select(attempts.c.attempt_id).where(
-        attempts.c.number == number, attempts.c.state.in_(NOT_TALKING)
+    live = select(attempts.c.attempt_id).where(
+        attempts.c.number == number, attempts.c.state.in_([state.value for state in LIVE])
     )
-    for attempt_id in (await connection.execute(ringing)).scalars().all():
-        await leave_job(connection, JobKind.END_CALL, attempt_id, now)
+    for attempt_id in (await connection.execute(live)).scalars().all():
+        if attempt_id != said_in:
+            await leave_job(connection, JobKind.END_CALL, attempt_id, now)
+    await connection.execute(
+        update(attempts).where(attempts.c.attempt_id == said_in).values(reason=SAID_STOP)
+    )
     return n_cancelled
 
 

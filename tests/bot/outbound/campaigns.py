@@ -191,8 +191,10 @@ async def campaign_line(
         ring_slack_ms=0,
         clock=clock,
     )
+    personas = persona_folder(personas_dir)
+    await personas.now()
     async with open_database(database_url) as database:
-        outbound = Outbound.of(database, clock, persona_folder(personas_dir))
+        outbound = Outbound.of(database, clock, personas)
         keeper = RecordKeeper(CallStore(database).write) if keeps_calls else None
         async with (
             health_page() as (gpu_url, _),

@@ -292,6 +292,18 @@ async def test_a_stop_cancels_what_is_planned(database_url: str) -> None:
     assert ours.rung[0].status == "canceled"
 
 
+async def test_a_stop_from_elsewhere_ends_a_conversation(sqlite_url: str) -> None:
+    """Who is talking to the bot as an operator writes the stop down is not talked to any longer."""
+    async with campaign_line(sqlite_url, directory=lambda number: Callee(rings_ms=500)) as ours:
+        await ours.campaign(people(1), plan())
+        async with ours.dialling():
+            await eventually(lambda: len(ours.line.call.plans) == 1)
+            await ours.store.stop(number(1), source="api", now=ours.clock.now())
+            counts = await ours.finished()
+
+    assert counts.done == {"stopped": 1}
+
+
 async def test_nobody_is_rung_outside_the_window(sqlite_url: str) -> None:
     """A campaign that is started too early rings when it is time by the clock of the callee."""
     half_past_eight = MORNING.replace(hour=13, minute=30)  # in New York

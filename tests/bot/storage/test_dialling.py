@@ -388,6 +388,56 @@ async def test_a_stop_closes_everywhere_at_once(database_url: str) -> None:
     assert counts.done == {"stopped": 1}
 
 
+async def test_a_stop_from_elsewhere_ends_a_conversation(database_url: str) -> None:
+    """Whether the call was answered before the stop, or is first heard of as answered after it."""
+    async with desk(database_url, people(2)) as ours:
+        talking, late = await ours.order(), await ours.order(NOON + SECOND)
+        await ours.heard(talking, "in-progress", at=NOON + SECOND)
+        await ours.dials.not_placed(
+            late.attempt_id, outcome=Outcome.NOT_PLACED, reason="not_found", now=NOON
+        )
+        await ours.store.stop(talking.number, late.number, source="import", now=NOON + SECOND)
+        at_once = await ours.reports.jobs(n=9, now=NOON + SECOND)
+        await ours.heard(late, "in-progress", at=NOON + 2 * SECOND)
+        later = await ours.reports.jobs(n=9, now=NOON + 2 * SECOND)
+
+    assert [(job.kind, job.attempt_id) for job in at_once] == [
+        (JobKind.END_CALL, talking.attempt_id)
+    ]
+    assert [(job.kind, job.attempt_id) for job in later] == [(JobKind.END_CALL, late.attempt_id)]
+
+
+async def test_a_stop_that_is_said_is_confirmed_in_its_call(database_url: str) -> None:
+    """That call is not asked to end, even if Twilio tells only later that it was answered."""
+    async with desk(database_url, people(2)) as ours:
+        answered, ringing = await ours.order(), await ours.order(NOON + SECOND)
+        await ours.heard(answered, "in-progress", at=NOON + SECOND)
+        await ours.heard(ringing, "ringing", at=NOON + SECOND)
+        for order in (answered, ringing):
+            await ours.store.stop_person_of(order.attempt_id, source="key", now=NOON + SECOND)
+        await ours.heard(ringing, "in-progress", at=NOON + 2 * SECOND)
+        jobs = await ours.reports.jobs(n=9, now=NOON + 2 * SECOND)
+
+    assert jobs == []
+
+
+async def test_a_stop_and_a_late_ring_do_not_miss_each_other(database_url: str) -> None:
+    """At the same moment, too: whichever is written down first, the call is asked to end."""
+    async with desk(database_url, people(20)) as ours:
+        orders = [await ours.order(NOON + n * SECOND) for n in range(20)]
+        for order in orders:
+            await ours.dials.not_placed(
+                order.attempt_id, outcome=Outcome.NOT_PLACED, reason="not_found", now=NOON
+            )
+        await asyncio.gather(
+            *(ours.heard(order, "ringing", at=NOON + 20 * SECOND) for order in orders),
+            *(ours.store.stop(order.number, source="api", now=NOON) for order in orders),
+        )
+        jobs = await ours.reports.jobs(n=99, now=NOON + 20 * SECOND)
+
+    assert {job.attempt_id for job in jobs} == {order.attempt_id for order in orders}
+
+
 async def test_who_was_stopped_is_not_rung_by_later_campaigns(database_url: str) -> None:
     """A stop outlives the campaign in which it was said."""
     async with desk(database_url) as ours:
