@@ -2,6 +2,8 @@
 and how long the person waited for a voice.
 
 Written beside the call, again and again while the database is away, whether the call waits or not.
+Notes are dropped when a thousand wait, stops never are: a call has one at most, and no calls are
+placed while the database is away, so there are no more of them than calls were under way.
 """
 
 import asyncio
@@ -23,7 +25,7 @@ __all__ = ["AttemptNotes", "CampaignNotes"]
 
 log = structlog.get_logger()
 
-MAX_WAITING = 1_000
+MAX_WAITING = 1_000  # notes; stops are not counted
 LAST_S = 10.0
 
 
@@ -31,24 +33,34 @@ class CampaignNotes:
     """The notes of all calls of the process. `running` has to be entered before any is taken."""
 
     def __init__(
-        self, store: CampaignStore, reports: CallReports, findings: FindingStore, clock: Clock
+        self,
+        store: CampaignStore,
+        reports: CallReports,
+        findings: FindingStore,
+        clock: Clock,
+        *,
+        max_waiting: int = MAX_WAITING,
     ) -> None:
         self._store = store
         self._reports = reports
         self._findings = findings
         self._clock = clock
+        self._max_waiting = max_waiting
         self._tasks: asyncio.TaskGroup | None = None
         self._writing: set[asyncio.Task[bool]] = set()
+        self._stopping: set[asyncio.Task[bool]] = set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Take notes beside the body; what is not written then has ten seconds more."""
         async with asyncio.TaskGroup() as self._tasks:
             yield
-            if self._writing:
-                _, late = await asyncio.wait(self._writing, timeout=LAST_S)
+            waiting = self._stopping | self._writing
+            if waiting:
+                _, late = await asyncio.wait(waiting, timeout=LAST_S)
                 if late:
-                    log.error("campaign_notes_lost", n=len(late))
+                    n_stops = len(late & self._stopping)
+                    log.error("campaign_notes_lost", n=len(late), n_stops=n_stops)
                 for task in late:
                     task.cancel()
 
@@ -67,8 +79,10 @@ class CampaignNotes:
                 attempt_id, source=source, now=self._clock.now()
             )
 
-        task = self._begin(write)
-        return task is not None and await asyncio.shield(task)
+        if self._tasks is None:
+            log.error("stop_lost", attempt=attempt_id)
+            return False
+        return await asyncio.shield(self._begin(self._tasks, write, self._stopping))
 
     def told(self, attempt_id: str, turn: int, name: str, value: str) -> None:
         """Have it written down what a person has said just now of a field of the campaign."""
@@ -78,7 +92,7 @@ class CampaignNotes:
             await self._findings.keep(attempt_id, [told], names=[name])
             return True
 
-        self._begin(write)
+        self._note(write)
 
     def report(self, attempt_id: str, report: CallReport) -> None:
         """Have a report of a call written down."""
@@ -86,7 +100,7 @@ class CampaignNotes:
         async def write() -> bool:
             return await self._reports.note(attempt_id, report, now=self._clock.now())
 
-        self._begin(write)
+        self._note(write)
 
     async def _written(self, write: Callable[[], Awaitable[bool]]) -> bool:
         try:
@@ -96,13 +110,21 @@ class CampaignNotes:
             log.exception("campaign_note_failed", error=type(exc).__name__)
             return False
 
-    def _begin(self, write: Callable[[], Awaitable[bool]]) -> asyncio.Task[bool] | None:
-        if self._tasks is None or len(self._writing) >= MAX_WAITING:
+    def _note(self, write: Callable[[], Awaitable[bool]]) -> None:
+        if self._tasks is None or len(self._writing) >= self._max_waiting:
             log.error("campaign_note_lost", waiting=len(self._writing))
-            return None
-        task = self._tasks.create_task(self._written(write))
-        self._writing.add(task)
-        task.add_done_callback(self._writing.discard)
+            return
+        self._begin(self._tasks, write, self._writing)
+
+    def _begin(
+        self,
+        tasks: asyncio.TaskGroup,
+        write: Callable[[], Awaitable[bool]],
+        among: set[asyncio.Task[bool]],
+    ) -> asyncio.Task[bool]:
+        task = tasks.create_task(self._written(write))
+        among.add(task)
+        task.add_done_callback(among.discard)
         return task
 
 

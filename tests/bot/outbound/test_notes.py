@@ -11,8 +11,8 @@ from tests.bot.campaigns.facts import NOON, people
 from tests.bot.storage.desk import Desk, desk
 
 
-def notes(ours: Desk) -> CampaignNotes:
-    return CampaignNotes(ours.store, ours.reports, ours.findings, RealClock())
+def notes(ours: Desk, **options: int) -> CampaignNotes:
+    return CampaignNotes(ours.store, ours.reports, ours.findings, RealClock(), **options)
 
 
 async def test_a_call_that_is_gone_has_stopped(sqlite_url: str) -> None:
@@ -30,6 +30,24 @@ async def test_a_call_that_is_gone_has_stopped(sqlite_url: str) -> None:
         counts = await ours.store.counts(ours.campaign.campaign_id)
 
     assert counts.done == {"stopped": 1}
+
+
+async def test_a_stop_is_not_dropped_among_many_notes(sqlite_url: str) -> None:
+    """However many notes wait for the database, whoever wants no more calls is written down."""
+    async with desk(sqlite_url) as ours, open_database(sqlite_url) as other:
+        order = await ours.order()
+        keeper = notes(ours, max_waiting=2)
+        async with keeper.running():
+            async with other.writing():
+                for turn in range(3):
+                    keeper.told(order.attempt_id, turn, f"field_{turn}", "value")
+                stopping = asyncio.create_task(keeper.stop(order.attempt_id, "key"))
+                await asyncio.sleep(0)
+            is_written = await stopping
+        told = await ours.findings.of(order.attempt_id)
+
+    assert is_written
+    assert [one.name for one in told] == ["field_0", "field_1"]
 
 
 async def test_a_stop_of_nobody_is_told(sqlite_url: str) -> None:
