@@ -10,7 +10,6 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
 from pipecat.frames.frames import (
@@ -36,80 +35,17 @@ from pipecat.transports.websocket.fastapi import (
 )
 from starlette.websockets import WebSocket
 
-from pipelines.audio import (
-    FRAME_MS,
-    LINE_RATE,
-    MODEL_INPUT_RATE,
-    PCM16_BYTES,
-    Pcm,
-    StreamingResampler,
-    float_to_pcm16,
-    pcm16_to_float,
-)
+from pipelines.audio import FRAME_MS, LINE_RATE, MODEL_INPUT_RATE
 from pipelines.call.line import Line, TwilioLineSerializer
 from pipelines.call.plan import EndReason
-from telephony.g711 import pcm16_to_mulaw
+from pipelines.call.speech_queue import MAX_QUEUED_MS, SpeechQueue
 from telephony.media_stream import SendMark, SendMedia
 from telephony.playout import MarkEcho
 
 MARK_GRACE_MS: Final = 1000  # a mark that is so late after its sound is taken as lost
 WRITE_LIMIT_MS: Final = 10_000  # a peer that reads nothing for so long is gone
-MAX_QUEUED_MS: Final = 120_000  # of sound; more of a reply is dropped and counted
-MAX_ENTRIES: Final = 20_000  # sounds and frames; beyond it interruptible frames are dropped
 
-_PREPARED_MS: Final = 60  # encoded at a time, ahead of its time
 _BURST_MS: Final = 40  # sent together, to wake up less often
-
-
-@dataclass(slots=True)
-class _Sound:
-    """Sound that waits; `sent` counts the bytes that went into the play-out."""
-
-    utterance: str
-    pcm16: bytes
-    sample_rate: int
-    sent: int = 0
-
-    @property
-    def duration_ms(self) -> float:
-        return 1000 * len(self.pcm16) / (PCM16_BYTES * self.sample_rate)
-
-
-@dataclass(frozen=True, slots=True)
-class _End:
-    """No more sound of this utterance."""
-
-    utterance: str
-
-
-@dataclass(slots=True)
-class _Speech:
-    """An utterance that has been begun and whose end has not been heard."""
-
-    utterance: str
-    label: str  # of the mark behind it
-    announced: bool = False
-    ended: bool = False  # its end is in the play-out
-
-
-class _Encoder:
-    """From the model's rate to mu-law, one utterance after the other."""
-
-    def __init__(self) -> None:
-        self._resampler: StreamingResampler | None = None
-
-    def encode(self, pcm16: bytes, sample_rate: int) -> bytes:
-        if self._resampler is None or self._resampler.from_rate != sample_rate:
-            self._resampler = StreamingResampler(sample_rate, LINE_RATE)
-        return _mulaw(self._resampler.process(pcm16_to_float(pcm16)))
-
-    def flush(self) -> bytes:
-        """What the filter holds back; the next utterance starts afresh."""
-        return b"" if self._resampler is None else _mulaw(self._resampler.flush())
-
-
-def _mulaw(pcm: Pcm) -> bytes:
-    return pcm16_to_mulaw(float_to_pcm16(pcm))
 
 
 class TwilioInput(FastAPIWebsocketInputTransport):
@@ -137,17 +73,12 @@ class TwilioOutput(FastAPIWebsocketOutputTransport):
     ) -> None:
         name = f"{transport.name}#output"
         super().__init__(transport, client, params, name=name, enable_direct_mode=True)
-        self.n_dropped = 0  # sounds and frames that found the queue full
         self.n_lost_marks = 0
         self._events = transport
         self._line = line
-        self._entries: deque[_Sound | _End | Frame] = deque()
-        self._queued_ms = 0.0
-        self._speeches: deque[_Speech] = deque()
-        self._heard: deque[_Speech] = deque()  # to be told of
-        self._n_speeches = 0
+        self._queue = SpeechQueue(line.playout)
+        self._heard: deque[str] = deque()  # utterances to be told of
         self._clear: str | None = None  # to be sent
-        self._encoder = _Encoder()
         self._speaking = False  # in Pipecat's sense
         self._silent = asyncio.Event()
         self._silent.set()
@@ -164,9 +95,9 @@ class TwilioOutput(FastAPIWebsocketOutputTransport):
 
     async def stop(self, frame: EndFrame) -> None:
         """Hang up once all has been heard, or should have been."""
-        self._entries.append(_End(""))
+        self._queue.put_end()
         self._wake.set()
-        limit_ms = self._queued_ms + self._line.playout.queued_ms + 2 * MARK_GRACE_MS
+        limit_ms = self._queue.queued_ms + self._line.playout.queued_ms + 2 * MARK_GRACE_MS
         await self.wait_silent(limit_ms)
         await self._stop_pacing()
         await super().stop(frame)
@@ -195,10 +126,16 @@ class TwilioOutput(FastAPIWebsocketOutputTransport):
             self._queue_sound(frame)
         else:
             if isinstance(frame, TTSStoppedFrame):
-                self._entries.append(_End(frame.context_id or ""))
-            self._queue_frame(frame)
+                self._queue.put_end()
+            if self._queue.put_frame(frame):
+                self._wake.set()
 
     # --- what others ask
+
+    @property
+    def n_dropped(self) -> int:
+        """Sounds and frames that found the queue full."""
+        return self._queue.n_dropped
 
     def heard_ms(self, utterance: str, *, in_ms: int = 0) -> int:
         """How much of an utterance the caller has heard by now, or will have; 0 if never begun."""
@@ -224,11 +161,7 @@ class TwilioOutput(FastAPIWebsocketOutputTransport):
         cut = self._drop()
         self._line.holding = True
         await self._tell_cut(cut)
-        now_ms = self._line.now_ms()
-        speech = self._begin("last words")
-        self._line.playout.push(mulaw, now_ms)
-        self._line.playout.end(speech.label)
-        speech.ended = True
+        self._queue.say_now("last words", mulaw, self._line.now_ms())
         self._silent.clear()
         self._wake.set()
         await self.wait_silent(self._line.playout.queued_ms + 2 * MARK_GRACE_MS)
@@ -236,22 +169,10 @@ class TwilioOutput(FastAPIWebsocketOutputTransport):
     # --- the queue
 
     def _queue_sound(self, frame: OutputAudioRawFrame) -> None:
-        if self._queued_ms > MAX_QUEUED_MS or len(self._entries) > MAX_ENTRIES:
-            self.n_dropped += 1
-            return
         utterance = frame.context_id if isinstance(frame, TTSAudioRawFrame) else None
-        sound = _Sound(utterance or "", frame.audio, frame.sample_rate)
-        self._queued_ms += sound.duration_ms
-        self._entries.append(sound)
-        self._silent.clear()
-        self._wake.set()
-
-    def _queue_frame(self, frame: Frame) -> None:
-        if len(self._entries) > MAX_ENTRIES and frame.interruptible:
-            self.n_dropped += 1
-            return
-        self._entries.append(frame)
-        self._wake.set()
+        if self._queue.put_sound(utterance or "", frame.audio, frame.sample_rate):
+            self._silent.clear()
+            self._wake.set()
 
     async def _interrupt(self) -> None:
         if not self._line.holding:
@@ -259,64 +180,10 @@ class TwilioOutput(FastAPIWebsocketOutputTransport):
 
     def _drop(self) -> list[str]:
         """Forget all that is not heard yet, at once; return the utterances that this cuts off."""
-        if self._speeches:
+        if self._queue.speeches:
             self._clear = self._line.clear()
-        cut = [speech.utterance for speech in self._speeches]
-        begun = set(cut)
-        for entry in self._entries:
-            if isinstance(entry, _Sound) and entry.utterance not in begun:
-                begun.add(entry.utterance)
-                cut.append(entry.utterance)
-        kept = [e for e in self._entries if isinstance(e, Frame) and not e.interruptible]
-        self._entries = deque(kept)
-        self._queued_ms = 0.0
-        self._speeches.clear()
-        self._encoder.flush()
         self._wake.set()
-        return cut
-
-    def _fill(self, now_ms: float) -> list[Frame]:
-        """Move sound from the queue to the play-out; return the frames whose turn has come."""
-        ready: list[Frame] = []
-        playout = self._line.playout
-        while self._entries and playout.queued_ms < _PREPARED_MS:
-            entry = self._entries[0]
-            if isinstance(entry, _Sound):
-                self._move_slice(entry, now_ms)
-                if entry.sent < len(entry.pcm16):
-                    continue
-                self._queued_ms -= entry.duration_ms
-            elif isinstance(entry, _End):
-                self._end(now_ms)
-            elif playout.queued_ms:
-                break
-            else:
-                ready.append(entry)
-            self._entries.popleft()
-        return ready
-
-    def _move_slice(self, sound: _Sound, now_ms: float) -> None:
-        speech = self._speeches[-1] if self._speeches else None
-        if speech is None or speech.ended or speech.utterance != sound.utterance:
-            self._end(now_ms)
-            self._begin(sound.utterance)
-        n_bytes = sound.sample_rate * _PREPARED_MS // 1000 * PCM16_BYTES
-        pcm16 = sound.pcm16[sound.sent : sound.sent + n_bytes]
-        sound.sent += n_bytes
-        self._line.playout.push(self._encoder.encode(pcm16, sound.sample_rate), now_ms)
-
-    def _begin(self, utterance: str) -> _Speech:
-        self._n_speeches += 1
-        speech = _Speech(utterance, label=f"end-{self._n_speeches}")
-        self._speeches.append(speech)
-        self._line.playout.begin(utterance)
-        return speech
-
-    def _end(self, now_ms: float) -> None:
-        if self._speeches and not self._speeches[-1].ended:
-            self._line.playout.push(self._encoder.flush(), now_ms)
-            self._line.playout.end(self._speeches[-1].label)
-            self._speeches[-1].ended = True
+        return self._queue.cut()
 
     # --- sending
 
@@ -336,12 +203,12 @@ class TwilioOutput(FastAPIWebsocketOutputTransport):
         while True:
             await self._send_clear()
             now_ms = self._line.now_ms()
-            for frame in self._fill(now_ms):
+            for frame in self._queue.fill(now_ms):
                 await self.push_frame(frame)
             messages = self._line.playout.due(now_ms)
             if messages:
                 await self._send(messages)
-            elif not self._entries or self._line.playout.queued_ms:
+            elif self._queue.is_empty or self._line.playout.queued_ms:
                 return
 
     async def _send_clear(self) -> None:
@@ -380,7 +247,7 @@ class TwilioOutput(FastAPIWebsocketOutputTransport):
         due_ms = self._line.playout.next_due_ms()
         if due_ms is not None:
             return max(due_ms + _BURST_MS - now_ms, 0) if due_ms > now_ms else 0
-        if self._speeches and self._speeches[-1].ended:
+        if self._queue.has_ended:
             return max(self._lost_at_ms() - now_ms, 0)
         return None
 
@@ -390,32 +257,28 @@ class TwilioOutput(FastAPIWebsocketOutputTransport):
     # --- hearing
 
     def _on_echo(self, echo: MarkEcho) -> None:
-        if echo.heard and any(speech.label == echo.label for speech in self._speeches):
-            while self._speeches:
-                self._heard.append(self._speeches.popleft())
-                if self._heard[-1].label == echo.label:
-                    break
+        if echo.heard and (heard := self._queue.heard(echo.label)):
+            self._heard.extend(heard)
             self._wake.set()
 
     async def _tell_heard(self) -> None:
         """Tell of what has been heard to its end, by its mark or, that failing, by the clock."""
-        sent = self._speeches and self._speeches[-1].ended and not self._entries
+        sent = self._queue.has_ended and self._queue.is_empty
         nothing_due = self._line.playout.next_due_ms() is None
         if sent and nothing_due and self._line.now_ms() >= self._lost_at_ms():
             self.n_lost_marks += 1
-            self._heard.extend(self._speeches)
-            self._speeches.clear()
+            self._heard.extend(self._queue.all_heard())
         while self._heard:
-            await self._tell_ended(self._heard.popleft().utterance, interrupted=False)
-        if not self._speeches and not any(isinstance(entry, _Sound) for entry in self._entries):
+            await self._tell_ended(self._heard.popleft(), interrupted=False)
+        if not self._queue.speeches and not self._queue.any_sound:
             await self._tell_silent()
 
     async def _tell_started(self) -> None:
-        for speech in self._speeches:
+        for speech in self._queue.speeches:
             if not speech.announced:
                 speech.announced = True
                 await self._events.tell("on_utterance_started", speech.utterance)
-        if not self._speaking and self._speeches:
+        if not self._speaking and self._queue.speeches:
             self._speaking = True
             await self.broadcast_frame(BotStartedSpeakingFrame)
 
