@@ -63,6 +63,7 @@ from config.campaigns import read_campaign
 from config.personas import read_personas
 from config.settings import CampaignSettings, SettingsError, read_settings
 from config.strict_yaml import PromptFileError
+from pipelines.private_files import make_private_file
 
 FAILED = 1
 UNUSABLE = 2
@@ -320,6 +321,7 @@ async def _export(store: CampaignStore, options: argparse.Namespace) -> None:
 
 async def _write(path: Path, headings: Sequence[str], rows: AsyncIterator[Sequence[object]]) -> int:
     n_rows = 0
+    make_private_file(path)
     with path.open("w", encoding="utf-8", newline="") as file:
         file.write(csv_row(headings))
         async for row in rows:

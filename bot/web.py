@@ -32,6 +32,7 @@ from config.logging import configure
 from config.personas import Routes, read_routes
 from config.settings import SettingsError, WebSettings, read_settings
 from config.strict_yaml import PromptFileError
+from pipelines.private_files import make_private_folder
 from telephony.clock import RealClock
 
 __all__ = ["main"]
@@ -144,7 +145,7 @@ def _make_writable(folder: Path | None) -> None:
     if folder is None:
         return
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(folder)
         with TemporaryFile(dir=folder):
             pass
     except OSError as exc:

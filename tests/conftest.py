@@ -1,6 +1,7 @@
 """What all tests share: a scale for timeouts, and an environment without settings."""
 
 import os
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from sqlite3 import sqlite_version
@@ -54,6 +55,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_report_header() -> str:
     """Say which databases the tests use."""
     return f"databases: SQLite {sqlite_version}, PostgreSQL of {POSTGRESQL} {version(POSTGRESQL)}"
+
+
+@pytest.fixture
+def open_umask() -> Iterator[None]:
+    """Files may be read and written by all, unless whoever makes them says otherwise."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def mode_of(path: Path) -> int:
+    """Who may do what with a file."""
+    return path.stat().st_mode & 0o777
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from starlette.types import Message, Receive
 
 from bot.api.models import Problem
 from bot.api.problems import Refused
+from pipelines.private_files import make_private_file
 
 __all__ = ["CSV", "XLSX", "Bounds", "bounded", "kept_file"]
 
@@ -86,6 +87,7 @@ async def kept_file(request: Request, bounds: Bounds) -> AsyncIterator[Path]:
 
 
 async def _write(body: Request, path: Path) -> None:
+    await asyncio.to_thread(make_private_file, path)
     with await asyncio.to_thread(path.open, "wb") as file:
         async for piece in body.stream():
             await asyncio.to_thread(file.write, piece)

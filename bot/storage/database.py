@@ -10,7 +10,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from pipelines.private_files import make_private_file
 
 __all__ = ["Database", "StorageError", "is_out_of_reach", "migrate", "open_database", "upsert"]
 
@@ -114,13 +116,16 @@ async def open_database(url: str) -> AsyncIterator[Database]:
 
 
 async def _try_file(engine: AsyncEngine) -> None:
-    """Open SQLite's file once, without a thread of its own. Raises sqlite3.Error.
+    """Make SQLite's file, and open it once without a thread of its own. Raises sqlite3.Error.
 
     aiosqlite does not wait for the thread of a connection that could not be made, which may then
     outlive the event loop and complain.
     """
     file = engine.url.database
     if engine.dialect.name == "sqlite" and file:
+        if not file.startswith((":memory:", "file:")):
+            with suppress(OSError):  # SQLite says what is wrong
+                await asyncio.to_thread(make_private_file, Path(file))
         (await asyncio.to_thread(sqlite3.connect, file, check_same_thread=False)).close()
 
 

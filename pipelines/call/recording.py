@@ -16,6 +16,7 @@ import numpy as np
 import structlog
 
 from pipelines.audio import LINE_RATE, PCM16_BYTES, exact_div
+from pipelines.private_files import make_private_file, make_private_folder
 from telephony.g711 import mulaw_to_pcm16
 
 HOLD_MS: Final = 2000  # far more than the lead of the play-out
@@ -146,7 +147,8 @@ class CallRecorder:
             log.warning("recording_failed", cause=cause)
 
     def _open(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(self._path.parent)
+        make_private_file(self._path)
         self._file = self._path.open("wb")
         self._file.write(_header(0))
 

@@ -11,6 +11,7 @@ from bot.campaign import main
 from bot.storage.campaigns import CampaignStore
 from bot.storage.database import open_database
 from tests.bot.campaigns.facts import number
+from tests.conftest import mode_of
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "prompts" / "campaigns" / "appointment-reminder.yaml"
@@ -210,8 +211,9 @@ def test_a_campaign_moves_only_as_it_can(draft: str, capsys: pytest.CaptureFixtu
     assert "is cancelled" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("open_umask")
 def test_an_export_can_be_read_again(draft: str, tmp_path: Path) -> None:
-    """Contacts and decisions are CSV files, a row each."""
+    """Contacts and decisions are CSV files, a row each, which only their owner may read."""
     main(["import", NAME, people(tmp_path, person(1), person(2))])
     out = tmp_path / "out.csv"
     assert main(["export", NAME, str(out)]) == 0
@@ -225,6 +227,7 @@ def test_an_export_can_be_read_again(draft: str, tmp_path: Path) -> None:
         (number(2), "planned"),
     ]
     assert decisions == ["at,row,number,attempt,dialled,reason,next_at"]
+    assert mode_of(out) == 0o600
 
 
 def test_a_number_is_stopped(

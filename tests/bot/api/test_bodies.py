@@ -8,6 +8,7 @@ from starlette.types import Message
 
 from bot.api.bodies import Bounds, kept_file
 from bot.api.problems import Refused
+from tests.conftest import mode_of
 
 BOUNDS = Bounds(max_bytes=100, timeout_ms=10_000)
 
@@ -27,16 +28,17 @@ def piece(body: bytes, *, more: bool = True) -> Message:
     return {"type": "http.request", "body": body, "more_body": more}
 
 
+@pytest.mark.usefixtures("open_umask")
 async def test_the_file_is_there_for_a_while() -> None:
     """It holds the whole body, only we can read it, and at the end it is gone with its folder."""
     coming = request([piece(b"number\n"), piece(b"+12125560001\n", more=False)])
     async with kept_file(coming, BOUNDS) as path:
         content = path.read_bytes()
-        mode = path.parent.stat().st_mode & 0o777
+        modes = mode_of(path), mode_of(path.parent)
     is_left = path.parent.exists()
 
     assert content == b"number\n+12125560001\n"
-    assert mode == 0o700
+    assert modes == (0o600, 0o700)
     assert not is_left
 
 

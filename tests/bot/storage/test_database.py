@@ -15,6 +15,7 @@ from bot.storage.tables import METADATA
 from tests.bot.campaigns.facts import NOON, number, people
 from tests.bot.storage.desk import FAST, desk
 from tests.bot.storage.notes import begun, turn
+from tests.conftest import mode_of
 
 
 async def test_the_migrations_make_the_tables_as_declared(database_url: str) -> None:
@@ -28,6 +29,16 @@ async def test_the_migrations_make_the_tables_as_declared(database_url: str) -> 
         found = await connection.run_sync(differences)
 
     assert found == []
+
+
+@pytest.mark.usefixtures("open_umask")
+async def test_sqlites_files_are_their_owners_alone(sqlite_url: str, tmp_path: Path) -> None:
+    """The file and the logs beside it hold numbers and words."""
+    async with desk(sqlite_url, people(1)):
+        names = ("voicebot.db", "voicebot.db-wal", "voicebot.db-shm")
+        modes = [mode_of(tmp_path / name) for name in names]
+
+    assert modes == [0o600] * 3
 
 
 async def test_migrations_go_back_and_forth_with_data(database_url: str) -> None:

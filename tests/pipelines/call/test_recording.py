@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from pipelines.call.recording import BOT, CALLER, CallRecorder, StereoTimeline
 from telephony.g711 import mulaw_to_pcm16, pcm16_to_mulaw
+from tests.conftest import mode_of
 
 LOUD = pcm16_to_mulaw(np.full(160, 8000, "<i2").tobytes())
 LEVEL = int(np.frombuffer(mulaw_to_pcm16(LOUD), "<i2")[0])
@@ -97,6 +98,15 @@ async def test_closing_writes_all(tmp_path: Path) -> None:
     assert len(sound) == 120 * 160
     assert (sound[:, CALLER] == LEVEL).all()
     assert np.count_nonzero(sound[:, BOT]) == 119 * 160
+
+
+@pytest.mark.usefixtures("open_umask")
+async def test_nobody_else_may_hear_it(tmp_path: Path) -> None:
+    """A recording and its folder are for the user of the process alone."""
+    path = tmp_path / "calls" / "call.wav"
+    await CallRecorder(path).close()
+
+    assert (mode_of(path), mode_of(path.parent)) == (0o600, 0o700)
 
 
 @pytest.mark.parametrize("n_minutes", [1, 10])
