@@ -10,7 +10,7 @@ from pipelines.call.plan import EndReason
 
 __all__ = ["End", "LiveCalls", "Running"]
 
-MAX_REMEMBERED = 2_000  # ends of streams, for the webhook that follows each
+MAX_REMEMBERED = 2_000  # ends of streams and beginnings of calls, for the webhooks that follow
 
 _Stream = tuple[str, int]  # a call and which try of it
 
@@ -49,6 +49,7 @@ class LiveCalls:
         self._running: dict[_Stream, list[Running]] = {}
         self._ends: OrderedDict[_Stream, End] = OrderedDict()
         self._unasked: set[_Stream] = set()
+        self._first_asked_ms: OrderedDict[str, float] = OrderedDict()
         self._idle = asyncio.Event()
         self._idle.set()
         self._all_asked = asyncio.Event()
@@ -62,6 +63,13 @@ class LiveCalls:
     def has_room(self, n_waiting: int) -> bool:
         """Whether one more call can be announced, when `n_waiting` have been already."""
         return self.n_running + n_waiting < self.max_calls
+
+    def first_asked_ms(self, call_sid: str, now_ms: float) -> float:
+        """When it was first asked what to do with a call: now, or before a stream that failed."""
+        first_ms = self._first_asked_ms.setdefault(call_sid, now_ms)
+        if len(self._first_asked_ms) > MAX_REMEMBERED:
+            self._first_asked_ms.popitem(last=False)
+        return first_ms
 
     @contextmanager
     def pending_socket(self) -> Iterator[None]:

@@ -85,7 +85,7 @@ class Announced:
     at_ms: float = field(default_factory=lambda: _now_ms())  # monotonic
 
     def age_ms(self) -> float:
-        """How long ago it was announced: a call that we placed was answered then."""
+        """How long ago Twilio first asked about it: a call that we placed was answered then."""
         return _now_ms() - self.at_ms
 
 
@@ -159,6 +159,7 @@ class Webhooks:
 
     async def voice(self, request: Request) -> Response:
         """POST /twilio/voice: connect the call to our media socket, or turn it away."""
+        asked_ms = _now_ms()
         try:
             fields = await self._fields(request)
             announced = await self._announced(request, fields)
@@ -169,6 +170,8 @@ class Webhooks:
         turned_away = self._why_not(announced.call_sid)
         if turned_away:
             return self._turn_away(turned_away, announced, fields.get("CallStatus", ""))
+        first_ms = self._calls.first_asked_ms(announced.call_sid, asked_ms)
+        announced = replace(announced, at_ms=first_ms)
         token = self._tokens.issue(announced.call_sid, announced, _now_ms())
         return _answer(
             twiml.connect_stream(

@@ -77,11 +77,15 @@ async def test_idle_and_asked() -> None:
 
 
 async def test_memory_is_bounded() -> None:
-    """Only the last ends are remembered."""
+    """Only the last ends are remembered, and the last beginnings."""
     calls = book()
+    for n in range(MAX_REMEMBERED + 10):
+        calls.first_asked_ms(f"CA{n}", n)
     for n in range(MAX_REMEMBERED + 10):
         with calls.running(f"CA{n}", 0):
             pass
 
+    assert calls.first_asked_ms("CA10", 5_000) == 10
+    assert calls.first_asked_ms("CA9", 5_000) == 5_000
     assert await calls.end_of("CA9", 0, timeout_ms=10) is None
     assert await calls.end_of(f"CA{MAX_REMEMBERED}", 0, timeout_ms=10) == End(EndReason.FAILED)

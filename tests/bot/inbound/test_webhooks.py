@@ -1,5 +1,7 @@
 """What follows a stream."""
 
+import asyncio
+import time
 from urllib.parse import urlencode
 from xml.etree import ElementTree
 
@@ -9,6 +11,7 @@ from websockets.exceptions import ConnectionClosed
 from bot.inbound.webhooks import Step, next_step
 from pipelines.call.plan import EndReason
 from tests.bot.inbound.line import (
+    CALL_SID,
     FIELDS,
     TestLine,
     begin,
@@ -124,6 +127,17 @@ async def test_host_lost_and_then_no_stream() -> None:
 
     assert verbs(retry.text) == ["Connect", "Redirect"]
     assert verbs(last.text) == ["Say", "Hangup"]
+
+
+async def test_a_second_try_is_as_old_as_the_call(line: TestLine) -> None:
+    """Whoever heard nothing of the first stream has waited since the call was answered."""
+    await line.announce()
+    await asyncio.sleep(0.2)
+    token = await line.announce(path="/twilio/voice?retry=1")
+    again = line.web.tokens.redeem(CALL_SID, token, time.monotonic() * 1000)
+
+    assert again is not None
+    assert again.age_ms() >= 200
 
 
 async def test_stream_that_never_began(line: TestLine) -> None:
