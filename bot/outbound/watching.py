@@ -159,7 +159,7 @@ class Watching:
         for job in await self._reports.jobs(n=A_FEW, now=self._clock.now()):
             wait_ms, now = await self._do(job), self._clock.now()
             if wait_ms is None:
-                await self._reports.job_done(job.job_id, now=now)
+                await self._reports.job_done(job, now=now)
             else:
                 await self._reports.job_put_off(job.job_id, due_at=now + _ms(wait_ms))
 

@@ -115,11 +115,13 @@ class CallReports:
             for row in rows
         ]
 
-    async def job_done(self, job_id: int, *, now: datetime) -> None:
-        """A job is done, or there is nothing left to be done."""
+    async def job_done(self, job: Job, *, now: datetime) -> None:
+        """A job is done, or there was nothing to be done; unless it was asked for again since."""
         async with self._database.writing() as connection:
             await connection.execute(
-                update(outbox).where(outbox.c.job_id == job_id).values(done_at=now)
+                update(outbox)
+                .where(outbox.c.job_id == job.job_id, outbox.c.n_tries == job.n_tries)
+                .values(done_at=now)
             )
 
     async def job_put_off(self, job_id: int, *, due_at: datetime) -> None:
@@ -148,11 +150,19 @@ def _jobs(job_ids: Sequence[int]) -> Any:
 async def leave_job(
     connection: AsyncConnection, kind: JobKind, attempt_id: str, now: datetime
 ) -> None:
-    """Have the dialer do something about a call, once; asked twice, it is one job."""
+    """Have the dialer do something about a call; asked twice, it is one job.
+
+    To end a call is asked again where it was done: then, nothing may have been there to be ended.
+    """
     job = upsert(connection)(outbox).values(
         kind=kind.value, attempt_id=attempt_id, due_at=now, n_tries=0
     )
-    await connection.execute(job.on_conflict_do_nothing())
+    if kind is JobKind.END_CALL:
+        again = {"due_at": now, "n_tries": outbox.c.n_tries + 1, "done_at": None}
+        once = job.on_conflict_do_update(index_elements=["attempt_id", "kind"], set_=again)
+    else:
+        once = job.on_conflict_do_nothing()
+    await connection.execute(once)
 
 
 async def _locked(connection: AsyncConnection, attempt_id: str) -> Row[Any] | None:

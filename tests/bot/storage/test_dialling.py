@@ -4,9 +4,12 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
+from sqlalchemy import update
+
 from bot.campaigns.attempts import Outcome
 from bot.campaigns.gate import CampaignState, Later, Never, Reason
-from bot.campaigns.records import Claim, JobKind, Waits
+from bot.campaigns.records import Claim, JobKind, Order, Waits
+from bot.storage import tables
 from bot.storage.calls import CallStore
 from bot.storage.database import open_database
 from bot.storage.dialling import LEASE, Granted, Held, Missed
@@ -393,9 +396,7 @@ async def test_a_stop_from_elsewhere_ends_a_conversation(database_url: str) -> N
     async with desk(database_url, people(2)) as ours:
         talking, late = await ours.order(), await ours.order(NOON + SECOND)
         await ours.heard(talking, "in-progress", at=NOON + SECOND)
-        await ours.dials.not_placed(
-            late.attempt_id, outcome=Outcome.NOT_PLACED, reason="not_found", now=NOON
-        )
+        await _give_up(ours, late)
         await ours.store.stop(talking.number, late.number, source="import", now=NOON + SECOND)
         at_once = await ours.reports.jobs(n=9, now=NOON + SECOND)
         await ours.heard(late, "in-progress", at=NOON + 2 * SECOND)
@@ -421,21 +422,77 @@ async def test_a_stop_that_is_said_is_confirmed_in_its_call(database_url: str) -
     assert jobs == []
 
 
-async def test_a_stop_and_a_late_ring_do_not_miss_each_other(database_url: str) -> None:
-    """At the same moment, too: whichever is written down first, the call is asked to end."""
-    async with desk(database_url, people(20)) as ours:
-        orders = [await ours.order(NOON + n * SECOND) for n in range(20)]
-        for order in orders:
-            await ours.dials.not_placed(
-                order.attempt_id, outcome=Outcome.NOT_PLACED, reason="not_found", now=NOON
-            )
-        await asyncio.gather(
-            *(ours.heard(order, "ringing", at=NOON + 20 * SECOND) for order in orders),
-            *(ours.store.stop(order.number, source="api", now=NOON) for order in orders),
-        )
-        jobs = await ours.reports.jobs(n=99, now=NOON + 20 * SECOND)
+async def test_a_stop_does_not_miss_a_ring_that_is_being_written(database_url: str) -> None:
+    """A stop waits for a report that has found nobody stopped, and then sees what it says."""
+    async with desk(database_url) as ours:
+        order = await ours.order()
+        await _give_up(ours, order)
+        async with ours.database.writing() as connection:
+            mine = tables.attempts.c.attempt_id == order.attempt_id
+            await connection.execute(update(tables.attempts).where(mine).values(state="ringing"))
+            stopping = asyncio.create_task(ours.store.stop(order.number, source="api", now=NOON))
+            await asyncio.wait({stopping}, timeout=0.5)
+        await stopping
+        jobs = await ours.reports.jobs(n=9, now=NOON)
 
-    assert {job.attempt_id for job in jobs} == {order.attempt_id for order in orders}
+    assert [job.attempt_id for job in jobs] == [order.attempt_id]
+
+
+async def test_a_late_ring_reopens_the_job_of_a_stop(database_url: str) -> None:
+    """Who said stop before the attempt was given up is not left to ring by it either."""
+    async with desk(database_url) as ours:
+        order = await ours.order()
+        await ours.dials.unknown(order, reason="timeout", now=NOON)
+        await ours.store.stop(order.number, source="api", now=NOON)
+        await _give_up(ours, order)
+        [needless] = await ours.reports.jobs(n=9, now=NOON)
+        await ours.reports.job_done(needless, now=NOON)
+        none = await ours.reports.jobs(n=9, now=NOON + LEASE)
+        await ours.heard(order, "ringing", at=NOON + LEASE)
+        [job] = await ours.reports.jobs(n=9, now=NOON + LEASE)
+
+    assert (needless.is_over, none) == (True, [])
+    assert (job.kind, job.call_sid, job.is_over) == (JobKind.END_CALL, _sid(order), False)
+
+
+async def test_a_job_that_is_asked_for_again_is_not_done_by_the_old_one(database_url: str) -> None:
+    """Who finds nothing to be done, while the telephone begins to ring, has not done it."""
+    async with desk(database_url) as ours:
+        order = await ours.order()
+        await ours.dials.unknown(order, reason="timeout", now=NOON)
+        await ours.store.stop(order.number, source="api", now=NOON)
+        await _give_up(ours, order)
+        [needless] = await ours.reports.jobs(n=9, now=NOON)
+        await ours.heard(order, "ringing", at=NOON + SECOND)
+        await ours.reports.job_done(needless, now=NOON + SECOND)
+        [job] = await ours.reports.jobs(n=9, now=NOON + SECOND)
+
+    assert (job.call_sid, job.is_over) == (_sid(order), False)
+
+
+async def test_a_machine_gets_one_message(database_url: str) -> None:
+    """Told of by two sides, the second one when the message has been left."""
+    leave = {"then": "leave_message", "message": "Please call."}
+    async with desk(database_url, voicemail=leave) as ours:
+        order = await ours.order()
+        await ours.heard(order, "in-progress", at=NOON, answered_by="machine_end_silence")
+        [job] = await ours.reports.jobs(n=9, now=NOON)
+        await ours.reports.job_done(job, now=NOON)
+        await ours.heard(order, "in-progress", at=NOON, answered_by="machine_end_beep")
+        again = await ours.reports.jobs(n=9, now=NOON + LEASE)
+
+    assert job.kind is JobKind.LEAVE_MESSAGE
+    assert again == []
+
+
+async def _give_up(ours: Desk, order: Order) -> None:
+    await ours.dials.not_placed(
+        order.attempt_id, outcome=Outcome.NOT_PLACED, reason="not_found", now=NOON
+    )
+
+
+def _sid(order: Order) -> str:
+    return "CA" + order.attempt_id
 
 
 async def test_who_was_stopped_is_not_rung_by_later_campaigns(database_url: str) -> None:
