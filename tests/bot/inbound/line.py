@@ -243,10 +243,12 @@ async def running_line(
         },
     )
     call = StandInCall()
+    apologies = Apologies(lambda persona: bytes(160))
+    apologies.prepare(ROUTES.personas)
     web = build(
         settings,
         ROUTES,
-        Apologies(lambda persona: bytes(160)),
+        apologies,
         run_call=run_call or call,
         keeper=keeper,
         outbound=outbound,

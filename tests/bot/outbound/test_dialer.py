@@ -36,6 +36,7 @@ from tests.bot.storage.desk import desk
 from tests.bot.storage.notes import begun, turn
 from tests.waiting import eventually, eventually_so
 
+LISTENER = Callee(answer=stays, rings_ms=1_000)
 ALL_STATUSES = frozenset(
     {"initiated", "ringing", "in-progress", "completed", "busy", "no-answer", "failed", "canceled"}
 )
@@ -335,7 +336,7 @@ async def test_a_decision_is_kept_for_every_dial_and_every_refusal(database_url:
 
 async def test_who_says_stop_in_a_call_is_not_rung_again(sqlite_url: str) -> None:
     """A key pressed in one campaign's call closes the person in another, before the call ends."""
-    async with campaign_line(sqlite_url) as ours:
+    async with campaign_line(sqlite_url, directory=lambda number: LISTENER) as ours:
         ours.line.call.stops = True
         await ours.campaign(people(1), plan())
         other = await ours.campaign(people(2), plan("other"), starts=False)
@@ -365,8 +366,7 @@ async def test_a_machine_is_known_by_its_words(sqlite_url: str) -> None:
 
 async def test_how_long_an_answer_waited_is_kept(sqlite_url: str) -> None:
     """From the moment of answering to the first sound, for the share that waited too long."""
-    listener = Callee(answer=stays, rings_ms=1_000)
-    async with campaign_line(sqlite_url, directory=lambda number: listener) as ours:
+    async with campaign_line(sqlite_url, directory=lambda number: LISTENER) as ours:
         await ours.campaign(people(3), plan())
 
         async def waited_ms() -> Sequence[int | None]:
@@ -392,9 +392,8 @@ async def test_how_long_an_answer_waited_is_kept(sqlite_url: str) -> None:
 async def test_outcome_fields_are_filled_from_what_was_said(sqlite_url: str) -> None:
     """After a call its words are looked through, and what they tell stands in the export."""
     fields = {"home": {"rules": [{"value": "no", "phrases": ["not at home"]}]}}
-    listener = Callee(answer=stays, rings_ms=1_000)
     async with campaign_line(
-        sqlite_url, directory=lambda number: listener, keeps_calls=True
+        sqlite_url, directory=lambda number: LISTENER, keeps_calls=True
     ) as ours:
         ours.line.call.turns = [turn(begun(), caller_text="I am not at home then.").turn]
         record = await ours.campaign(people(1), plan(outcome_fields=fields))
@@ -421,9 +420,8 @@ async def test_what_the_model_writes_down_is_kept(sqlite_url: str) -> None:
         "day": {"filled_by": "model", "values": ["Monday", "Friday"]},
         "guests": {"filled_by": "model", "type": "number"},
     }
-    listener = Callee(answer=stays, rings_ms=1_000)
     async with campaign_line(
-        sqlite_url, directory=lambda number: listener, keeps_calls=True
+        sqlite_url, directory=lambda number: LISTENER, keeps_calls=True
     ) as ours:
         ours.line.call.turns = [turn(begun(), caller_text="I am not at home then.").turn]
         ours.line.call.told = [(1, "day", "Monday"), (2, "guests", "3"), (3, "day", "Friday")]
