@@ -43,8 +43,8 @@ from bot.campaigns.contact_list import (
 from bot.campaigns.csv_export import csv_row
 from bot.campaigns.gate import CampaignState
 from bot.campaigns.records import CampaignRecord, NewContact
-from bot.outbound.board import board
-from bot.outbound.operating import (
+from bot.operators.board import board
+from bot.operators.operating import (
     DECISION_HEADINGS,
     ContactFile,
     ImportReport,

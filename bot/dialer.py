@@ -14,9 +14,9 @@ import structlog
 import uvloop
 
 from bot.campaigns.gate import LineLimits
+from bot.campaigns.urls import CallbackUrls
+from bot.dialling.dialer import Dialer
 from bot.end_signals import end_signals
-from bot.outbound.dialer import Dialer
-from bot.outbound.urls import CallbackUrls
 from bot.process_arguments import process_parser
 from bot.storage.database import StorageError, open_database
 from config.logging import configure

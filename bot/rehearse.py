@@ -24,7 +24,7 @@ from rich.table import Table
 
 from bot.campaigns.gate import CampaignState
 from bot.campaigns.records import CampaignRecord, ContactRow
-from bot.outbound.board import board
+from bot.operators.board import board
 from bot.rehearsal.people import STOPPED_BEFORE, Person, contacts, ten_people
 from bot.simulation.stack import Stack, StackFailed
 from bot.storage.campaigns import CampaignStore

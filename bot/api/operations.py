@@ -27,7 +27,8 @@ from bot.calls.numbers import NumberError, e164
 from bot.campaigns.contact_list import ContactFileError, preview
 from bot.campaigns.gate import CampaignState
 from bot.campaigns.records import CampaignRecord
-from bot.outbound.operating import (
+from bot.line.persona_folder import FindPersonas
+from bot.operators.operating import (
     DECISION_HEADINGS,
     ContactFile,
     ImportReport,
@@ -38,7 +39,6 @@ from bot.outbound.operating import (
     import_contacts,
     move,
 )
-from bot.outbound.persona_folder import FindPersonas
 from bot.storage.campaigns import CampaignGone, CampaignStore, NameTaken
 from config.campaigns import Campaign, Name
 from telephony.clock import Clock

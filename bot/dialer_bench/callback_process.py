@@ -11,11 +11,11 @@ from typing import Any, Final
 import httpx
 from fastapi import FastAPI
 
+from bot.campaigns.urls import DETECTED_PATH, STATUS_PATH
 from bot.dialer_bench.apart import Apart, answer, start_apart
-from bot.inbound.requests import TwilioRequests
-from bot.inbound.serving import serve
-from bot.outbound.callbacks import OutboundCallbacks
-from bot.outbound.urls import DETECTED_PATH, STATUS_PATH
+from bot.line.callbacks import OutboundCallbacks
+from bot.line.requests import TwilioRequests
+from bot.line.serving import serve
 from bot.storage.call_reports import CallReports
 from bot.storage.database import open_database
 from telephony.clock import FastClock

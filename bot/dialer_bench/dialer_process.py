@@ -7,10 +7,10 @@ from statistics import mean, median
 from typing import Any, Final
 
 from bot.campaigns.gate import LineLimits
+from bot.campaigns.urls import CallbackUrls
 from bot.dialer_bench.apart import answer, peak_mb, run_apart
 from bot.dialer_bench.watch import Goal, Watch, WatchedDatabase
-from bot.outbound.dialer import Dialer
-from bot.outbound.urls import CallbackUrls
+from bot.dialling.dialer import Dialer
 from bot.storage.database import open_database
 from telephony.clock import FastClock
 from telephony.rest import twilio_calls

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bot.dialer_bench.apart import answer, peak_mb, run_apart
-from bot.outbound.operating import ContactFile, import_contacts
+from bot.operators.operating import ContactFile, import_contacts
 from bot.storage.campaigns import CampaignStore
 from bot.storage.database import open_database
 

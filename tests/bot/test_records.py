@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.inbound.record_keeper import Note
+from bot.line.record_keeper import Note
 from bot.records import main
 from bot.storage.calls import CallStore
 from bot.storage.database import open_database

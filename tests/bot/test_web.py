@@ -14,7 +14,7 @@ from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import connect
 
 from tests.bot.api.service import API_TOKEN
-from tests.bot.inbound.line import FIELDS, TOKEN, verbs
+from tests.bot.line.line import FIELDS, TOKEN, verbs
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -14,7 +14,7 @@ from bot.storage.campaigns import CampaignStore
 from bot.storage.database import Database, open_database
 from telephony.clock import RealClock
 from tests.bot.campaigns.facts import plan
-from tests.bot.inbound.line import PERSONAS, TestLine, persona_folder, running_line
+from tests.bot.line.line import PERSONAS, TestLine, persona_folder, running_line
 
 API_TOKEN = "0123456789abcdef-of-the-api"
 CSV = {"Content-Type": "text/csv"}

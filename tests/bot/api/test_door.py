@@ -4,7 +4,7 @@ import pytest
 import structlog
 
 from tests.bot.api.service import API_TOKEN, Service
-from tests.bot.inbound.line import running_line
+from tests.bot.line.line import running_line
 
 PATHS = (
     ("GET", "/campaigns"),

@@ -21,7 +21,7 @@ from bot.storage.campaigns import CampaignStore
 from bot.storage.database import Database
 from telephony.clock import RealClock
 from tests.bot.api.service import API_TOKEN, BAD_PEOPLE, PEOPLE, Service, running_api
-from tests.bot.inbound.line import persona_folder
+from tests.bot.line.line import persona_folder
 
 # What a schema cannot say is refused, too: that there is no such persona. And Starlette, asked for
 # a method that a path does not have, names those of the path's first route.

@@ -1,0 +1,211 @@
+"""Watching over attempts that are on their way: what was lost is found, what is to be done is done.
+
+Four looks, each at its own interval: leases of dialers that died; attempts of which it is not known
+whether Twilio has them; calls of which nothing is heard; jobs left by other processes.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from bot.campaigns.attempts import Outcome
+from bot.campaigns.looks import Looks
+from bot.campaigns.outcome_fields import by_rules, told_by
+from bot.campaigns.records import CallReport, Job, JobKind, SilentCall, UnknownAttempt
+from bot.storage.call_reports import CallReports
+from bot.storage.dialling import DialStore
+from bot.storage.findings import FindingStore
+from bot.storage.patience import with_patience
+from telephony import twiml
+from telephony.clock import Clock
+from telephony.rest import FoundCall, RestError, TwilioCalls, Unreachable
+
+__all__ = ["WatchTimings", "Watching"]
+
+log = structlog.get_logger()
+
+A_FEW = 50
+MOST_UNKNOWN = 1_000
+MOST_TRIES = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchTimings:
+    """How long things are waited for, in milliseconds of the dialer's clock."""
+
+    look: int = 1_000
+    # An unknown attempt may explain itself by a callback; after that it is looked for, see `Looks`.
+    until_asked: int = 5_000
+    # An unknown attempt that Twilio does not list by then was never placed. Longer than a call is
+    # left in Twilio's queue.
+    until_given_up: int = 120_000
+    silence: int = 60_000  # of a call that goes on, until Twilio is asked
+    clock_skew: int = 60_000  # between Twilio and us
+    job_retry: int = 2_000
+    job_refused: int = 30_000  # until Twilio is asked again for what it refused
+
+
+class Watching:
+    """One dialer's watch. Several may watch: reports bear repeating, and one takes each job."""
+
+    def __init__(
+        self,
+        *,
+        store: DialStore,
+        reports: CallReports,
+        findings: FindingStore,
+        calls: TwilioCalls,
+        clock: Clock,
+        timings: WatchTimings | None = None,
+    ) -> None:
+        self._store = store
+        self._reports = reports
+        self._findings = findings
+        self._calls = calls
+        self._clock = clock
+        self._timings = timings or WatchTimings()
+        self._looks = Looks(
+            first=_ms(self._timings.until_asked), last=_ms(self._timings.until_given_up)
+        )
+
+    async def run(self) -> None:
+        """Watch until cancelled, which breaks off what is being looked at."""
+        async with asyncio.TaskGroup() as looks:
+            for look in (self.expire_leases, self.find_unknown, self.ask_silent, self.do_jobs):
+                looks.create_task(self._again_and_again(look))
+
+    async def _again_and_again(self, look: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await with_patience(look, self._clock)
+            except Exception as exc:
+                # the others go on, and so does this one
+                log.exception("look_failed", error=type(exc).__name__)
+            await self._clock.sleep(self._timings.look / 1000)
+
+    async def expire_leases(self) -> None:
+        """Take over what dead dialers have left, and close what cancelled campaigns have."""
+        n_planned, n_unknown = await self._store.expire_leases(self._clock.now())
+        await self._store.close_cancelled()
+        if n_planned or n_unknown:
+            log.warning("leases_expired", planned=n_planned, unknown=n_unknown)
+
+    async def find_unknown(self) -> None:
+        """Look in Twilio's list for attempts that may be there: a few, the oldest first."""
+        found = await self._store.unknown_attempts(n=MOST_UNKNOWN)
+        attempts = {attempt.attempt_id: attempt for attempt in found}
+        now = self._clock.now()
+        ages = {attempt.attempt_id: now - attempt.unknown_at for attempt in found}
+        for attempt_id in self._looks.due(ages)[:A_FEW]:
+            await self._find(attempts[attempt_id])
+            self._looks.looked(attempt_id, ages[attempt_id])
+
+    async def _find(self, attempt: UnknownAttempt) -> None:
+        try:
+            is_found = attempt.number is not None and await self._adopt(attempt, attempt.number)
+        except RestError as exc:
+            log.warning("attempt_not_looked_for", attempt=attempt.attempt_id, reason=str(exc))
+            return
+        waited = self._clock.now() - attempt.unknown_at
+        if not is_found and waited >= _ms(self._timings.until_given_up):
+            await self._store.not_placed(
+                attempt.attempt_id,
+                outcome=Outcome.NOT_PLACED,
+                reason="not_found",
+                now=self._clock.now(),
+            )
+
+    async def _adopt(self, attempt: UnknownAttempt, number: str) -> bool:
+        """Give an attempt the call that it placed, if Twilio lists one that is nobody else's."""
+        since = attempt.committed_at - _ms(self._timings.clock_skew)
+        found = await self._calls.find(to_number=number, from_number=attempt.caller_id, since=since)
+        for call in reversed(found):
+            if await self._note(attempt.attempt_id, call):
+                log.info("attempt_found", attempt=attempt.attempt_id, call_id=call.call_sid)
+                return True
+        return False
+
+    async def ask_silent(self) -> None:
+        """Ask for calls that go on, and of which nothing was heard for a while."""
+        since = self._clock.now() - _ms(self._timings.silence)
+        for call in await self._reports.silent(since=since, n=A_FEW):
+            await self._ask(call)
+
+    async def _ask(self, silent: SilentCall) -> None:
+        try:
+            found = await self._calls.fetch(silent.call_sid)
+        except RestError as exc:
+            log.warning("call_not_asked_for", attempt=silent.attempt_id, reason=str(exc))
+            return
+        if found is None:
+            await self._reports.lost(silent.attempt_id, now=self._clock.now())
+        else:
+            await self._note(silent.attempt_id, found)
+
+    async def _note(self, attempt_id: str, call: FoundCall) -> bool:
+        report = CallReport(
+            call_sid=call.call_sid,
+            status=call.status,
+            answered_by=call.answered_by,
+            duration_s=call.duration_s,
+        )
+        return await self._reports.note(attempt_id, report, now=self._clock.now())
+
+    async def do_jobs(self) -> None:
+        """Do what was left to be asked of Twilio."""
+        for job in await self._reports.jobs(n=A_FEW, now=self._clock.now()):
+            wait_ms, now = await self._do(job), self._clock.now()
+            if wait_ms is None:
+                await self._reports.job_done(job, now=now)
+            else:
+                await self._reports.job_put_off(job.job_id, due_at=now + _ms(wait_ms))
+
+    async def _are_filled(self, job: Job) -> bool:
+        """Fill the campaign's fields once the call is written down, if it is before long."""
+        fields = by_rules(job.plan.outcome_fields)
+        if not fields or job.call_sid is None or job.n_tries > MOST_TRIES:
+            return True
+        said = await self._findings.said(job.call_sid)
+        if said is None:
+            return False
+        await self._findings.keep(job.attempt_id, told_by(fields, said), names=fields)
+        return True
+
+    async def _do(self, job: Job) -> int | None:
+        """Milliseconds until a job is to be tried again; None if nothing of it is left to be done.
+
+        A call that is over or gone is no refusal; anything else that Twilio refuses (a token that
+        was changed, say) is for an operator to mend, and is asked for until the call is over.
+        """
+        again_ms = self._timings.job_retry
+        if job.kind is JobKind.FILL_FIELDS:
+            return None if await self._are_filled(job) else again_ms
+        if job.is_over:
+            return None
+        if job.call_sid is None:
+            return again_ms  # not known yet: the attempt's first callback tells, or Twilio's list
+        try:
+            match job.kind:
+                case JobKind.END_CALL:
+                    await self._calls.end(job.call_sid)
+                case JobKind.LEAVE_MESSAGE:
+                    await self._calls.go_on(job.call_sid, _message(job))
+        except Unreachable:
+            return again_ms
+        except RestError as exc:
+            log.error("job_refused", job=job.kind.value, attempt=job.attempt_id, reason=str(exc))
+            return self._timings.job_refused
+        return None
+
+
+def _message(job: Job) -> str:
+    message = job.plan.voicemail.message
+    assert message is not None, "a campaign that leaves a message has one"
+    return twiml.say_and_hang_up(message, job.plan.voicemail.language)
+
+
+def _ms(duration: int) -> timedelta:
+    return timedelta(milliseconds=duration)

@@ -1,0 +1,362 @@
+"""What Twilio asks and what it is told: how to answer a call, and what follows its stream.
+
+A call whose stream fails is tried once more. Whether this is the retry, and which attempt of a
+campaign the call is if we placed it, travels in the URLs that we give to Twilio and that Twilio
+signs.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from urllib.parse import urlencode
+
+import structlog
+from fastapi import Request, Response
+
+from bot.calls.records import Direction
+from bot.campaigns.urls import ATTEMPT, VOICE_PATH
+from bot.line.gpu_probe import GpuProbe
+from bot.line.live_calls import LiveCalls
+from bot.line.metrics import Metrics
+from bot.line.notes import CampaignNotes
+from bot.line.requests import CALL_SID, RequestRefused, TwilioRequests, media_url
+from bot.line.stream_tokens import StreamTokens
+from config.campaigns import Campaign
+from config.personas import Persona, Routes
+from pipelines.call.plan import EndReason
+from telephony import twiml
+
+__all__ = [
+    "MEDIA_PATH",
+    "STREAM_ENDED_PATH",
+    "TOKEN_PARAMETER",
+    "TRANSFER_ENDED_PATH",
+    "VOICE_PATH",
+    "Announced",
+    "Attempt",
+    "NoSpeaker",
+    "Speaker",
+    "Step",
+    "Webhooks",
+    "next_step",
+]
+
+log = structlog.get_logger()
+
+STREAM_ENDED_PATH = "/twilio/stream-ended"
+TRANSFER_ENDED_PATH = "/twilio/transfer-ended"
+MEDIA_PATH = "/twilio/media"
+TOKEN_PARAMETER = "token"
+MAX_RETRIES = 1
+RETRY = "retry"  # the query parameter that counts them
+FIND_TIMEOUT_MS = 4_000  # for the database; Twilio waits 15 s
+END_TIMEOUT_MS = 4_000  # a stream's end and the webhook about it may cross; Twilio waits 15 s
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What a campaign's call is about."""
+
+    attempt_id: str
+    plan: Campaign
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """Who speaks in a campaign's call."""
+
+    persona: Persona
+    plan: Campaign
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announced:
+    """Which call a webhook is about, and who speaks in it."""
+
+    call_sid: str
+    persona: Persona
+    retry: int
+    direction: Direction
+    person: str  # as Twilio writes it: a number, or a word
+    line: str
+    attempt: Attempt | None = None  # of a campaign
+    at_ms: float = field(default_factory=lambda: _now_ms())  # monotonic
+
+    def age_ms(self) -> float:
+        """How long ago Twilio first asked about it: a call that we placed was answered then."""
+        return _now_ms() - self.at_ms
+
+
+class NoSpeaker(Exception):
+    """Nobody is there to speak in a campaign's call; the text is a static word why."""
+
+    def __init__(self, reason: str, persona: Persona | None = None) -> None:
+        """`persona` is the one that cannot speak, but may apologise."""
+        super().__init__(reason)
+        self.persona = persona
+
+
+# Who speaks in an attempt to ring somebody, filled in for that person; None if there is no such
+# attempt. Raises NoSpeaker, and OSError where that cannot be found out.
+FindSpeaker = Callable[[str], Awaitable[Speaker | None]]
+
+
+class Step(Enum):
+    """What follows a stream."""
+
+    HANG_UP = "hang_up"
+    TRANSFER = "transfer"
+    RETRY = "retry"
+    APOLOGISE_AND_RETRY = "apologise_and_retry"
+    APOLOGISE_AND_HANG_UP = "apologise_and_hang_up"
+
+
+def next_step(reason: EndReason | None, *, may_retry: bool, host_is_there: bool) -> Step:
+    """What follows a stream that ended for `reason`; None if it never began or goes on.
+
+    A caller who has hung up is not asked about: if one is, only the socket broke. A lost host and a
+    drained process have been apologised for in the stream itself; a lost host is worth another try
+    only if it is back. A stream that made no sense would make none again.
+    """
+    match reason:
+        case EndReason.TRANSFERRED:
+            return Step.TRANSFER
+        case EndReason.HOST_LOST:
+            return Step.RETRY if may_retry and host_is_there else Step.HANG_UP
+        case None | EndReason.FAILED | EndReason.CALLER_HUNG_UP:
+            return Step.APOLOGISE_AND_RETRY if may_retry else Step.APOLOGISE_AND_HANG_UP
+        case EndReason.PROTOCOL_ERROR:
+            return Step.APOLOGISE_AND_HANG_UP
+    return Step.HANG_UP
+
+
+class Webhooks:
+    """The webhooks of the line. Answers at once; nothing here outlives a request."""
+
+    def __init__(
+        self,
+        *,
+        requests: TwilioRequests,
+        calls: LiveCalls,
+        tokens: StreamTokens[Announced],
+        routes: Routes,
+        metrics: Metrics,
+        probe: GpuProbe,
+        find_speaker: FindSpeaker | None = None,
+        notes: CampaignNotes | None = None,
+    ) -> None:
+        """`find_speaker` is asked about calls that campaigns place, `notes` are taken of them."""
+        self._requests = requests
+        self._calls = calls
+        self._tokens = tokens
+        self._routes = routes
+        self._metrics = metrics
+        self._probe = probe
+        self._find_speaker = find_speaker
+        self._notes = notes
+
+    async def voice(self, request: Request) -> Response:
+        """POST /twilio/voice: connect the call to our media socket, or turn it away."""
+        asked_ms = _now_ms()
+        try:
+            fields = await self._fields(request)
+            announced = await self._announced(request, fields)
+        except RequestRefused as refusal:
+            return self._refuse(request, refusal)
+        except NoSpeaker as nobody:
+            return self._apologise(fields["CallSid"], request.query_params[ATTEMPT], nobody)
+        turned_away = self._why_not(announced.call_sid)
+        if turned_away:
+            return self._turn_away(turned_away, announced, fields.get("CallStatus", ""))
+        first_ms = self._calls.first_asked_ms(announced.call_sid, asked_ms)
+        announced = replace(announced, at_ms=first_ms)
+        token = self._tokens.issue(announced.call_sid, announced, _now_ms())
+        return _answer(
+            twiml.connect_stream(
+                media_url(self._requests.public_url) + MEDIA_PATH,
+                {TOKEN_PARAMETER: token},
+                then_url=self._url(STREAM_ENDED_PATH, announced),
+            )
+        )
+
+    async def stream_ended(self, request: Request) -> Response:
+        """POST /twilio/stream-ended: the stream is over; say what follows."""
+        try:
+            fields = await self._fields(request)
+            announced = await self._announced(request, fields)
+        except RequestRefused as refusal:
+            return self._refuse(request, refusal)
+        except NoSpeaker as exc:
+            return self._hang_up_on(fields["CallSid"], str(exc))
+        end = await self._calls.end_of(
+            announced.call_sid, announced.retry, timeout_ms=END_TIMEOUT_MS
+        )
+        reason, detail = (end.reason, end.detail) if end else (None, "")
+        step = await self._step(reason, announced.retry, fields.get("CallStatus", ""))
+        log.info(
+            "stream_ended",
+            call_id=announced.call_sid,
+            reason=reason.value if reason else None,
+            retry=announced.retry,
+            step=step.value,
+        )
+        return _answer(self._document(step, announced, detail))
+
+    async def transfer_ended(self, request: Request) -> Response:
+        """POST /twilio/transfer-ended: the caller has talked to a person, or nobody answered."""
+        try:
+            fields = await self._fields(request)
+            persona = (await self._announced(request, fields)).persona
+        except RequestRefused as refusal:
+            return self._refuse(request, refusal)
+        except NoSpeaker as exc:
+            return self._hang_up_on(fields["CallSid"], str(exc))
+        status = fields.get("DialCallStatus", "")
+        has_talked = status in ("answered", "completed")
+        log.info("transfer_ended", call_id=fields["CallSid"], has_talked=has_talked)
+        if has_talked or persona.transfer is None:
+            return _answer(twiml.hang_up())
+        sentence = persona.transfer.unavailable
+        return _answer(twiml.say_and_hang_up(sentence, persona.language))
+
+    async def _announced(self, request: Request, fields: Mapping[str, str]) -> Announced:
+        """Raises NoSpeaker."""
+        caller, called = fields.get("From", ""), fields.get("To", "")
+        attempt_id = request.query_params.get(ATTEMPT)
+        if attempt_id is None:
+            return Announced(
+                call_sid=fields["CallSid"],
+                retry=_retry(request),
+                persona=self._routes.persona_for(called),
+                direction=Direction.INBOUND,
+                person=caller,
+                line=called,
+            )
+        speaker = await self._speaker_of(attempt_id)
+        return Announced(
+            call_sid=fields["CallSid"],
+            retry=_retry(request),
+            persona=speaker.persona,
+            direction=Direction.OUTBOUND,
+            person=called,
+            line=caller,
+            attempt=Attempt(attempt_id, speaker.plan),
+        )
+
+    async def _speaker_of(self, attempt_id: str) -> Speaker:
+        if self._find_speaker is None:
+            raise NoSpeaker("no_database")
+        try:
+            async with asyncio.timeout(FIND_TIMEOUT_MS / 1000):
+                speaker = await self._find_speaker(attempt_id)
+        except OSError:  # a TimeoutError, too
+            raise NoSpeaker("database_away") from None
+        if speaker is None:
+            raise NoSpeaker("no_attempt")
+        return speaker
+
+    def _apologise(self, call_sid: str, attempt_id: str, nobody: NoSpeaker) -> Response:
+        """Somebody was rung and has answered: that is not to look like a call that went well."""
+        self._count_speechless(call_sid, str(nobody))
+        if self._notes is not None:
+            self._notes.of(attempt_id, call_sid).nobody_spoke()
+        persona = nobody.persona or self._routes.default
+        return _answer(twiml.say_and_hang_up(persona.apology, persona.language))
+
+    def _hang_up_on(self, call_sid: str, reason: str) -> Response:
+        self._count_speechless(call_sid, reason)
+        return _answer(twiml.hang_up())
+
+    def _count_speechless(self, call_sid: str, reason: str) -> None:
+        self._metrics.call_turned_away(reason)
+        log.error("call_turned_away", call_id=call_sid, reason=reason)
+
+    def _put_through(self, announced: Announced, department: str) -> str:
+        transfer = announced.persona.transfer
+        assert transfer is not None, "the model is only offered departments of its persona"
+        return twiml.dial(
+            transfer.numbers[department],
+            ring_timeout_s=round(transfer.ring_ms / 1000),
+            then_url=self._url(TRANSFER_ENDED_PATH, announced),
+        )
+
+    async def _fields(self, request: Request) -> Mapping[str, str]:
+        fields = await self._requests.read_fields(request)
+        if not CALL_SID.fullmatch(fields.get("CallSid", "")):
+            raise RequestRefused("no_call_sid", 400)
+        return fields
+
+    def _refuse(self, request: Request, refusal: RequestRefused) -> Response:
+        self._metrics.webhook_refused(refusal.reason)
+        log.warning(
+            "webhook_refused",
+            path=request.scope["path"],
+            reason=refusal.reason,
+            status=refusal.status,
+        )
+        return Response(status_code=refusal.status)
+
+    def _why_not(self, call_sid: str) -> str | None:
+        if self._calls.is_draining:
+            return "draining"
+        n_waiting = self._tokens.n_waiting(_now_ms(), besides=call_sid)
+        return None if self._calls.has_room(n_waiting) else "full"
+
+    def _turn_away(self, reason: str, announced: Announced, call_status: str) -> Response:
+        self._metrics.call_turned_away(reason)
+        log.warning("call_turned_away", call_id=announced.call_sid, reason=reason)
+        persona = announced.persona
+        # Only a call that has not been answered can be given a busy tone.
+        if announced.retry or call_status == "in-progress":
+            return _answer(twiml.say_and_hang_up(persona.apology, persona.language))
+        return _answer(twiml.reject_busy())
+
+    async def _step(self, reason: EndReason | None, retry: int, call_status: str) -> Step:
+        if call_status == "completed":
+            return Step.HANG_UP
+        may_retry = retry < MAX_RETRIES and not self._calls.is_draining
+        host_lost = reason is EndReason.HOST_LOST
+        host_is_there = host_lost and may_retry and await self._probe.ask()
+        return next_step(reason, may_retry=may_retry, host_is_there=host_is_there)
+
+    def _document(self, step: Step, announced: Announced, detail: str) -> str:
+        persona, again = announced.persona, replace(announced, retry=announced.retry + 1)
+        match step:
+            case Step.HANG_UP:
+                return twiml.hang_up()
+            case Step.TRANSFER:
+                return self._put_through(announced, department=detail)
+            case Step.RETRY:
+                return twiml.redirect(self._url(VOICE_PATH, again))
+            case Step.APOLOGISE_AND_RETRY:
+                return twiml.say_and_redirect(
+                    persona.apology, persona.language, then_url=self._url(VOICE_PATH, again)
+                )
+            case Step.APOLOGISE_AND_HANG_UP:
+                return twiml.say_and_hang_up(persona.apology, persona.language)
+
+    def _url(self, path: str, announced: Announced) -> str:
+        query: dict[str, str | int] = {}
+        if announced.attempt is not None:
+            query[ATTEMPT] = announced.attempt.attempt_id
+        if announced.retry:
+            query[RETRY] = announced.retry
+        return self._requests.public_url + path + (f"?{urlencode(query)}" if query else "")
+
+
+def _answer(document: str) -> Response:
+    return Response(document, media_type=twiml.CONTENT_TYPE)
+
+
+def _retry(request: Request) -> int:
+    """The retry in a URL of ours; what is not one counts as the last."""
+    given = request.query_params.get(RETRY, "0")
+    if given.isascii() and given.isdigit() and len(given) <= 2:
+        return min(int(given), MAX_RETRIES)
+    return MAX_RETRIES
+
+
+def _now_ms() -> float:
+    return time.monotonic() * 1000

@@ -1,0 +1,276 @@
+"""Dialers that die: nobody is rung twice in an attempt, and nobody is forgotten.
+
+Who was rung is read from the network's own list of calls. A contact who was not rung, because the
+dialer died before it asked Twilio, is rung by the next attempt.
+"""
+
+import ast
+import asyncio
+import json
+import os
+import random
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bot.campaigns.records import Counts
+from telephony.clock import FastClock
+from telephony.emulator import CreateFault
+from telephony.emulator.dial_request import DialRequest
+from telephony.emulator.rest import Faults
+from tests.bot.campaigns.facts import number, people
+from tests.bot.dialling.campaigns import (
+    BUSY,
+    EVERY_LIMIT,
+    MORNING,
+    CampaignLine,
+    campaign_line,
+    plan,
+)
+from tests.bot.dialling.mortal_dialer import Settings
+from tests.bot.line.line import TOKEN
+from tests.bot.storage.databases import start_postgresql
+from tests.waiting import eventually
+
+ROOT = Path(__file__).resolve().parents[3]
+SPEED = 200.0
+PATIENCE_MS = (
+    480_000  # for a thousand contacts, on a slow machine, too: a test that hangs ends then
+)
+LIFE_S = 4  # in which a place is come to, on a slow machine, too
+ONCE_MORE = {
+    "failed": {"times": 5, "after_ms": 60_000},
+    "busy": {"times": 0},
+    "no_answer": {"times": 0},
+    "max_attempts": 6,
+    "another_hour": False,
+}
+Place = tuple[str, int]  # file and line
+# Where all takes long the sun sets meanwhile, two hundred times as fast.
+ALL_DAY = {"begins": "00:00", "ends": "23:59"}
+PLAN = plan(retries=ONCE_MORE, caps={"per_day": 9, "per_week": 9}, window=ALL_DAY)
+
+
+class MortalDialer:
+    """A process that lives as a dialer, again and again."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    async def begin(self, **life: Any) -> int:
+        """Begin a life; its process id."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(life).encode() + b"\n")
+        return int((await self._answer())["pid"])
+
+    async def end(self) -> tuple[int, list[Place]]:
+        """Wait until it is over: the signal it died of, and the lines it came to."""
+        answer = await self._answer()
+        return answer["signal"], [tuple(line) for line in answer["lines"]]
+
+    async def die_at(self, place: Place) -> int:
+        """One life; the signal it died of, 0 if it did not come to the place and was stopped."""
+        pid = await self.begin(at=place)
+        ending = asyncio.create_task(self.end())
+        if not (await asyncio.wait({ending}, timeout=LIFE_S))[0]:
+            os.kill(pid, signal.SIGTERM)
+        return (await ending)[0]
+
+    async def die_again_and_again(self, over: asyncio.Event, chance: random.Random) -> int:
+        """Short lives until `over` is set; how many there were."""
+        n_lives = 0
+        while not over.is_set():
+            pid = await self.begin()
+            n_lives += 1
+            with suppress(TimeoutError):
+                async with asyncio.timeout(chance.uniform(0.05, 1)):
+                    await over.wait()
+            os.kill(pid, signal.SIGKILL)
+            await self.end()
+        return n_lives
+
+    async def watched(self, ours: CampaignLine) -> list[Place]:
+        """One life to the end; the statements it came to."""
+        pid = await self.begin(watched=True)
+        await ours.finished()
+        os.kill(pid, signal.SIGTERM)
+        return statements((await self.end())[1])
+
+    async def live(self, ours: CampaignLine) -> Counts:
+        """Dial to the end."""
+        pid = await self.begin()
+        counts = await ours.finished(timeout_ms=60_000)
+        os.kill(pid, signal.SIGTERM)
+        await self.end()
+        return counts
+
+    async def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        return json.loads(await self._process.stdout.readline())
+
+
+@asynccontextmanager
+async def mortal_dialer(ours: CampaignLine, database_url: str) -> AsyncIterator[MortalDialer]:
+    assert isinstance(ours.clock, FastClock)
+    settings = Settings(
+        database_url=database_url,
+        account_sid=ours.network.account_sid,
+        auth_token=TOKEN,
+        rest_url=ours.rest.url,
+        public_url=ours.line.url,
+        begins=MORNING.isoformat(),
+        speed=SPEED,
+        started_s=ours.clock.started_s,
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.bot.dialling.mortal_dialer",
+        json.dumps(asdict(settings)),
+        cwd=ROOT,
+        stdin=PIPE,
+        stdout=PIPE,
+        limit=1 << 20,
+    )
+    try:
+        yield MortalDialer(process)
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        await process.wait()
+
+
+def rung(ours: CampaignLine) -> Counter[str]:
+    return Counter(call.request.to_number for call in ours.rung)
+
+
+def statements(lines: Sequence[Place]) -> list[Place]:
+    """The lines at which a statement begins."""
+    begins = {
+        (name, node.lineno)
+        for name in {name for name, _ in lines}
+        for node in ast.walk(ast.parse((ROOT / name).read_text()))
+        if isinstance(node, ast.stmt)
+    }
+    return [line for line in lines if line in begins]
+
+
+@pytest.mark.parametrize(
+    ("url", "step"),
+    [
+        ("sqlite_url", 5),
+        pytest.param("sqlite_url", 1, marks=pytest.mark.thorough),
+        pytest.param("postgresql_url", 1, marks=pytest.mark.thorough),
+    ],
+)
+async def test_a_dialer_may_be_killed_at_every_statement(
+    url: str, step: int, request: pytest.FixtureRequest
+) -> None:
+    """At whatever statement from claim to record a dialer dies, its contacts are rung once.
+
+    Some are come to in one life and not in the next, as where an answer was slow: it lives twice
+    before it dies.
+    """
+    database_url = request.getfixturevalue(url)
+    async with campaign_line(database_url, directory=lambda number: BUSY, speed=SPEED) as ours:
+        await ours.campaign(people(3), PLAN)
+        async with mortal_dialer(ours, database_url) as dialer:
+            first = await dialer.watched(ours)
+            await _add(ours, 3, 6)
+            second = await dialer.watched(ours)
+            every = list(dict.fromkeys(first + second))
+            places = every[::step]
+            usual = [place for place in places if place in first and place in second]
+            n_contacts, deaths = 6, dict.fromkeys(places, 0)
+            for place in (*places, *usual):  # the usual ones once more, if they were not come to
+                if deaths[place] != signal.SIGKILL:
+                    await _add(ours, n_contacts, n_contacts + 1)  # each life has somebody to ring
+                    n_contacts += 1
+                    deaths[place] = await dialer.die_at(place)
+            counts = await dialer.live(ours)
+
+    assert rung(ours) == {number(n): 1 for n in range(1, n_contacts + 1)}
+    assert counts.done == {"busy": n_contacts}
+    assert len(every) > 100
+    assert len(usual) > 0.8 * len(places)
+    missed = [place for place in usual if deaths[place] != signal.SIGKILL]
+    assert len(missed) < 0.05 * len(usual), missed
+
+
+async def _add(ours: CampaignLine, n_before: int, n_after: int) -> None:
+    """More contacts for a campaign."""
+    new = people(n_after)[n_before:]
+    await ours.store.add(ours.campaigns[0].campaign_id, new, now=ours.clock.now())
+
+
+async def test_a_database_may_restart(tmp_path: Path) -> None:
+    """PostgreSQL goes down and comes back while a campaign dials: everybody is rung once."""
+    server = start_postgresql(tmp_path / "data")
+    slowly = replace(EVERY_LIMIT, calls_per_second=0.1)
+    async with campaign_line(
+        server.get_uri(), directory=lambda number: BUSY, speed=SPEED, limits=slowly
+    ) as ours:
+        await ours.campaign(people(40), PLAN)
+        async with ours.dialling():
+            await eventually(lambda: len(ours.rung) >= 5)
+            await asyncio.to_thread(server.cleanup)
+            n_rung = len(ours.rung)
+            server = await asyncio.to_thread(start_postgresql, tmp_path / "data")
+            counts = await ours.finished()
+    server.cleanup()
+
+    assert n_rung < 40
+    assert rung(ours) == {number(n): 1 for n in range(1, 41)}
+    assert counts.done == {"busy": 40}
+
+
+def mishaps(chance: random.Random) -> Faults:
+    """One request in five goes wrong, in one way or another."""
+
+    def fault_of(request: DialRequest) -> CreateFault | None:
+        return chance.choice(list(CreateFault)) if chance.random() < 0.2 else None
+
+    return fault_of
+
+
+@pytest.mark.parametrize(
+    ("url", "n_dialers"), [("sqlite_url", 1), ("postgresql_url", 1), ("postgresql_url", 2)]
+)
+@pytest.mark.parametrize("n_contacts", [60, pytest.param(1000, marks=pytest.mark.thorough)])
+async def test_everybody_is_rung_once_whatever_dies(
+    url: str, n_dialers: int, n_contacts: int, request: pytest.FixtureRequest
+) -> None:
+    """Dialers that are killed at random, requests that go wrong at random: all is well.
+
+    Whoever was not rung in one attempt is rung in a later one; nobody is rung twice in an attempt.
+    """
+    chance = random.Random(20261128)
+    database_url = request.getfixturevalue(url)
+    async with campaign_line(
+        database_url, directory=lambda number: BUSY, faults=mishaps(chance), speed=SPEED
+    ) as ours:
+        await ours.campaign(people(n_contacts), PLAN)
+        async with AsyncExitStack() as stack:
+            dialers = [
+                await stack.enter_async_context(mortal_dialer(ours, database_url))
+                for _ in range(n_dialers)
+            ]
+            over = asyncio.Event()
+            dying = [
+                asyncio.create_task(dialer.die_again_and_again(over, chance)) for dialer in dialers
+            ]
+            counts = await ours.finished(timeout_ms=PATIENCE_MS)
+            over.set()
+            n_lives = sum(await asyncio.gather(*dying))
+
+    assert counts.done == {"busy": n_contacts}
+    assert rung(ours) == {number(n): 1 for n in range(1, n_contacts + 1)}
+    assert n_lives > n_contacts / 50

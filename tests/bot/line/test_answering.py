@@ -1,0 +1,58 @@
+"""What the application says of itself to those who place calls."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from bot.line.callbacks import Outbound
+from bot.storage.answering import Answering, AnsweringStore
+from bot.storage.database import open_database
+from telephony.clock import RealClock
+from tests.bot.line.line import health_page, persona_folder, running_line
+from tests.waiting import eventually_so
+
+AGES = timedelta(days=1)
+
+
+async def test_it_says_how_many_calls_it_could_answer(tmp_path: Path) -> None:
+    """As many as it has places for, less those that run; none once it drains or has ended."""
+    async with open_database(f"sqlite:///{tmp_path}/a.db") as database:
+        store = AnsweringStore(database)
+
+        async def says(n_places: int | None) -> bool:
+            found: Answering | None = await store.find(since=datetime.now(UTC) - AGES)
+            return (found and found.n_places) == n_places
+
+        outbound = Outbound.of(database, RealClock(), persona_folder())
+        async with (
+            health_page() as (gpu_url, _),
+            running_line(outbound=outbound, gpu_url=gpu_url, max_calls=3) as line,
+        ):
+            await eventually_so(lambda: says(3))
+            async with line.running_call():
+                await eventually_so(lambda: says(2))
+                draining = asyncio.create_task(line.web.drain(5_000))
+                await eventually_so(lambda: says(None))
+            await draining
+        assert await says(None)
+
+
+async def test_without_a_host_it_answers_nobody(tmp_path: Path) -> None:
+    """A model host that is out of reach takes its word back."""
+    async with open_database(f"sqlite:///{tmp_path}/a.db") as database:
+        store = AnsweringStore(database)
+
+        async def answers() -> bool:
+            return await store.find(since=datetime.now(UTC) - AGES) is not None
+
+        async def answers_not() -> bool:
+            return not await answers()
+
+        outbound = Outbound.of(database, RealClock(), persona_folder())
+        async with (
+            health_page() as (gpu_url, host),
+            running_line(outbound=outbound, gpu_url=gpu_url),
+        ):
+            await eventually_so(answers)
+            host.close()
+            await eventually_so(answers_not)

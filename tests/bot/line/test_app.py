@@ -1,0 +1,81 @@
+"""The web application over real sockets: a call, health, metrics."""
+
+from xml.etree import ElementTree
+
+from tests.bot.line.line import (
+    CALL_SID,
+    FIELDS,
+    ROUTES,
+    TestLine,
+    begin,
+    health_page,
+    redirect_of,
+    running_line,
+    stream_token,
+    verbs,
+)
+from tests.waiting import eventually
+
+
+async def test_voice(line: TestLine) -> None:
+    """An inbound call gets a stream with a token, then a redirect to the stream-ended webhook."""
+    answer = await line.post("/twilio/voice")
+    stream = ElementTree.fromstring(answer.text).find("Connect/Stream")
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/xml")
+    assert verbs(answer.text) == ["Connect", "Redirect"]
+    assert stream is not None
+    assert stream.attrib["url"] == line.media_url
+    assert redirect_of(answer.text) == line.url + "/twilio/stream-ended"
+
+
+async def test_a_call(line: TestLine) -> None:
+    """A signed socket with its call's token becomes a call with the persona's plan."""
+    async with line.running_call():
+        plan = line.call.plans[0]
+        persona = ROUTES.persona_for("+15550100")
+        assert line.metric("calls_running") == 1
+    await eventually(lambda: line.metric("calls_total", reason="caller_hung_up") == 1)
+
+    assert (plan.call_sid, plan.stream_sid) == (CALL_SID, "MZ1")
+    assert plan.greeting == persona.greeting
+    assert plan.max_call_ms == persona.limits.max_call_ms
+    assert line.metric("calls_running") == 0
+    assert line.metric("call_events_total", event="stand_in") == 1
+
+
+async def test_persona_by_the_number_called(line: TestLine) -> None:
+    """The number called decides who answers."""
+    answer = await line.post("/twilio/voice", {**FIELDS, "To": "+15550101"})
+    async with line.socket() as websocket:
+        await begin(websocket, stream_token(answer.text))
+        await eventually(lambda: bool(line.call.plans))
+
+    assert line.call.plans[0].language == "zh"
+
+
+async def test_ready_follows_the_gpu_host() -> None:
+    """Ready only while the GPU host's health page answers; alive in any case."""
+    async with health_page() as (gpu_url, host), running_line(gpu_url=gpu_url) as line:
+
+        async def status(path: str) -> int:
+            return (await line.http.get(line.url + path)).status_code
+
+        await eventually(lambda: line.web.probe.is_reachable)
+        assert await status("/readyz") == 200
+        host.close()
+        await host.wait_closed()
+        await eventually(lambda: not line.web.probe.is_reachable)
+        assert await status("/readyz") == 503
+        assert await status("/healthz") == 200
+
+
+async def test_metrics(line: TestLine) -> None:
+    """The metrics page is what Prometheus reads, with what happened on it."""
+    await line.http.post(line.url + "/twilio/voice")
+    page = (await line.http.get(line.url + "/metrics")).text
+
+    assert 'voicebot_webhooks_refused_total{reason="no_signature"} 1.0' in page
+    assert "voicebot_loop_lag_seconds_bucket" in page
+    assert "voicebot_reply_latency_seconds_bucket" in page

@@ -1,0 +1,85 @@
+"""What Twilio tells of a placed call, and what becomes of its attempt."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+from sqlalchemy import select
+
+from bot.campaigns.records import Order
+from bot.campaigns.urls import DETECTED_PATH, STATUS_PATH
+from bot.storage import tables
+from tests.bot.campaigns.facts import NOON
+from tests.bot.dialling.campaigns import campaign_line
+from tests.bot.line.line import TestLine
+from tests.bot.storage.desk import Desk, desk
+
+
+@dataclass
+class PlacedCall:
+    """A call of an attempt, and the webhooks it is told about."""
+
+    desk: Desk
+    line: TestLine
+    order: Order
+
+    async def told(self, path: str, **fields: str) -> int:
+        """The status with which a callback about the call is answered."""
+        call = {"CallSid": "CA" + self.order.attempt_id, "AccountSid": "AC1"}
+        answer = await self.line.post(f"{path}?attempt={self.order.attempt_id}", {**call, **fields})
+        return answer.status_code
+
+    async def is_known(self) -> tuple[str, str | None]:
+        """The state of the attempt, and who answered."""
+        attempts = tables.attempts
+        async with self.desk.database.reading() as connection:
+            query = select(attempts.c.state, attempts.c.answered_by)
+            state, answered_by = (await connection.execute(query)).one()
+        return state, answered_by
+
+
+@asynccontextmanager
+async def placed_call(database_url: str, *statuses: str) -> AsyncIterator[PlacedCall]:
+    """A call of which these statuses were told."""
+    async with campaign_line(database_url) as ours, desk(database_url) as other:
+        order = await other.order()
+        for status in statuses:
+            await other.heard(order, status, at=NOON)
+        yield PlacedCall(other, ours.line, order)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "state"),
+    [
+        (["queued", "ringing"], "answered"),
+        (["ringing", "in-progress"], "answered"),
+        (["in-progress", "completed"], "ended"),
+        ([], "answered"),
+    ],
+)
+async def test_who_answered_is_told_without_a_status(
+    sqlite_url: str, statuses: list[str], state: str
+) -> None:
+    """Where it is known who answers, somebody has; what is over stays over."""
+    found = {"AnsweredBy": "machine_start", "MachineDetectionDuration": "3200"}
+    async with placed_call(sqlite_url, *statuses) as call:
+        assert await call.told(DETECTED_PATH, **found) == 204
+        assert await call.is_known() == (state, "machine_start")
+
+
+async def test_detection_ends_no_call(sqlite_url: str) -> None:
+    """Should it name a status after all, the status callbacks have the last word on that."""
+    async with placed_call(sqlite_url, "ringing") as call:
+        found = {"AnsweredBy": "human", "CallStatus": "completed"}
+        assert await call.told(DETECTED_PATH, **found) == 204
+        assert await call.is_known() == ("answered", "human")
+
+
+async def test_callbacks_that_tell_nothing_are_refused(sqlite_url: str) -> None:
+    """A status callback has a status, and detection a finding; both are words."""
+    async with placed_call(sqlite_url, "ringing") as call:
+        assert await call.told(STATUS_PATH, AnsweredBy="human") == 400
+        assert await call.told(DETECTED_PATH, MachineDetectionDuration="3200") == 400
+        assert await call.told(DETECTED_PATH, AnsweredBy="a person") == 400
+        assert await call.is_known() == ("ringing", None)

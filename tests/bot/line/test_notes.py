@@ -1,0 +1,60 @@
+"""What calls tell of their attempts is written, whether the call waits or not."""
+
+import asyncio
+
+import pytest
+
+from bot.line.notes import CampaignNotes
+from bot.storage.database import open_database
+from telephony.clock import RealClock
+from tests.bot.campaigns.facts import NOON, people
+from tests.bot.storage.desk import Desk, desk
+
+
+def notes(ours: Desk, **options: int) -> CampaignNotes:
+    return CampaignNotes(ours.store, ours.reports, ours.findings, RealClock(), **options)
+
+
+async def test_a_call_that_is_gone_has_stopped(sqlite_url: str) -> None:
+    """A stop whose call does not wait for it any more is written once the database is free."""
+    async with desk(sqlite_url, people(2)) as ours, open_database(sqlite_url) as other:
+        order = await ours.order()
+        keeper = notes(ours)
+        async with keeper.running(), other.writing():
+            stopping = asyncio.create_task(keeper.stop(order.attempt_id, "speech"))
+            await asyncio.sleep(0.05)
+            stopping.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await stopping
+        await ours.heard(order, "completed", at=NOON)
+        counts = await ours.store.counts(ours.campaign.campaign_id)
+
+    assert counts.done == {"stopped": 1}
+
+
+async def test_a_stop_is_not_dropped_among_many_notes(sqlite_url: str) -> None:
+    """However many notes wait for the database, whoever wants no more calls is written down."""
+    async with desk(sqlite_url) as ours, open_database(sqlite_url) as other:
+        order = await ours.order()
+        keeper = notes(ours, max_waiting=2)
+        async with keeper.running():
+            async with other.writing():
+                for turn in range(3):
+                    keeper.told(order.attempt_id, turn, f"field_{turn}", "value")
+                stopping = asyncio.create_task(keeper.stop(order.attempt_id, "key"))
+                await asyncio.sleep(0)
+            is_written = await stopping
+        told = await ours.findings.of(order.attempt_id)
+
+    assert is_written
+    assert [one.name for one in told] == ["field_0", "field_1"]
+
+
+async def test_a_stop_of_nobody_is_told(sqlite_url: str) -> None:
+    """An attempt that does not exist has nobody to be left alone."""
+    async with desk(sqlite_url) as ours:
+        keeper = notes(ours)
+        async with keeper.running():
+            is_written = await keeper.stop("nobody", "key")
+
+    assert not is_written
