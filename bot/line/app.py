@@ -17,6 +17,7 @@ from starlette.routing import WebSocketRoute
 from bot.api.app import API_PATH
 from bot.calls.records import Direction
 from bot.campaigns.urls import DETECTED_PATH, STATUS_PATH
+from bot.line.announced import Announced, Attempt, Speaker
 from bot.line.answering import AnsweringNotes
 from bot.line.apologies import Apologies
 from bot.line.call_plans import CallSettings, call_plan
@@ -35,9 +36,6 @@ from bot.line.webhooks import (
     STREAM_ENDED_PATH,
     TRANSFER_ENDED_PATH,
     VOICE_PATH,
-    Announced,
-    Attempt,
-    Speaker,
     Webhooks,
 )
 from config.personas import Routes

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from bot.campaigns.first_words import Machine, Screening
 from bot.campaigns.opt_out import wants_no_calls
+from bot.line.announced import Announced
 from bot.line.apologies import Apologies
-from bot.line.webhooks import Announced
 from config.personas import render_instructions
 from pipelines.call.plan import CallPlan, FieldPlan, StopPlan
 

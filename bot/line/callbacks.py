@@ -9,10 +9,10 @@ from fastapi import Request, Response
 
 from bot.campaigns.records import CallReport
 from bot.campaigns.urls import ATTEMPT
+from bot.line.announced import NoSpeaker, Speaker
 from bot.line.notes import CampaignNotes
 from bot.line.persona_folder import FindPersonas, PersonaFolder
 from bot.line.requests import CALL_SID, RequestRefused, TwilioRequests
-from bot.line.webhooks import NoSpeaker, Speaker
 from bot.storage.answering import AnsweringStore
 from bot.storage.call_reports import CallReports
 from bot.storage.campaigns import CampaignStore

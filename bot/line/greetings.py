@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from bot.line.webhooks import FindSpeaker, NoSpeaker, Speaker
+from bot.line.announced import FindSpeaker, NoSpeaker, Speaker
 from pipelines.call.plan import CallPlan
 
 __all__ = ["GreetingsAhead", "PlanOf", "PrepareGreeting"]

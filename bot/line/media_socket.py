@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from bot.line.announced import Announced
 from bot.line.call_plans import CallSettings, call_plan
 from bot.line.live_calls import End, LiveCalls, Running
 from bot.line.metrics import Metrics
@@ -24,7 +25,7 @@ from bot.line.observing import CampaignEar
 from bot.line.record_keeper import CallLog, RecordKeeper
 from bot.line.requests import RequestRefused, TwilioRequests
 from bot.line.stream_tokens import StreamTokens
-from bot.line.webhooks import TOKEN_PARAMETER, Announced
+from bot.line.webhooks import TOKEN_PARAMETER
 from pipelines.call.plan import CallObserver, CallPlan, CallResult, EndReason, WriteStop
 from telephony.media_stream import MediaStreamError, Start, parse_from_twilio
 

@@ -6,10 +6,8 @@ signs.
 """
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from collections.abc import Mapping
+from dataclasses import replace
 from urllib.parse import urlencode
 
 import structlog
@@ -17,14 +15,15 @@ from fastapi import Request, Response
 
 from bot.calls.records import Direction
 from bot.campaigns.urls import ATTEMPT, VOICE_PATH
+from bot.line.announced import Announced, Attempt, FindSpeaker, NoSpeaker, Speaker, now_ms
 from bot.line.gpu_probe import GpuProbe
 from bot.line.live_calls import LiveCalls
 from bot.line.metrics import Metrics
 from bot.line.notes import CampaignNotes
 from bot.line.requests import CALL_SID, RequestRefused, TwilioRequests, media_url
 from bot.line.stream_tokens import StreamTokens
-from config.campaigns import Campaign
-from config.personas import Persona, Routes
+from bot.line.what_follows import Step, next_step
+from config.personas import Routes
 from pipelines.call.plan import EndReason
 from telephony import twiml
 
@@ -34,13 +33,7 @@ __all__ = [
     "TOKEN_PARAMETER",
     "TRANSFER_ENDED_PATH",
     "VOICE_PATH",
-    "Announced",
-    "Attempt",
-    "NoSpeaker",
-    "Speaker",
-    "Step",
     "Webhooks",
-    "next_step",
 ]
 
 log = structlog.get_logger()
@@ -53,83 +46,6 @@ MAX_RETRIES = 1
 RETRY = "retry"  # the query parameter that counts them
 FIND_TIMEOUT_MS = 4_000  # for the database; Twilio waits 15 s
 END_TIMEOUT_MS = 4_000  # a stream's end and the webhook about it may cross; Twilio waits 15 s
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """What a campaign's call is about."""
-
-    attempt_id: str
-    plan: Campaign
-
-
-@dataclass(frozen=True, slots=True)
-class Speaker:
-    """Who speaks in a campaign's call."""
-
-    persona: Persona
-    plan: Campaign
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Announced:
-    """Which call a webhook is about, and who speaks in it."""
-
-    call_sid: str
-    persona: Persona
-    retry: int
-    direction: Direction
-    person: str  # as Twilio writes it: a number, or a word
-    line: str
-    attempt: Attempt | None = None  # of a campaign
-    at_ms: float = field(default_factory=lambda: _now_ms())  # monotonic
-
-    def age_ms(self) -> float:
-        """How long ago Twilio first asked about it: a call that we placed was answered then."""
-        return _now_ms() - self.at_ms
-
-
-class NoSpeaker(Exception):
-    """Nobody is there to speak in a campaign's call; the text is a static word why."""
-
-    def __init__(self, reason: str, persona: Persona | None = None) -> None:
-        """`persona` is the one that cannot speak, but may apologise."""
-        super().__init__(reason)
-        self.persona = persona
-
-
-# Who speaks in an attempt to ring somebody, filled in for that person; None if there is no such
-# attempt. Raises NoSpeaker, and OSError where that cannot be found out.
-FindSpeaker = Callable[[str], Awaitable[Speaker | None]]
-
-
-class Step(Enum):
-    """What follows a stream."""
-
-    HANG_UP = "hang_up"
-    TRANSFER = "transfer"
-    RETRY = "retry"
-    APOLOGISE_AND_RETRY = "apologise_and_retry"
-    APOLOGISE_AND_HANG_UP = "apologise_and_hang_up"
-
-
-def next_step(reason: EndReason | None, *, may_retry: bool, host_is_there: bool) -> Step:
-    """What follows a stream that ended for `reason`; None if it never began or goes on.
-
-    A caller who has hung up is not asked about: if one is, only the socket broke. A lost host and a
-    drained process have been apologised for in the stream itself; a lost host is worth another try
-    only if it is back. A stream that made no sense would make none again.
-    """
-    match reason:
-        case EndReason.TRANSFERRED:
-            return Step.TRANSFER
-        case EndReason.HOST_LOST:
-            return Step.RETRY if may_retry and host_is_there else Step.HANG_UP
-        case None | EndReason.FAILED | EndReason.CALLER_HUNG_UP:
-            return Step.APOLOGISE_AND_RETRY if may_retry else Step.APOLOGISE_AND_HANG_UP
-        case EndReason.PROTOCOL_ERROR:
-            return Step.APOLOGISE_AND_HANG_UP
-    return Step.HANG_UP
 
 
 class Webhooks:
@@ -159,7 +75,7 @@ class Webhooks:
 
     async def voice(self, request: Request) -> Response:
         """POST /twilio/voice: connect the call to our media socket, or turn it away."""
-        asked_ms = _now_ms()
+        asked_ms = now_ms()
         try:
             fields = await self._fields(request)
             announced = await self._announced(request, fields)
@@ -172,7 +88,7 @@ class Webhooks:
             return self._turn_away(turned_away, announced, fields.get("CallStatus", ""))
         first_ms = self._calls.first_asked_ms(announced.call_sid, asked_ms)
         announced = replace(announced, at_ms=first_ms)
-        token = self._tokens.issue(announced.call_sid, announced, _now_ms())
+        token = self._tokens.issue(announced.call_sid, announced, now_ms())
         return _answer(
             twiml.connect_stream(
                 media_url(self._requests.public_url) + MEDIA_PATH,
@@ -301,7 +217,7 @@ class Webhooks:
     def _why_not(self, call_sid: str) -> str | None:
         if self._calls.is_draining:
             return "draining"
-        n_waiting = self._tokens.n_waiting(_now_ms(), besides=call_sid)
+        n_waiting = self._tokens.n_waiting(now_ms(), besides=call_sid)
         return None if self._calls.has_room(n_waiting) else "full"
 
     def _turn_away(self, reason: str, announced: Announced, call_status: str) -> Response:
@@ -356,7 +272,3 @@ def _retry(request: Request) -> int:
     if given.isascii() and given.isdigit() and len(given) <= 2:
         return min(int(given), MAX_RETRIES)
     return MAX_RETRIES
-
-
-def _now_ms() -> float:
-    return time.monotonic() * 1000

@@ -3,8 +3,8 @@
 import asyncio
 from dataclasses import replace
 
+from bot.line.announced import Speaker
 from bot.line.greetings import MOST_KNOWN, GreetingsAhead
-from bot.line.webhooks import Speaker
 from pipelines.call.greeting import prepare_greeting
 from pipelines.call.plan import CallPlan
 from pipelines.realtime.server import RealtimeServer

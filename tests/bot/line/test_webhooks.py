@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from bot.line.webhooks import Step, next_step
+from bot.line.what_follows import Step, next_step
 from pipelines.call.plan import EndReason
 from tests.bot.line.line import (
     CALL_SID,
