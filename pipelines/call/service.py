@@ -18,12 +18,9 @@ It stands alone: any Pipecat pipeline can use it, with any transport.
     await worker.queue_frame(TTSSpeakFrame("Good morning, how can I help you?"))
 """
 
-import asyncio
 import base64
-import json
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
@@ -59,7 +56,7 @@ from pipecat.frames.frames import (
     UserStoppedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
 )
-from pipecat.processors.aggregators.llm_context import LLMContext, LLMContextMessage
+from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.frame_processor import FrameDirection
 from pipecat.utils.errors import ErrorCategory
 from pipecat.utils.text.base_text_aggregator import TextType
@@ -72,22 +69,20 @@ from pipelines.audio import (
     float_to_pcm16,
     pcm16_to_float,
 )
-from pipelines.call.adapter import first_sound_ms, is_news, token_usage, tool_arguments
+from pipelines.call.adapter import first_sound_ms, token_usage, tool_arguments
 from pipelines.call.caller_turn import CallerTurn
+from pipelines.call.host_context import HostContext
 from pipelines.call.host_service import HostedLLMService
 from pipelines.call.host_session import Event
+from pipelines.call.keys import KeyEntry
 from pipelines.call.reply import Cut, Replies, Reply, Request
 from pipelines.call.settings import GLMVoiceLLMSettings, session_update
+from pipelines.call.written_turns import WrittenTurns
 from pipelines.realtime.errors import HostLost
 
 PREROLL_MARGIN_MS: Final = 300
 DEFAULT_PREROLL_MS: Final = 500  # until the VAD says how long it takes to start
-MAX_KEYS: Final = 64
-
 KEYS: Final = "I pressed these keys on my telephone: {keys}"
-
-MAX_ITEMS: Final = 1000  # of the conversation, known by their ids
-MAX_UNWRITTEN = 16  # turns of the caller that wait to be written down
 
 # what crosses on the wire: a reply that ended as it was cancelled, an item that was never made
 _HARMLESS_ERRORS: Final = frozenset(
@@ -171,18 +166,16 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
         self._turn = CallerTurn(self._send, preroll_ms=preroll_ms)
         self._resampler: StreamingResampler | None = None
         self._speech_ended_s: float | None = None  # monotonic
-        self._dtmf_timeout_s = dtmf_timeout_secs
-        self._keys = ""
-        self._keys_task: asyncio.Task[None] | None = None
+        self._keys = KeyEntry(
+            self._enter_keys,
+            timeout_s=dtmf_timeout_secs,
+            create_task=self.create_task,
+            cancel_task=self.cancel_task,
+        )
         self._heard_ms = heard_ms
         self._forward_user_audio = forward_user_audio
-        self._context = LLMContext()
-        self._begun = False  # a context has come
-        self._n_messages = 0  # of the context, as far as looked at
-        self._open_calls: set[str] = set()
-        self._items: deque[str] = deque(maxlen=MAX_ITEMS)
-        self._commits: deque[Request] = deque(maxlen=MAX_UNWRITTEN)  # whose items are not known yet
-        self._spoken: dict[str, Request] = {}  # by item, until it is written down
+        self._told = HostContext(self._adapter, self._send)
+        self._turns = WrittenTurns()
         self.answer_with: str | None = None  # what turns are answered with, if not by the model
         self.heeds_keys = True  # or they are dropped, also those that wait to be entered
         self.answers_turns = True  # whether anything is said to them at all
@@ -200,12 +193,10 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
     @property
     def is_answering(self) -> bool:
         """Whether keys wait to be entered, or a reply to be made or heard."""
-        return self._keys_task is not None or self._replies.any_to_hear
+        return self._keys.is_open or self._replies.any_to_hear
 
     async def _leave(self) -> None:
-        if self._keys_task is not None:
-            await self.cancel_task(self._keys_task)
-            self._keys_task = None
+        await self._keys.close()
         await super()._leave()
 
     async def _abandon_reply(self) -> None:
@@ -239,14 +230,10 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
         self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM
     ) -> None:
         """Push a frame; a tool's outcome is told to the host on its way."""
-        if direction is FrameDirection.DOWNSTREAM:
-            if isinstance(frame, FunctionCallResultFrame):
-                is_final = frame.properties is None or frame.properties.is_final
-                if is_final:
-                    result = json.dumps(frame.result, ensure_ascii=False, default=str)
-                    self._answer_call(frame.tool_call_id, result)
-            elif isinstance(frame, FunctionCallCancelFrame):
-                self._answer_call(frame.tool_call_id, '"cancelled"')
+        if direction is FrameDirection.DOWNSTREAM and isinstance(
+            frame, FunctionCallResultFrame | FunctionCallCancelFrame
+        ):
+            self._told.answer(frame)
         await super().push_frame(frame, direction)
 
     async def _handle(self, frame: Frame) -> None:
@@ -259,7 +246,7 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
             case UserStoppedSpeakingFrame():
                 if self._turn.close():
                     request = Request(say=self.answer_with, speech_ended_s=self._speech_ended_s)
-                    self._commits.append(request)
+                    self._turns.ended(request)
                     if self.answers_turns:
                         await self._ask(request)
             case BotStoppedSpeakingFrame():
@@ -273,12 +260,12 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
                     start_ms = round(frame.vad_params.start_secs * 1000)
                     self._turn.preroll_ms = start_ms + PREROLL_MARGIN_MS
             case LLMMessagesAppendFrame():
-                self._add_messages(frame.messages)
+                self._told.add(frame.messages)
                 if frame.run_llm:
                     await self._ask(Request())
             case LLMSetToolsFrame():
-                self._context.set_tools(frame.tools)
-                self._sync_registered_tool_handlers(self._context.tools)
+                self._told.context.set_tools(frame.tools)
+                self._sync_registered_tool_handlers(self._told.context.tools)
                 await self._update_session()
 
     def _at_input_rate(self, frame: InputAudioRawFrame) -> bytes:
@@ -295,23 +282,15 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
             return
         await self._call_event_handler("on_key", key)
         await self.silence()
-        if len(self._keys) < MAX_KEYS:
-            self._keys += key
-        if self._keys_task is not None:
-            await self.cancel_task(self._keys_task)
-        delay_s = 0.0 if key == "#" else self._dtmf_timeout_s
-        self._keys_task = self.create_task(self._enter_keys(delay_s), "keys")
+        await self._keys.press(key)
 
-    async def _enter_keys(self, delay_s: float) -> None:
-        await asyncio.sleep(delay_s)
-        keys, self._keys = self._keys, ""
-        self._keys_task = None
+    async def _enter_keys(self, keys: str) -> None:
         if self.heeds_keys:
             await self._take_text(KEYS.format(keys=" ".join(keys)))
 
     async def _take_text(self, text: str) -> None:
         await self.silence()
-        self._add_messages([{"role": "user", "content": text}])
+        self._told.add([{"role": "user", "content": text}])
         await self._ask(Request(caller_text=text))
 
     async def silence(self) -> None:
@@ -323,41 +302,17 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
             await self._tell_cut(cancelled, cuts)
 
     async def _take_context(self, context: LLMContext, direction: FrameDirection) -> None:
-        first, self._context = not self._begun, context
-        messages = context.get_messages()
-        if first:
-            self._begun = True
+        if self._told.take(context):
             await self._update_session()
-            params = await self._adapter.get_llm_invocation_params(context)
-            items = params["items"]
-            if self._replies.any_asked:  # what was said is in the context by now, as at the host
-                items = [item for item in items if item["role"] != "assistant"]
-            self._create_items(items)
-        new = messages[min(self._n_messages, len(messages)) :]
-        self._n_messages = len(messages)
-        n_new = 0 if first else self._add_messages(m for m in new if is_news(m))
-        if first or n_new or direction is FrameDirection.UPSTREAM:
+            # what was said is in the context by now, as it is at the host
+            await self._told.tell_all(besides_answers=self._replies.any_asked)
             await self._ask(Request())
-
-    def _add_messages(self, messages: Iterable[LLMContextMessage]) -> int:
-        items = [item for message in messages if (item := self._adapter.item(message)) is not None]
-        self._create_items(items)
-        return len(items)
-
-    def _create_items(self, items: Iterable[dict[str, Any]]) -> None:
-        for item in items:
-            self._send({"type": "conversation.item.create", "item": item})
-
-    def _answer_call(self, call_id: str, output: str) -> None:
-        if call_id in self._open_calls:
-            self._open_calls.discard(call_id)
-            self._create_items(
-                [{"type": "function_call_output", "call_id": call_id, "output": output}]
-            )
+        elif self._told.tell_news() or direction is FrameDirection.UPSTREAM:
+            await self._ask(Request())
 
     async def _session_update(self) -> Event:
         params = await self._adapter.get_llm_invocation_params(
-            self._context,
+            self._told.context,
             system_instruction=self._settings.system_instruction,
             service_tools=self._service_tools(),
         )
@@ -416,14 +371,12 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
             case "response.done":
                 await self._on_response_done(event.response)
             case "conversation.item.input_audio_transcription.completed":
-                text, request = event.transcript.strip(), self._spoken.pop(event.item_id, None)
+                text, request = event.transcript.strip(), self._turns.written(event.item_id)
                 await self._call_event_handler("on_user_transcript", request, text)
-            case "input_audio_buffer.committed" if self._commits:
-                self._spoken[event.item_id] = self._commits.popleft()
-                while len(self._spoken) > MAX_UNWRITTEN:
-                    self._spoken.pop(next(iter(self._spoken)))
+            case "input_audio_buffer.committed":
+                self._turns.kept(event.item_id)
             case "conversation.item.added" if event.item.id is not None:
-                self._items.append(event.item.id)
+                self._told.kept(event.item.id)
             case "error" if event.error.code not in _HARMLESS_ERRORS:
                 log.warning("host_error", code=event.error.code, param=event.error.param)
                 await self.push_error(f"GPU host: {event.error.code}")
@@ -471,26 +424,21 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
         if response.status == "failed":
             await self.push_error("GPU host: a reply failed", category=ErrorCategory.SERVER)
         if _is_full(response):
-            self._forget_oldest()
+            self._told.forget_oldest()
         await self._finish_reply(self._replies.close(cancelled=False))
         await self._run_calls(response.output or [])
         await self._begin_reply(self._replies.ask_owed())
-
-    def _forget_oldest(self) -> None:
-        """The conversation fills the model's context: its older half goes."""
-        log.info("conversation_shortened", n_items=len(self._items) // 2)
-        for _ in range(len(self._items) // 2):
-            self._send({"type": "conversation.item.delete", "item_id": self._items.popleft()})
 
     async def _run_calls(self, items: list[ConversationItem]) -> None:
         calls = []
         for item in items:
             if item.type != "function_call" or item.call_id is None:
                 continue
-            self._open_calls.add(item.call_id)
+            self._told.called(item.call_id)
             arguments = tool_arguments(item.arguments)
             if arguments is None:
-                self._answer_call(item.call_id, '{"error": "arguments must be a JSON object"}')
+                error = '{"error": "arguments must be a JSON object"}'
+                self._told.answer_call(item.call_id, error)
                 await self._ask(Request())
                 continue
             calls.append(
@@ -498,7 +446,7 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
                     function_name=item.name,
                     tool_call_id=item.call_id,
                     arguments=arguments,
-                    context=self._context,
+                    context=self._told.context,
                 )
             )
         await self.run_function_calls(calls)
