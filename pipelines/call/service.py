@@ -345,6 +345,9 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
         self._stop_reply_timer()
         if reply.first_sound_s is not None:
             await self.push_frame(TTSStoppedFrame(context_id=reply.item_id))
+        elif not reply.cancelled:
+            # no output will tell that it is the user's turn again: the wait for him begins here
+            await self.push_frame(BotStoppedSpeakingFrame(), FrameDirection.UPSTREAM)
         await self.push_frame(LLMFullResponseEndFrame())
         if not self._replies.any_owed:
             self._idle.set()

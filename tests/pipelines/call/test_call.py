@@ -12,9 +12,10 @@ import pytest
 
 from pipelines.call.call import CallPlan, EndReason, warm_up
 from pipelines.call.line import Line
+from pipelines.realtime.model import StopReason
 from pipelines.realtime.server import RealtimeServer
 from tests.pipelines.call.phone import CLIP, TOKEN, Witness, calling, plan, serving, spoken
-from tests.pipelines.realtime.tone_model import ToneModel
+from tests.pipelines.realtime.tone_model import ToneModel, ToneReply
 from tests.waiting import eventually
 
 
@@ -204,6 +205,27 @@ async def test_a_caller_whose_keys_are_being_answered_is_not_asked_whether_he_is
     said = [entry[1] for entry in journal(model) if entry[0] in ("say", "reply")]
     assert "caller_silent" not in counts
     assert said[:3] == ["Hi!", None, "Hello?"]
+
+
+async def test_who_is_answered_without_a_sound_is_asked_whether_he_is_there() -> None:
+    """A reply that brings no sound leaves nobody waiting for ever."""
+    model = ToneModel(n_words=1)
+    silent = plan(None, greeting="Hi!", silence_after_ms=2_000, silence_prompts=("Hello?",))
+
+    def says_nothing(reply: ToneReply) -> None:
+        reply.stop_reason = StopReason.END
+
+    async with serving(model) as host, calling(on(host, silent)) as call:
+        await call.phone.until(lambda: len(call.witness.turns) == 1)
+        model.on_step = says_nothing
+        call.phone.say(spoken("When do you open?"))
+        await call.phone.until(lambda: len(call.witness.turns) == 2)
+        model.on_step = lambda reply: None
+        await call.phone.until(lambda: len(call.witness.turns) == 3)
+
+    said = [entry[1] for entry in journal(model) if entry[0] in ("say", "reply")]
+    assert said[:3] == ["Hi!", None, "Hello?"]
+    assert call.witness.turns[1].reply_ms == 0
 
 
 async def test_time_limit() -> None:
