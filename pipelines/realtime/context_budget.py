@@ -35,7 +35,7 @@ class ContextBudget:
         return self._n_tokens
 
     def configured(self, n_letters: int) -> None:
-        """The system text is one of so many characters now."""
+        """The system text, with its tools, has so many characters now."""
         n_before, self._n_system = self._n_system, text_tokens(n_letters)
         self._came(self._n_system - n_before)
 

@@ -363,11 +363,10 @@ class Conversation:
     def _configure(self, config: SessionConfig) -> None:
         tools = config.tools if config.tool_choice == "auto" else ()
         if self._configured != (config.instructions, tools):
-            self._budget.configured(len(config.instructions))
+            model_tools = [_model_tool(tool) for tool in tools]
+            self._budget.configured(len(config.instructions) + sum(map(_n_letters, model_tools)))
             self._configured = (config.instructions, tools)
-            self._session.configure(
-                instructions=config.instructions, tools=[_model_tool(tool) for tool in tools]
-            )
+            self._session.configure(instructions=config.instructions, tools=model_tools)
 
     def _is_making(self, item_id: str) -> bool:
         return self._response is not None and self._response.item_id == item_id
@@ -472,6 +471,11 @@ def _model_tool(tool: FunctionTool) -> Tool:
         description=tool.description or "",
         parameters=json.dumps(parameters, ensure_ascii=False),
     )
+
+
+def _n_letters(tool: Tool) -> int:
+    """About how long a tool is in the system text."""
+    return len(tool.name) + len(tool.description) + len(tool.parameters)
 
 
 def _text_of(message: Message) -> str:

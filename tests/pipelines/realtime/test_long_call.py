@@ -135,6 +135,32 @@ def test_a_call_far_longer_than_the_context_is_answered_to_its_end() -> None:
     assert call.conversation.totals.n_forgotten == len(deleted)
 
 
+def test_tools_take_room_too() -> None:
+    """Before there is a reply to tell how long a prompt is, their letters are counted."""
+    said: list[dict[str, Any]] = []
+    chain = load_embedded_chain(max_context_tokens=SMALL_CONTEXT)
+    conversation = Conversation(chain, lambda text: said.append(json.loads(text)))
+    tool = {
+        "type": "function",
+        "name": "look_up",
+        "description": "tell me more " * 20,
+        "parameters": {"type": "object", "properties": {}},
+    }
+    update = json.loads(json.dumps(UPDATE))
+    update["session"]["tools"] = [tool]
+    conversation.handle(json.dumps(update))
+    for _ in range(5):
+        conversation.handle(message("user", "tell me more " * 20))
+    conversation.handle('{"type": "response.create"}')
+    while conversation.is_replying:
+        conversation.step()
+    conversation.close()
+
+    [done] = [event["response"] for event in said if event["type"] == "response.done"]
+    assert not (done["status_details"] or {}).get("error")
+    assert done["usage"]["total_tokens"] <= SMALL_CONTEXT
+
+
 def test_what_comes_while_the_bot_speaks_finds_room() -> None:
     """Texts added in the midst of replies make the oldest go, and no reply is cut short."""
     said: list[dict[str, Any]] = []
