@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Select, delete, func, select
 
 from bot.storage import tables
 from bot.storage.database import Database, upsert
@@ -51,16 +50,16 @@ class AnsweringStore:
     async def find(self, *, since: datetime) -> Answering | None:
         """What those say who were heard of since then; None if nobody was."""
         async with self._database.reading() as connection:
-            return await answering(connection, since=since)
+            found = (await connection.execute(answering(since))).one()
+        return None if found.n_places is None else Answering(found.n_places, found.as_of)
 
 
-async def answering(connection: AsyncConnection, *, since: datetime) -> Answering | None:
-    """See `AnsweringStore.find`, in a transaction.
+def answering(since: datetime) -> Select[tuple[int | None, datetime | None]]:
+    """The question for that, with one row: `n_places` and `as_of`, both NULL for nobody.
 
     Several processes may share one model host, so their places are not added up.
     """
-    query = select(func.max(answerers.c.n_places), func.min(answerers.c.seen_at)).where(
-        answerers.c.seen_at > since
-    )
-    n_places, as_of = (await connection.execute(query)).one()
-    return None if n_places is None else Answering(n_places, as_of)
+    return select(
+        func.max(answerers.c.n_places).label("n_places"),
+        func.min(answerers.c.seen_at).label("as_of"),
+    ).where(answerers.c.seen_at > since)

@@ -236,9 +236,10 @@ class CampaignStore:
         async with self._database.reading() as connection:
             state, reason, until = (await connection.execute(campaign)).one()
             if until is None or until <= now:
-                nobody = await answering(connection, since=now - BELIEVED) is None
+                who = (await connection.execute(answering(now - BELIEVED))).one()
                 is_running = state == CampaignState.RUNNING.value
-                reason = Reason.NOBODY_ANSWERS.value if nobody and is_running else None
+                nobody = is_running and who.n_places is None
+                reason = Reason.NOBODY_ANSWERS.value if nobody else None
             if reason is not None:
                 n_planned = (await connection.execute(planned)).scalar_one()
                 return {reason: n_planned} if n_planned else {}

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, func, literal, or_, select, true
+from sqlalchemy import FromClause, Row, func, literal, or_, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.calls.records import Direction
 from bot.campaigns.attempts import LIVE, AttemptState, Outcome
 from bot.campaigns.gate import CampaignState, Facts, LineLimits
 from bot.storage import tables
-from bot.storage.answering import Answering, answering
+from bot.storage.answering import answering
 from bot.storage.settling import hash_of, plan_of, waited_long
 from config.campaigns import Campaign
 
@@ -30,13 +30,12 @@ LIVE_STATES = tuple(state.value for state in LIVE)
 async def facts_of(
     connection: AsyncConnection, found: Row[Any], now: datetime, *, believed: timedelta
 ) -> Facts:
-    """All that is known of an attempt that is claimed (`found`), in three questions.
+    """All that is known of an attempt that is claimed (`found`), in two questions.
 
     What answering processes said of themselves counts for as long as it is `believed`.
     """
     plan, number = plan_of(found.plan), found.number
-    who = await answering(connection, since=now - believed)
-    known = (await connection.execute(_known(found, plan, now, who))).one()
+    known = (await connection.execute(_known(found, plan, now, now - believed))).one()
     return Facts(
         campaign=plan,
         state=CampaignState(found.state),
@@ -51,7 +50,7 @@ async def facts_of(
         n_live=known.n_live,
         n_inbound=known.n_inbound,
         n_coming=known.n_coming,
-        n_places=None if who is None else who.n_places,
+        n_places=known.n_places,
         minutes_today=known.minutes_today,
         n_answered=known.n_answered,
         n_abandoned=known.n_abandoned,
@@ -63,45 +62,56 @@ async def free_places(
     connection: AsyncConnection, limits: LineLimits, now: datetime, *, believed: timedelta
 ) -> int:
     """How many calls the line could bear besides those that run; each is looked at again."""
-    who = await answering(connection, since=now - believed)
-    if who is None:
+    who = answering(now - believed).subquery()
+    live = (
+        select(func.count().label("n_live"), _n_coming(who))
+        .where(attempts.c.state.in_(LIVE_STATES))
+        .subquery()
+    )
+    n_inbound = _n_inbound(now).scalar_subquery().label("n_inbound")
+    query = select(live, who.c.n_places, n_inbound).select_from(live.join(who, true()))
+    known = (await connection.execute(query)).one()
+    if known.n_places is None:
         return 0
-    coming = func.count().filter(_is_coming(who))
-    live = select(func.count(), coming).where(attempts.c.state.in_(LIVE_STATES))
-    n_live, n_coming = (await connection.execute(live)).one()
-    n_inbound: int = (await connection.execute(_n_inbound(now))).scalar_one()
     return limits.n_free(
-        n_live=n_live, n_inbound=n_inbound, n_coming=n_coming, n_places=who.n_places
+        n_live=known.n_live,
+        n_inbound=known.n_inbound,
+        n_coming=known.n_coming,
+        n_places=known.n_places,
     )
 
 
-def _known(found: Row[Any], plan: Campaign, now: datetime, who: Answering | None) -> Any:
+def _known(found: Row[Any], plan: Campaign, now: datetime, since: datetime) -> Any:
+    """`since` is from when on answering processes are believed."""
+    who = answering(since).subquery()
     live, waits = _live(found, who), _waits(found.campaign_id)
     minutes = _minutes_today(found.campaign_id, now) if plan.budget else literal(0)
     return select(
         live,
         waits,
+        who.c.n_places,
         minutes.label("minutes_today"),
         _n_inbound(now).scalar_subquery().label("n_inbound"),
         _made_before(found).scalar_subquery().label("failed_at"),
         _stopped(found.number).exists().label("is_stopped"),
         _consented(found.number, plan.purpose, now).exists().label("has_consent"),
         select(paces.c.next_at).where(paces.c.name == LINE).scalar_subquery().label("turn_at"),
-    ).select_from(live.join(waits, true()))
+    ).select_from(live.join(waits, true()).join(who, true()))
 
 
-def _is_coming(who: Answering | None) -> ColumnElement[bool]:
-    """Whether a live call has no place yet among those that were counted."""
-    answered_at = attempts.c.answered_at
-    return true() if who is None else or_(answered_at.is_(None), answered_at > who.as_of)
+def _n_coming(who: FromClause) -> Any:
+    """How many live calls have no place yet among those that were counted."""
+    answered_at, as_of = attempts.c.answered_at, select(who.c.as_of).scalar_subquery()
+    is_coming = or_(answered_at.is_(None), answered_at > as_of)
+    return func.count().filter(is_coming).label("n_coming")
 
 
-def _live(found: Row[Any], who: Answering | None) -> Any:
+def _live(found: Row[Any], who: FromClause) -> Any:
     """Calls that are being placed or go on: all, of the campaign, and to the number."""
     return (
         select(
             func.count().label("n_live"),
-            func.count().filter(_is_coming(who)).label("n_coming"),
+            _n_coming(who),
             func.count().filter(attempts.c.campaign_id == found.campaign_id).label("n_of_campaign"),
             func.count().filter(attempts.c.number == found.number).label("n_to_number"),
         )
