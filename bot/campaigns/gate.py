@@ -211,9 +211,10 @@ def _by_caps(facts: Facts, now: datetime) -> Later | None:
 
 def _by_hour(facts: Facts, number: str, now: datetime) -> Later | None:
     """Whoever could not be reached is tried at another hour, if there is one."""
-    failed_at, zones = facts.failed_at, zones_of(number, row_zone=facts.zone)
+    failed_at = facts.failed_at
     if failed_at is None or not facts.campaign.retries.another_hour:
         return None
+    zones = zones_of(number, row_zone=facts.zone)
     if not is_same_hour(now, failed_at, zones):
         return None
     at = may_ring(calling_window(facts.campaign), zones, next_hour(now, zones)).next_at
