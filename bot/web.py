@@ -22,13 +22,13 @@ from bot.end_signals import end_signals
 from bot.line.apologies import Apologies
 from bot.line.app import build
 from bot.line.callbacks import Outbound
-from bot.line.persona_folder import PersonaFolder
 from bot.line.record_keeper import RecordKeeper
 from bot.line.serving import serve
 from bot.process_arguments import process_parser
 from bot.storage.calls import CallStore
 from bot.storage.database import StorageError, open_database
 from config.logging import configure
+from config.persona_folder import PersonaFolder
 from config.personas import Routes, read_routes
 from config.settings import SettingsError, WebSettings, read_settings
 from config.strict_yaml import PromptFileError

@@ -15,9 +15,9 @@ from bot.api.door import Door
 from bot.api.models import Problem, WrongState
 from bot.api.operations import Operations
 from bot.api.problems import Refused, add_problems
-from bot.line.persona_folder import FindPersonas
 from bot.storage.campaigns import CampaignStore
 from bot.storage.database import is_out_of_reach
+from config.persona_folder import FindPersonas
 from telephony.clock import Clock
 
 __all__ = ["API_PATH", "build_api"]

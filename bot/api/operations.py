@@ -27,7 +27,6 @@ from bot.calls.numbers import NumberError, e164
 from bot.campaigns.contact_list import ContactFileError, preview
 from bot.campaigns.gate import CampaignState
 from bot.campaigns.records import CampaignRecord
-from bot.line.persona_folder import FindPersonas
 from bot.operators.operating import (
     DECISION_HEADINGS,
     ContactFile,
@@ -41,6 +40,7 @@ from bot.operators.operating import (
 )
 from bot.storage.campaigns import CampaignGone, CampaignStore, NameTaken
 from config.campaigns import Campaign, Name
+from config.persona_folder import FindPersonas
 from telephony.clock import Clock
 
 __all__ = ["Operations"]

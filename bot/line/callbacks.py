@@ -11,13 +11,13 @@ from bot.campaigns.records import CallReport
 from bot.campaigns.urls import ATTEMPT
 from bot.line.announced import NoSpeaker, Speaker
 from bot.line.notes import CampaignNotes
-from bot.line.persona_folder import FindPersonas, PersonaFolder
 from bot.line.requests import CALL_SID, RequestRefused, TwilioRequests
 from bot.storage.answering import AnsweringStore
 from bot.storage.call_reports import CallReports
 from bot.storage.campaigns import CampaignStore
 from bot.storage.database import Database, is_out_of_reach
 from bot.storage.findings import FindingStore
+from config.persona_folder import FindPersonas, PersonaFolder
 from config.personas import fill_in, placeholders
 from telephony.clock import Clock
 

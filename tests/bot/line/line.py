@@ -21,9 +21,9 @@ from bot.line.app import Web, build
 from bot.line.callbacks import Outbound
 from bot.line.greetings import PrepareGreeting
 from bot.line.media_socket import RunCall
-from bot.line.persona_folder import PersonaFolder
 from bot.line.record_keeper import RecordKeeper
 from bot.line.serving import serve
+from config.persona_folder import PersonaFolder
 from config.personas import read_routes
 from config.settings import WebSettings
 from pipelines.call.plan import CallObserver, CallPlan, CallResult, EndReason, TurnRecord, WriteStop
