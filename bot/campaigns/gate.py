@@ -114,6 +114,11 @@ class LineLimits:
     model_slots: int = 32  # conversations that the model host bears, of both directions
     inbound_reserve: int = 4  # of them that stay free for those who call
 
+    @property
+    def gap(self) -> timedelta:
+        """The time between the beginnings of two calls."""
+        return timedelta(seconds=1 / self.calls_per_second)
+
     def n_free(self, *, n_live: int, n_inbound: int, n_coming: int, n_places: int) -> int:
         """How many calls may be begun now.
 
@@ -238,7 +243,7 @@ def _by_places(facts: Facts, limits: LineLimits, now: datetime) -> Later | None:
     if not _n_free(facts, limits, facts.n_places):
         return Later(Reason.NO_SLOT, now + SOON)
     # further ahead than anybody waits, the turn was set by a clock that has been put back since
-    waits = now < facts.turn_at <= now + LONGEST_PAUSE
+    waits = now < facts.turn_at <= now + max(LONGEST_PAUSE, limits.gap)
     return Later(Reason.PACE, facts.turn_at) if waits else None
 
 

@@ -7,6 +7,7 @@ nothing else.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from uuid import uuid4
 
 import structlog
@@ -20,6 +21,7 @@ __all__ = ["AnsweringNotes"]
 log = structlog.get_logger()
 
 INTERVAL_S = 2.0
+LOST_AFTER = timedelta(days=1)
 LOOK_S = 0.1  # between two looks whether calls are taken by now
 
 
@@ -45,6 +47,8 @@ class AnsweringNotes:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Say it beside the body; at its end, that nobody answers here any more."""
+        lost_before = self._clock.now() - LOST_AFTER
+        await self._if_in_reach(lambda: self._store.forget_lost(before=lost_before))
         async with asyncio.TaskGroup() as tasks:
             saying = tasks.create_task(self._say_again_and_again())
             try:

@@ -47,6 +47,11 @@ class AnsweringStore:
         async with self._database.writing() as connection:
             await connection.execute(delete(answerers).where(answerers.c.process == process))
 
+    async def forget_lost(self, *, before: datetime) -> None:
+        """Processes of which nothing was heard since then: they were killed."""
+        async with self._database.writing() as connection:
+            await connection.execute(delete(answerers).where(answerers.c.seen_at < before))
+
     async def find(self, *, since: datetime) -> Answering | None:
         """What those say who were heard of since then; None if nobody was."""
         async with self._database.reading() as connection:

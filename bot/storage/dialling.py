@@ -362,8 +362,8 @@ async def _grant(
             state=S.COMMITTED.value, number=found.number, committed_at=now, lease_until=now + lease
         )
     )
-    gap = timedelta(seconds=1 / limits.calls_per_second)
-    await connection.execute(update(paces).where(paces.c.name == LINE).values(next_at=now + gap))
+    next_at = now + limits.gap
+    await connection.execute(update(paces).where(paces.c.name == LINE).values(next_at=next_at))
 
 
 async def _hold(

@@ -74,6 +74,15 @@ def test_a_clock_that_was_put_back_stops_nobody() -> None:
     assert decide(facts(turn_at=NOON + 3 * HOUR), LIMITS, NOON) == Dial()
 
 
+def test_a_slow_pace_is_kept() -> None:
+    """A line that begins a call each five minutes waits that long, and no longer."""
+    slow = replace(LIMITS, calls_per_second=1 / 300)
+    due, ahead = NOON + 5 * MINUTE, NOON + 6 * MINUTE
+
+    assert decide(facts(turn_at=due), slow, NOON) == Later(Reason.PACE, due)
+    assert decide(facts(turn_at=ahead), slow, NOON) == Dial()
+
+
 def test_a_reserve_stays_free_for_those_who_call() -> None:
     """Of ten slots with a reserve of two, callers who talk take none of the two."""
     assert decide(facts(n_live=5, n_inbound=2), LIMITS, NOON) == Dial()

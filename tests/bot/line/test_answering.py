@@ -56,3 +56,19 @@ async def test_without_a_host_it_answers_nobody(tmp_path: Path) -> None:
             await eventually_so(answers)
             host.close()
             await eventually_so(answers_not)
+
+
+async def test_processes_that_were_killed_are_forgotten(tmp_path: Path) -> None:
+    """Whoever begins takes away what was said days ago, and nothing newer."""
+    now = datetime.now(UTC)
+    async with open_database(f"sqlite:///{tmp_path}/a.db") as database:
+        store = AnsweringStore(database)
+        await store.note("killed", n_places=9, now=now - 2 * AGES)
+        await store.note("other", n_places=1, now=now)
+
+        async def only_the_other_is_left() -> bool:
+            return await store.find(since=now - 3 * AGES) == Answering(n_places=1, as_of=now)
+
+        assert not await only_the_other_is_left()
+        async with running_line(outbound=Outbound.of(database, RealClock(), persona_folder())):
+            await eventually_so(only_the_other_is_left)
