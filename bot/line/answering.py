@@ -47,15 +47,17 @@ class AnsweringNotes:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Say it beside the body; at its end, that nobody answers here any more."""
-        lost_before = self._clock.now() - LOST_AFTER
-        await self._if_in_reach(lambda: self._store.forget_lost(before=lost_before))
         async with asyncio.TaskGroup() as tasks:
             saying = tasks.create_task(self._say_again_and_again())
             try:
                 yield
             finally:
                 saying.cancel()
-        await self._if_in_reach(lambda: self._store.forget(self._process))
+        await self._if_in_reach(self._leave)
+
+    async def _leave(self) -> None:
+        await self._store.forget(self._process)
+        await self._store.forget_lost(before=self._clock.now() - LOST_AFTER)
 
     async def _say_again_and_again(self) -> None:
         while True:
