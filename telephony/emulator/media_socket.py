@@ -69,24 +69,30 @@ class MediaSocket(asyncio.Protocol):
     async def open(cls, url: str, headers: dict[str, str], on_message: OnMessage) -> "MediaSocket":
         """Connect and shake hands. Raises SocketRefused; cancelling leaves nothing open."""
         socket = cls(url, headers, on_message)
-        uri = socket._websocket.uri
+        try:
+            await socket._open()
+        except BaseException:
+            # the answer may come before the transport knows that nobody waits for it
+            socket._opened.cancel()
+            socket.cut()
+            raise
+        return socket
+
+    async def _open(self) -> None:
+        uri = self._websocket.uri
         context = ssl.create_default_context() if uri.secure else None
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
                 await asyncio.get_running_loop().create_connection(
-                    lambda: socket, uri.host, uri.port, ssl=context
+                    lambda: self, uri.host, uri.port, ssl=context
                 )
-                await socket._opened
+                await self._opened
         except TimeoutError as exc:
             raise SocketRefused(31901, "the media socket did not open in 5 s") from exc
         except ssl.SSLError as exc:
             raise SocketRefused(31910, "the media socket has no valid TLS certificate") from exc
         except OSError as exc:
             raise SocketRefused(31902, "the media socket was refused") from exc
-        finally:
-            if not socket.is_open:
-                socket.cut()
-        return socket
 
     @property
     def is_open(self) -> bool:
@@ -189,10 +195,12 @@ class MediaSocket(asyncio.Protocol):
                 self._on_response()
             elif isinstance(event, Frame):
                 self._on_frame(event)
-        if self._websocket.handshake_exc is not None and not self._opened.done():
+        if self._websocket.handshake_exc is not None:
             self._on_response()
 
     def _on_response(self) -> None:
+        if self._opened.done():
+            return
         refusal = self._websocket.handshake_exc
         if refusal is None:
             self._opened.set_result(None)
