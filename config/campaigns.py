@@ -5,7 +5,7 @@ database keeps of it.
 """
 
 import re
-from datetime import time
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -19,6 +19,7 @@ __all__ = ["Campaign", "Name", "Retry", "read_campaign"]
 
 MINUTE_MS = 60_000
 WEEK_MS = 7 * 24 * 60 * MINUTE_MS
+SHORTEST_WINDOW = timedelta(minutes=5)  # nobody is rung in the last moments of one
 CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])", re.ASCII)
 
 
@@ -45,9 +46,12 @@ class Window(Strict):
 
     @model_validator(mode="after")
     def _is_open(self) -> Self:
-        if self.opens >= self.closes:
+        a_day = date(2026, 1, 1)
+        opens, closes = (datetime.combine(a_day, at) for at in (self.opens, self.closes))
+        if closes - opens < SHORTEST_WINDOW:
             raise ValueError(
-                "should end later on the day that it begins, such as '09:00' to '20:00'"
+                "should end five minutes later at least on the day that it begins,"
+                " such as '09:00' to '20:00'"
             )
         return self
 

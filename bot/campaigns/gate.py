@@ -37,6 +37,9 @@ AFTER_OTHER_CALL = timedelta(minutes=1)
 MAX_ABANDONED_SHARE = 0.03
 FEWEST_ANSWERED = 30  # that tell a share
 AFTER_MENDING = timedelta(minutes=10)  # an operator has to do something first
+# How long after the decision a telephone may begin to ring: an order is good for a minute, Twilio
+# is waited for, and its queue may hold the call for ten seconds.
+RINGS_WITHIN = timedelta(seconds=90)
 
 
 class CampaignState(Enum):
@@ -193,7 +196,10 @@ def _by_permission(facts: Facts) -> Never | None:
 def _by_clock(facts: Facts, number: str, now: datetime) -> Decision | None:
     if facts.state is not CampaignState.RUNNING:
         return Later(Reason.CAMPAIGN_PAUSED, now)
-    verdict = may_ring(calling_window(facts.campaign), zones_of(number, row_zone=facts.zone), now)
+    window, zones = calling_window(facts.campaign), zones_of(number, row_zone=facts.zone)
+    verdict = may_ring(window, zones, now)
+    if verdict.closed is None:
+        verdict = may_ring(window, zones, now + RINGS_WITHIN)
     if verdict.closed is None:
         return None
     reason = Reason(verdict.closed.value)

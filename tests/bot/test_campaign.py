@@ -86,7 +86,7 @@ def test_a_campaign_that_cannot_work_is_refused(
     assert "persona: there is no 'reminder-fr'" in errors
     assert "variables: reminder-en also needs day" in errors
     assert "window: no public holidays are known of 'ZQ'" in errors
-    assert "key window: should end later on the day that it begins" in errors
+    assert "key window: should end five minutes later at least on the day that it begins" in errors
     assert "key stop: should leave a way to refuse: a digit, such as '9'" in errors
 
 

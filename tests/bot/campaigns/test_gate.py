@@ -134,6 +134,17 @@ def test_the_window_is_that_of_the_wall_clock(now: str, is_open: bool) -> None:
     assert (decision == Dial()) is is_open
 
 
+def test_nothing_is_begun_that_could_ring_after_the_window() -> None:
+    """The last minute and a half is kept: Twilio may take that long to make a telephone ring."""
+    closing = NOON.replace(day=19, hour=1)  # eight in the evening
+    late, too_late = closing - timedelta(seconds=91), closing - timedelta(seconds=90)
+
+    assert decide(facts(turn_at=late), LIMITS, late) == Dial()
+    assert decide(facts(turn_at=too_late), LIMITS, too_late) == Later(
+        Reason.OUTSIDE_WINDOW, NOON.replace(day=19, hour=14)
+    )
+
+
 @pytest.mark.parametrize(
     "changes",
     [
