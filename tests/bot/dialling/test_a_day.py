@@ -58,11 +58,14 @@ async def test_a_day_passes_in_seconds(sqlite_url: str) -> None:
         async with ours.dialling():
             counts = await ours.finished(timeout_ms=60_000)
         took = ours.clock.now() - BEGINS
+        dialled = await ours.dialled()
     rung: dict[str, list[datetime]] = defaultdict(list)
-    for call in ours.rung:
-        rung[call.request.to_number].append(local(call.times.created, call.request.to_number))
+    for row in dialled:
+        assert row.number is not None
+        rung[row.number].append(local(row.at, row.number))
 
     assert counts.done == {"answered": N_EACH * len(PLACES)}
+    assert asked == {number: len(times) for number, times in rung.items()}
     assert {len(times) for n, times in rung.items() if int(n[-1]) % 3 < 2} == {2}
     assert all(9 <= at.hour < 20 for times in rung.values() for at in times)
     assert all(a.hour != b.hour for times in rung.values() for a, b in pairwise(times))
