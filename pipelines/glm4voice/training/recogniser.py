@@ -74,10 +74,15 @@ class Recogniser(nn.Module):
         self.letters = nn.Linear(width, n_letters)
         self.sound = nn.Linear(FRAMES_PER_TOKEN * width, N_SOUND + 1)
 
-    def forward(self, mel: Tensor, real: Tensor, *, quantise: bool) -> Reading:
-        """Read mel [B, n_mels, 2 F] with real [B, F]; F is a multiple of the pooling."""
-        hidden = self.encoder.encode(mel, real) * real[:, :, None]
-        pooled = self.encoder.pool(hidden).float()
+    def forward(
+        self, mel: Tensor, real: Tensor, *, quantise: bool, hears_as_before: bool = False
+    ) -> Reading:
+        """Read mel [B, n_mels, 2 F] with real [B, F]; F is a multiple of the pooling.
+
+        Where it `hears_as_before`, the head learns and the encoder does not.
+        """
+        pooled = vectors_of(self.encoder, mel, real)
+        pooled = pooled.detach() if hears_as_before else pooled
         ids = self.encoder.quantise(pooled.detach()) if quantise else None
         vectors = pooled if ids is None else self._straight_through(pooled, ids)
         vectors = vectors + self.encoder.embed_positions2.weight[: pooled.shape[1]]
@@ -102,6 +107,12 @@ class Recogniser(nn.Module):
     def _straight_through(self, pooled: Tensor, ids: Tensor) -> Tensor:
         """The codes, with the gradient of the vectors they stand for."""
         return pooled + (self.encoder.codebook(ids) - pooled).detach()
+
+
+def vectors_of(encoder: SpeechEncoder, mel: Tensor, real: Tensor) -> Tensor:
+    """What the quantiser takes, float32 [B, N, D], of mel [B, n_mels, 2 F] with real [B, F]."""
+    hidden = encoder.encode(mel, real) * real[:, :, None]
+    return encoder.pool(hidden).float()
 
 
 def letter_loss(letters: Tensor, n_frames: Tensor, targets: Targets) -> Tensor:

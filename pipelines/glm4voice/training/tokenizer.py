@@ -1,13 +1,19 @@
 """Stage `tokenizer`: speech to 12.5 codes a second, learned from what callers say.
 
-    python -m pipelines.glm4voice.training.tokenizer --config FILE
+    python -m pipelines.glm4voice.training.tokenizer [--config FILE] [--work DIR] [--start DIR]
+
+With `--start` it goes on from the tokenizer of a released folder, whose sizes and codes it keeps:
+it learns to hear more speakers, and what it makes of answers stays, so that a decoder that knows
+these codes goes on speaking. A new head learns to read them before the encoder learns anything.
 
 Writes WORK/tokenizer in the released format and WORK/runs/tokenizer/report.json: character errors
 behind the codes on held-out voices and phrasings over the telephone, and the use of the codes.
 """
 
+import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +22,7 @@ from torch import Tensor, nn
 from pipelines.audio import MODEL_INPUT_RATE, Pcm
 from pipelines.glm4voice.hearing.config import SpeechTokenizerConfig
 from pipelines.glm4voice.hearing.folder import write_tokenizer_config, write_tokenizer_weights
+from pipelines.glm4voice.hearing.tokenizer import SpeechTokenizer
 from pipelines.glm4voice.training.channel import held_channel
 from pipelines.glm4voice.training.corpus import Corpus, Utterance
 from pipelines.glm4voice.training.hearing_batches import (
@@ -37,8 +44,9 @@ from pipelines.glm4voice.training.recogniser import (
     Recogniser,
     letter_loss,
     masked_mean,
+    vectors_of,
 )
-from pipelines.glm4voice.training.run import Run, begin
+from pipelines.glm4voice.training.run import Run, add_arguments, run_of
 from pipelines.glm4voice.training.settings.tokenizer import TokenizerSettings
 
 _MOST_GRADIENT = 1.0
@@ -50,12 +58,15 @@ _HARD_FROM = 0.4  # of the steps: until then noise and masks grow
 class TokenizerStage:
     """The parts that learn, and one step of it."""
 
-    def __init__(self, run: Run, corpus: Corpus) -> None:
+    def __init__(self, run: Run, corpus: Corpus, *, start: Path | None = None) -> None:
+        """`start` is the folder of a tokenizer to begin with. Raises CheckpointError."""
         self.run, self.settings = run, run.config.tokenizer
+        self.known = None if start is None else SpeechTokenizer.load(start, run.device)
         self.alphabets = Alphabets.of(
             u for u in (*corpus.callers, *corpus.answers) if not u.is_held
         )
-        self.config = tokenizer_config(self.settings)
+        known = self.known
+        self.config = tokenizer_config(self.settings) if known is None else known.config
         torch.manual_seed(run.seed_of()[0])
         self.model = Recogniser(
             self.config,
@@ -63,6 +74,8 @@ class TokenizerStage:
             n_letters=self.alphabets.letters.n_classes,
             n_phones=self.alphabets.phones.n_classes,
         ).to(run.device)
+        if known is not None:
+            self.model.encoder.load_state_dict(known.encoder.state_dict())
         self.codebook = CodebookTrainer(self.model.encoder.codebook).to(run.device)
         self.optimizer = torch.optim.AdamW(
             [p for p in self.model.parameters() if p.requires_grad],
@@ -96,16 +109,19 @@ class TokenizerStage:
     def learn(self, n: int, batch: HearingBatch) -> dict[str, float]:
         """Learn from one batch."""
         settings = self.settings
-        if n == self.first_quantised and n > 0:
+        is_known = self.known is not None
+        if n == self.first_quantised and n > 0 and not is_known:
             self.codebook.begin()
         with autocast(self.run):
             reading = self.model(
                 batch.mel.to(self.run.device),
                 batch.real.to(self.run.device),
-                quantise=n >= self.first_quantised > 0,
+                quantise=is_known or n >= self.first_quantised > 0,
+                hears_as_before=is_known and n < self.first_quantised,
             )
         losses = self._losses(reading, batch)
-        self._keep_codebook(n, reading, batch)
+        if not is_known:
+            self._keep_codebook(n, reading, batch)
         return descend(
             self.optimizer,
             losses,
@@ -122,6 +138,7 @@ class TokenizerStage:
             "sound": self.settings.sound_weight,
             "pitch": self.settings.pitch_weight,
             "commitment": self.settings.commitment,
+            "kept": self.settings.kept_weight,
         }
 
     def _losses(self, reading: Reading, batch: HearingBatch) -> dict[str, Tensor]:
@@ -141,7 +158,17 @@ class TokenizerStage:
             codes = self.model.encoder.codebook(reading.ids)
             apart = (reading.pooled - codes).square().mean(dim=2)
             losses["commitment"] = masked_mean(apart, self._real_tokens(batch).to(device))
+        if self.known is not None and len(batch.sound):
+            before = self._known_vectors(self.known, batch)
+            moved = (reading.pooled - before).square().mean(dim=2)
+            losses["kept"] = masked_mean(moved, self._real_tokens(batch).to(device))
         return losses
+
+    @torch.no_grad()
+    def _known_vectors(self, known: SpeechTokenizer, batch: HearingBatch) -> Tensor:
+        with autocast(self.run):
+            mel, real = batch.mel.to(self.run.device), batch.real.to(self.run.device)
+            return vectors_of(known.encoder, mel, real)
 
     def _keep_codebook(self, n: int, reading: Reading, batch: HearingBatch) -> None:
         is_real = self._real_tokens(batch).to(reading.pooled.device)
@@ -213,6 +240,11 @@ def report(stage: TokenizerStage, corpus: Corpus) -> dict[str, float]:
     heard = list(stage.read([answer_at_16k(corpus, u) for u in chosen_answers]))
     pairs = zip((text for text, _ in heard), (plain(u.text) for u in chosen_answers), strict=True)
     figures["character_error_answers"] = error_rate(pairs)
+    if stage.known is not None:
+        before = stage.known.encode_batch([answer_at_16k(corpus, u) for u in chosen_answers])
+        pairs_of_codes = zip((codes for _, codes in heard), before, strict=True)
+        same = [a == b for now, then in pairs_of_codes for a, b in zip(now, then, strict=True)]
+        figures["answer_codes_kept"] = sum(same) / len(same)
     ids += [i for _, codes in heard for i in codes]
     return figures | _use_of_codes(ids, stage.config.n_codes)
 
@@ -237,20 +269,27 @@ def _use_of_codes(ids: Sequence[int], n_codes: int) -> dict[str, float]:
     return {"codes_used": float(len(used)), "code_perplexity": perplexity}
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command."""
-    run_stage(begin("tokenizer", __doc__, argv))
+def run_stage(run: Run, *, start: Path | None = None) -> None:
+    """Learn, write and report; `start` is the folder of a tokenizer to begin with.
 
-
-def run_stage(run: Run) -> None:
-    """Learn, write and report. Raises TrainingError."""
+    Raises TrainingError if there is no corpus, and CheckpointError for a broken folder.
+    """
     corpus = Corpus.load(run.work / "corpus")
-    stage = TokenizerStage(run, corpus)
+    stage = TokenizerStage(run, corpus, start=start)
     train(run, stage.settings.n_steps, stage, stage.parts)
     stage.model.eval()
     stage.write()
     figures = report(stage, corpus)
     (run.folder / "report.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="tokenizer", description=__doc__)
+    add_arguments(parser)
+    parser.add_argument("--start", type=Path, metavar="DIR", help="a released folder to go on from")
+    chosen = parser.parse_args(argv)
+    run_stage(run_of("tokenizer", chosen), start=chosen.start)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ class TokenizerSettings(StrictSettings):
     n_steps: Count = 8000
     seconds_per_step: Annotated[float, Field(gt=0)] = 30.0
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    quantise_from: Share = 0.2  # of the steps: until then vectors pass as they are
+    quantise_from: Share = 0.2  # of the steps: until then vectors pass as they are; with --start
+    # codes stand for them from the beginning, and until then the encoder does not learn
     answer_share: Share = 0.2  # of the batches
     channel_strength: Share = 0.6
     speaker_spread: SpeakerSpread = 0.15
@@ -31,5 +32,6 @@ class TokenizerSettings(StrictSettings):
     letters_weight: Weight = 0.5  # of what is spelled beside what is sounded
     sound_weight: Weight = 0.5  # of what answers must keep of their spectrum
     pitch_weight: Weight = 0.5  # and of their pitch
+    kept_weight: Weight = 2.0  # with --start: of what the vectors of answers were
     restart_every: Count = 50  # steps after which dead codes are restarted
     n_tested: Count = 60  # utterances of each kind in the report

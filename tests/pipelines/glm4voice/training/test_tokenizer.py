@@ -77,3 +77,31 @@ def test_a_resumed_run_is_the_run_that_was_not_killed(tmp_path: Path) -> None:
         train(first, n_steps, part, part.parts)
 
     assert all(torch.equal(t, expected[name]) for name, t in part.model.state_dict().items())
+
+
+def test_it_goes_on_from_a_tokenizer_that_others_know(done: Run, tmp_path: Path) -> None:
+    """Its codes stay where they are, and so does nearly all that it makes of answers."""
+    start = done.work / "tokenizer"
+    again = small_run("tokenizer", tmp_path)
+    run_stage(again, start=start)
+    before, after = SpeechTokenizer.load(start), SpeechTokenizer.load(tmp_path / "tokenizer")
+    figures = json.loads((again.folder / "report.json").read_text())
+
+    assert torch.equal(before.encoder.codebook.weight, after.encoder.codebook.weight)
+    assert not torch.equal(before.encoder.conv1.weight, after.encoder.conv1.weight)
+    assert falls(losses_of(again, "letters"))
+    assert figures["answer_codes_kept"] > 0.8
+
+
+def test_only_the_head_learns_at_first(done: Run, tmp_path: Path) -> None:
+    """A head that cannot read yet teaches the encoder nothing."""
+    again = small_run("tokenizer", tmp_path)
+    corpus = Corpus.load(tmp_path / "corpus")
+    stage = TokenizerStage(again, corpus, start=done.work / "tokenizer")
+    before = {name: one.clone() for name, one in stage.model.encoder.state_dict().items()}
+    head_before = stage.model.letters.weight.clone()
+    train(again, stage.first_quantised, stage, stage.parts)
+
+    after = stage.model.encoder.state_dict()
+    assert all(torch.equal(one, after[name]) for name, one in before.items())
+    assert not torch.equal(head_before, stage.model.letters.weight)
