@@ -38,9 +38,9 @@ types: $(STAMP)
 unit: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-# Four calls at once: whether the line bears more is another question (prompts/scenarios/load.yaml).
+# Three calls at once: whether the line bears more is another question (prompts/scenarios/load.yaml).
 scenarios: $(STAMP)
-	$(BIN)/python -m bot.simulate --at-once 4 $(SCENARIOS)
+	$(BIN)/python -m bot.simulate --at-once 3 $(SCENARIOS)
 
 # What takes minutes: dialers killed at every statement, and a thousand contacts.
 thorough: $(STAMP)
