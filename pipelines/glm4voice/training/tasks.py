@@ -20,6 +20,8 @@ from pipelines.glm4voice.training.turns import Learn, Row, Turn, TurnWriter
 
 Task = Callable[[Scene, np.random.Generator], list[Turn]]
 TOOL_OUTPUTS = ("done", "ok", "true", '{"ok": true}', '{"status": "ok"}', '{"result": "done"}')
+KEYS_PRESSED = "I pressed these keys on my telephone: {keys}"  # as a call tells of them
+_MOST_KEYS = 12
 _REPEATED: Mapping[Manner, Callable[[Style], Style]] = {
     "slower": Style.slower,
     "faster": Style.faster,
@@ -48,6 +50,7 @@ class TaskWriter:
             "transcribe": self._transcribe,
             "nothing_said": self._nothing_said,
             "unclear": self._unclear,
+            "typed_unclear": self._typed_unclear,
             "say": self._say,
         }
 
@@ -137,6 +140,15 @@ class TaskWriter:
             begin = int(rng.integers(max(1, len(codes) - 4)))
             scraps += codes[begin : begin + int(rng.integers(2, 6))].tolist()
         return [self._writer.heard(scraps), self._spoken(scene, "fallback")]
+
+    def _typed_unclear(self, scene: Scene, rng: np.random.Generator) -> list[Turn]:
+        """What is written and asks for nothing: keys that were pressed, or any sentence."""
+        if rng.random() < 0.5:
+            keys = rng.choice(list("0123456789*#"), size=rng.integers(1, _MOST_KEYS + 1))
+            typed = KEYS_PRESSED.format(keys=" ".join(keys))
+        else:
+            typed = pick(self._material.dialogues[scene.language].reading, rng)
+        return [self._writer.typed(typed), self._spoken(scene, "fallback")]
 
     def _say(self, scene: Scene, rng: np.random.Generator) -> list[Turn]:
         """Given words of the scene's style, at the start of a call or in it.

@@ -22,6 +22,7 @@ class TextTasks(StrictSettings):
     transcribe: Weight = 5
     nothing_said: Weight = 1  # noise, music, silence
     unclear: Weight = 1  # speech without sense
+    typed_unclear: Weight = 0.5  # written words that ask for nothing, and pressed keys
 
 
 class SoundTasks(StrictSettings):

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines.call.service import KEYS
 from pipelines.glm4voice.embedded import write_embedded_checkpoint
 from pipelines.glm4voice.prompt import TRANSCRIPTION_REQUEST
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
@@ -16,7 +17,7 @@ from pipelines.glm4voice.training.personas import fixed_sentences
 from pipelines.glm4voice.training.run import Run
 from pipelines.glm4voice.training.scenes import Scene, SceneWriter
 from pipelines.glm4voice.training.style import Style
-from pipelines.glm4voice.training.tasks import TaskWriter
+from pipelines.glm4voice.training.tasks import KEYS_PRESSED, TaskWriter
 from pipelines.glm4voice.training.turns import Learn, Row, TurnWriter
 from tests.pipelines.glm4voice.training.small_corpus import SMALL, write_small_corpus
 
@@ -117,6 +118,22 @@ def test_scraps_of_speech_get_the_fallback(
     row = row_of(tasks, writer, "unclear")
 
     assert learned(row, writer.tokenizer) == material.dialogues["en"].fallback
+
+
+def test_written_words_that_ask_for_nothing_get_the_fallback(
+    tasks: TaskWriter, writer: TurnWriter, material: Material
+) -> None:
+    """Pressed keys, as a call tells of them, and sentences that are no question."""
+    rng = np.random.default_rng(1)
+    rows = [writer.row(tasks.tasks["typed_unclear"](SCENE, rng)) for _ in range(20)]
+
+    read = [
+        writer.tokenizer.decode(row.ids[row.ids < writer.tokenizer.audio_offset].tolist())
+        for row in rows
+    ]
+    assert KEYS_PRESSED == KEYS
+    assert {learned(row, writer.tokenizer) for row in rows} == {material.dialogues["en"].fallback}
+    assert 5 <= sum(KEYS.format(keys="") in text for text in read) <= 15
 
 
 def test_what_personas_say_is_said_as_often_as_all_answers(
