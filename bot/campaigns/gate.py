@@ -6,7 +6,7 @@ known counts against ringing.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import Enum
 
 from bot.campaigns.windows import CallingWindow, is_same_hour, may_ring, next_hour, zones_of
@@ -158,11 +158,15 @@ class Facts:
 
 
 def calling_window(campaign: Campaign) -> CallingWindow:
-    """The window of a campaign. Raises ValueError if nothing is known of its country."""
+    """When calls of a campaign may be begun: whose telephones ring in its window, then.
+
+    Raises ValueError if nothing is known of its country.
+    """
     window = campaign.window
+    closes = datetime.combine(date.min, window.closes)
     return CallingWindow(
         begins=window.opens,
-        ends=window.closes,
+        ends=(closes - RINGS_WITHIN).time(),
         weekdays=frozenset(window.weekdays),
         holidays_of=window.holidays_of,
     )
@@ -198,8 +202,6 @@ def _by_clock(facts: Facts, number: str, now: datetime) -> Decision | None:
         return Later(Reason.CAMPAIGN_PAUSED, now)
     window, zones = calling_window(facts.campaign), zones_of(number, row_zone=facts.zone)
     verdict = may_ring(window, zones, now)
-    if verdict.closed is None:
-        verdict = may_ring(window, zones, now + RINGS_WITHIN)
     if verdict.closed is None:
         return None
     reason = Reason(verdict.closed.value)

@@ -237,11 +237,12 @@ def report(stage: TokenizerStage, corpus: Corpus) -> dict[str, float]:
         figures[f"character_error_{name}"] = error_rate(pairs)
         ids += [i for _, codes in heard for i in codes]
     chosen_answers = corpus.answers[:: max(1, len(corpus.answers) // n_tested)]
-    heard = list(stage.read([answer_at_16k(corpus, u) for u in chosen_answers]))
+    answers = [answer_at_16k(corpus, u) for u in chosen_answers]
+    heard = list(stage.read(answers))
     pairs = zip((text for text, _ in heard), (plain(u.text) for u in chosen_answers), strict=True)
     figures["character_error_answers"] = error_rate(pairs)
     if stage.known is not None:
-        before = stage.known.encode_batch([answer_at_16k(corpus, u) for u in chosen_answers])
+        before = stage.known.encode_batch(answers)
         pairs_of_codes = zip((codes for _, codes in heard), before, strict=True)
         same = [a == b for now, then in pairs_of_codes for a, b in zip(now, then, strict=True)]
         figures["answer_codes_kept"] = sum(same) / len(same)

@@ -1,6 +1,7 @@
 """A campaign on the phone network's emulator: real callbacks, real REST, a real database."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -108,6 +109,11 @@ class CampaignLine:
     def rung(self) -> list[OutboundCall]:
         """The network's own list of calls whose telephone rang or was busy."""
         return list(self.network.outbound.values())
+
+    @property
+    def times_rung(self) -> Counter[str]:
+        """How often the telephone of each number rang or was busy."""
+        return Counter(call.request.to_number for call in self.rung)
 
     async def campaign(
         self, contacts: Sequence[NewContact], plan: Campaign, *, starts: bool = True

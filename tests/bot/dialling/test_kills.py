@@ -12,7 +12,6 @@ import random
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, replace
@@ -148,10 +147,6 @@ async def mortal_dialer(ours: CampaignLine, database_url: str) -> AsyncIterator[
         await process.wait()
 
 
-def rung(ours: CampaignLine) -> Counter[str]:
-    return Counter(call.request.to_number for call in ours.rung)
-
-
 def statements(lines: Sequence[Place]) -> list[Place]:
     """The lines at which a statement begins."""
     begins = {
@@ -197,7 +192,7 @@ async def test_a_dialer_may_be_killed_at_every_statement(
                     deaths[place] = await dialer.die_at(place)
             counts = await dialer.live(ours)
 
-    assert rung(ours) == {number(n): 1 for n in range(1, n_contacts + 1)}
+    assert ours.times_rung == {number(n): 1 for n in range(1, n_contacts + 1)}
     assert counts.done == {"busy": n_contacts}
     assert len(every) > 100
     assert len(usual) > 0.8 * len(places)
@@ -228,7 +223,7 @@ async def test_a_database_may_restart(tmp_path: Path) -> None:
     server.cleanup()
 
     assert n_rung < 40
-    assert rung(ours) == {number(n): 1 for n in range(1, 41)}
+    assert ours.times_rung == {number(n): 1 for n in range(1, 41)}
     assert counts.done == {"busy": 40}
 
 
@@ -272,5 +267,5 @@ async def test_everybody_is_rung_once_whatever_dies(
             n_lives = sum(await asyncio.gather(*dying))
 
     assert counts.done == {"busy": n_contacts}
-    assert rung(ours) == {number(n): 1 for n in range(1, n_contacts + 1)}
+    assert ours.times_rung == {number(n): 1 for n in range(1, n_contacts + 1)}
     assert n_lives > n_contacts / 50
