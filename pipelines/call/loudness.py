@@ -6,7 +6,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import signal
 
 from pipelines.audio import pcm16_to_float
 
@@ -37,7 +36,9 @@ def window_lufs(pcm16: bytes, sample_rate: int) -> float:
 def _power_weights(n_samples: int, sample_rate: int) -> NDArray[np.float64]:
     """What each bin of a real spectrum adds to the mean square of the weighted window."""
     frequencies = np.fft.rfftfreq(n_samples, 1 / sample_rate)
-    _, response = signal.sosfreqz(_k_weighting(sample_rate), frequencies, fs=sample_rate)
+    z = np.exp(-2j * np.pi * np.outer(np.arange(3), frequencies) / sample_rate)  # z^0, z^-1, z^-2
+    above, below = np.split(_k_weighting(sample_rate), 2, axis=1)
+    response = np.prod((above @ z) / (below @ z), axis=0)
     both_sides = np.full(len(frequencies), 2.0)
     both_sides[0] = 1.0
     if n_samples % 2 == 0:

@@ -1,11 +1,13 @@
 """A dialer in a process of its own, which may be killed at any line; started by test_kills.
 
-    python -m tests.bot.dialling.mortal_dialer SETTINGS
+    python -m tests.bot.dialling.mortal_dialer DATABASE_URL
 
-SETTINGS is JSON (`Settings`). Each line of standard input is a life: the process forks, and the
-child dials until it is killed. `{"at": ["bot/storage/dialling.py", 120]}` kills it as it comes to
-that line, `{}` leaves that to others. Answers are lines of JSON: the child's process id as it
-begins, and as it ends the signal it died of (0 for none) with the lines it came to.
+The database is one of those that are dialled from; nobody is dialled from this one. Each line of
+standard input is a life: the process forks, and the child dials until it is killed.
+`{"settings": {...}}` is what it is told (`Settings`); with `"at": ["bot/storage/dialling.py", 120]`
+it is killed as it comes to that line, without that is left to others. Answers are lines of JSON:
+the child's process id as it begins, and as it ends the signal it died of (0 for none) with the
+lines it came to.
 """
 
 import asyncio
@@ -13,18 +15,25 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any
 
 from bot.campaigns.urls import CallbackUrls
+from bot.dialling.asking import Timings
 from bot.dialling.dialer import Dialer
 from bot.end_signals import end_signals
 from bot.storage.database import open_database
 from telephony.clock import FastClock
-from telephony.rest import twilio_calls
+from telephony.rest import Unreachable, twilio_calls
 from tests.bot.dialling.campaigns import EVERY_LIMIT
+
+NOBODY = "http://127.0.0.1:9"  # where nothing listens
+IDLE_MS = 25  # between two looks of an idle dialer, by the clock on the wall
 
 # Between claim and record, everything happens here.
 WATCHED = (
@@ -50,6 +59,12 @@ class Settings:
     started_s: float
 
 
+@cache
+def watched_name(file: str) -> str | None:
+    """As what a file is watched, if it is."""
+    return next((name for name in WATCHED if file.endswith(name)), None)
+
+
 class Lines:
     """The watched lines a process comes to, once it has claimed something; death at one of them."""
 
@@ -59,8 +74,7 @@ class Lines:
 
     def watch(self, frame: FrameType, event: str, argument: Any) -> Any:
         """A trace function (sys.settrace)."""
-        name = frame.f_code.co_filename
-        found = next((watched for watched in WATCHED if name.endswith(watched)), None)
+        found = watched_name(frame.f_code.co_filename)
         if found is None:
             return None
         line = (found, frame.f_lineno)
@@ -91,6 +105,7 @@ async def dial(settings: Settings, lines: Lines | None) -> None:
             limits=EVERY_LIMIT,
             clock=clock,
             believed=timedelta(seconds=30 * settings.speed),
+            timings=Timings(idle=round(IDLE_MS * settings.speed)),
         )
         with end_signals() as asked_to_end:
             if lines is not None:
@@ -98,23 +113,23 @@ async def dial(settings: Settings, lines: Lines | None) -> None:
             await dialer.run(asked_to_end)
 
 
-async def warm_up(settings: Settings) -> None:
+async def warm_up(database_url: str) -> None:
     """Import what is imported on the way, so that no life has to."""
-    async with (
-        open_database(settings.database_url),
-        twilio_calls(
-            settings.account_sid, settings.auth_token, base_url=settings.rest_url
-        ) as calls,
-    ):
-        await calls.fetch("CA0")
+    with TemporaryDirectory() as folder:
+        for url in (f"sqlite:///{folder}/voicebot.db", database_url):
+            async with open_database(url):
+                pass
+    async with twilio_calls("AC0", "", base_url=NOBODY) as calls:
+        with suppress(Unreachable):
+            await calls.fetch("CA0")
 
 
-def live(settings: Settings, life: dict[str, Any], answers: int) -> None:
+def live(life: dict[str, Any], answers: int) -> None:
     """One life, in a process of its own; does not return."""
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the log is no answer
     lines = Lines(tuple(life["at"]) if "at" in life else None)
     is_watched = "at" in life or life.get("watched", False)
-    asyncio.run(dial(settings, lines if is_watched else None))
+    asyncio.run(dial(Settings(**life["settings"]), lines if is_watched else None))
     sys.settrace(None)
     with os.fdopen(answers, "w") as file:
         file.write(json.dumps(list(lines.seen)))
@@ -123,14 +138,13 @@ def live(settings: Settings, life: dict[str, Any], answers: int) -> None:
 
 def main() -> None:
     """Live one life after another."""
-    settings = Settings(**json.loads(sys.argv[1]))
-    asyncio.run(warm_up(settings))
+    asyncio.run(warm_up(sys.argv[1]))
     for line in sys.stdin:
         reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
             os.close(reading)
-            live(settings, json.loads(line), writing)
+            live(json.loads(line), writing)
         os.close(writing)
         print(json.dumps({"pid": pid}), flush=True)
         with os.fdopen(reading) as file:

@@ -11,12 +11,12 @@ import os
 import random
 import signal
 import sys
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from subprocess import PIPE, Popen
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -58,93 +58,124 @@ ALL_DAY = {"begins": "00:00", "ends": "23:59"}
 PLAN = plan(retries=ONCE_MORE, caps={"per_day": 9, "per_week": 9}, window=ALL_DAY)
 
 
+class Ending(NamedTuple):
+    """Of a life: the signal it died of, 0 for none, and the lines it came to."""
+
+    died_of: int
+    lines: list[Place]
+
+
 class MortalDialer:
-    """A process that lives as a dialer, again and again."""
+    """A process that lives as a dialer of a line, again and again."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Popen[str], ours: CampaignLine, database_url: str) -> None:
+        assert isinstance(ours.clock, FastClock)
         self._process = process
+        self._ours = ours
+        self._settings = Settings(
+            database_url=database_url,
+            account_sid=ours.network.account_sid,
+            auth_token=TOKEN,
+            rest_url=ours.rest.url,
+            public_url=ours.line.url,
+            begins=MORNING.isoformat(),
+            speed=SPEED,
+            started_s=ours.clock.started_s,
+        )
 
-    async def begin(self, **life: Any) -> int:
-        """Begin a life; its process id."""
+    @asynccontextmanager
+    async def life(
+        self, ends_by: signal.Signals = signal.SIGTERM, **life: Any
+    ) -> AsyncIterator["asyncio.Task[Ending]"]:
+        """One life, which ends by the signal unless it has ended; how it ended."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(life).encode() + b"\n")
-        return int((await self._answer())["pid"])
-
-    async def end(self) -> tuple[int, list[Place]]:
-        """Wait until it is over: the signal it died of, and the lines it came to."""
-        answer = await self._answer()
-        return answer["signal"], [tuple(line) for line in answer["lines"]]
+        print(json.dumps({"settings": asdict(self._settings), **life}), file=self._process.stdin)
+        pid = (await self._answer())["pid"]
+        ending = asyncio.create_task(self._end())
+        try:
+            yield ending
+        finally:
+            if not ending.done():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, ends_by)
+            await ending
 
     async def die_at(self, place: Place) -> int:
-        """One life; the signal it died of, 0 if it did not come to the place and was stopped."""
-        pid = await self.begin(at=place)
-        ending = asyncio.create_task(self.end())
-        if not (await asyncio.wait({ending}, timeout=LIFE_S))[0]:
-            os.kill(pid, signal.SIGTERM)
-        return (await ending)[0]
+        """One life; the signal it died of, 0 if nothing was left to do before it came to the place.
+
+        Then it was stopped.
+        """
+        async with self.life(at=place) as ending:
+            done = asyncio.create_task(self._ours.finished())
+            await asyncio.wait({ending, done}, timeout=LIFE_S, return_when=asyncio.FIRST_COMPLETED)
+            done.cancel()
+            await asyncio.gather(done, return_exceptions=True)
+        return ending.result().died_of
 
     async def die_again_and_again(self, over: asyncio.Event, chance: random.Random) -> int:
         """Short lives until `over` is set; how many there were."""
         n_lives = 0
         while not over.is_set():
-            pid = await self.begin()
-            n_lives += 1
-            with suppress(TimeoutError):
-                async with asyncio.timeout(chance.uniform(0.05, 1)):
-                    await over.wait()
-            os.kill(pid, signal.SIGKILL)
-            await self.end()
+            async with self.life(signal.SIGKILL):
+                n_lives += 1
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(chance.uniform(0.05, 1)):
+                        await over.wait()
         return n_lives
 
-    async def watched(self, ours: CampaignLine) -> list[Place]:
+    async def watched(self) -> list[Place]:
         """One life to the end; the statements it came to."""
-        pid = await self.begin(watched=True)
-        await ours.finished()
-        os.kill(pid, signal.SIGTERM)
-        return statements((await self.end())[1])
+        async with self.life(watched=True) as ending:
+            await self._ours.finished()
+        return statements(ending.result().lines)
 
-    async def live(self, ours: CampaignLine) -> Counts:
+    async def live(self) -> Counts:
         """Dial to the end."""
-        pid = await self.begin()
-        counts = await ours.finished(timeout_ms=60_000)
-        os.kill(pid, signal.SIGTERM)
-        await self.end()
-        return counts
+        async with self.life():
+            return await self._ours.finished(timeout_ms=60_000)
+
+    async def _end(self) -> Ending:
+        answer = await self._answer()
+        return Ending(answer["signal"], [tuple(line) for line in answer["lines"]])
 
     async def _answer(self) -> Any:
         assert self._process.stdout is not None
-        return json.loads(await self._process.stdout.readline())
+        return json.loads(await asyncio.to_thread(self._process.stdout.readline))
 
 
 @asynccontextmanager
-async def mortal_dialer(ours: CampaignLine, database_url: str) -> AsyncIterator[MortalDialer]:
-    assert isinstance(ours.clock, FastClock)
-    settings = Settings(
-        database_url=database_url,
-        account_sid=ours.network.account_sid,
-        auth_token=TOKEN,
-        rest_url=ours.rest.url,
-        public_url=ours.line.url,
-        begins=MORNING.isoformat(),
-        speed=SPEED,
-        started_s=ours.clock.started_s,
-    )
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.bot.dialling.mortal_dialer",
-        json.dumps(asdict(settings)),
-        cwd=ROOT,
-        stdin=PIPE,
-        stdout=PIPE,
-        limit=1 << 20,
-    )
+async def dying(dialers: Sequence[MortalDialer], chance: random.Random) -> AsyncIterator[list[int]]:
+    """Dialers that live shortly, again and again; in the end, how often each did."""
+    over = asyncio.Event()
+    tasks = [asyncio.create_task(dialer.die_again_and_again(over, chance)) for dialer in dialers]
+    n_lives: list[int] = []
     try:
-        yield MortalDialer(process)
+        yield n_lives
     finally:
-        assert process.stdin is not None
-        process.stdin.close()
-        await process.wait()
+        over.set()
+        n_lives += await asyncio.gather(*tasks)
+
+
+@pytest.fixture(scope="module")
+def processes(postgresql: Any) -> Iterator[list[Popen[str]]]:
+    """Two that dialers may live in; to begin them takes seconds."""
+    command = (sys.executable, "-m", "tests.bot.dialling.mortal_dialer", postgresql.get_uri())
+    begun = [
+        Popen(
+            command,
+            cwd=ROOT,
+            stdin=PIPE,
+            stdout=PIPE,
+            bufsize=1,
+            text=True,
+            start_new_session=True,
+        )
+        for _ in range(2)
+    ]
+    yield begun
+    for process in begun:
+        with process:
+            os.killpg(process.pid, signal.SIGKILL)  # and whatever lives in it
 
 
 def statements(lines: Sequence[Place]) -> list[Place]:
@@ -167,7 +198,7 @@ def statements(lines: Sequence[Place]) -> list[Place]:
     ],
 )
 async def test_a_dialer_may_be_killed_at_every_statement(
-    url: str, step: int, request: pytest.FixtureRequest
+    url: str, step: int, request: pytest.FixtureRequest, processes: Sequence[Popen[str]]
 ) -> None:
     """At whatever statement from claim to record a dialer dies, its contacts are rung once.
 
@@ -177,20 +208,20 @@ async def test_a_dialer_may_be_killed_at_every_statement(
     database_url = request.getfixturevalue(url)
     async with campaign_line(database_url, directory=lambda number: BUSY, speed=SPEED) as ours:
         await ours.campaign(people(3), PLAN)
-        async with mortal_dialer(ours, database_url) as dialer:
-            first = await dialer.watched(ours)
-            await _add(ours, 3, 6)
-            second = await dialer.watched(ours)
-            every = list(dict.fromkeys(first + second))
-            places = every[::step]
-            usual = [place for place in places if place in first and place in second]
-            n_contacts, deaths = 6, dict.fromkeys(places, 0)
-            for place in (*places, *usual):  # the usual ones once more, if they were not come to
-                if deaths[place] != signal.SIGKILL:
-                    await _add(ours, n_contacts, n_contacts + 1)  # each life has somebody to ring
-                    n_contacts += 1
-                    deaths[place] = await dialer.die_at(place)
-            counts = await dialer.live(ours)
+        dialer = MortalDialer(processes[0], ours, database_url)
+        first = await dialer.watched()
+        await _add(ours, 3, 6)
+        second = await dialer.watched()
+        every = list(dict.fromkeys(first + second))
+        places = every[::step]
+        usual = [place for place in places if place in first and place in second]
+        n_contacts, deaths = 6, dict.fromkeys(places, 0)
+        for place in (*places, *usual):  # the usual ones once more, if they were not come to
+            if deaths[place] != signal.SIGKILL:
+                await _add(ours, n_contacts, n_contacts + 1)  # each life has somebody to ring
+                n_contacts += 1
+                deaths[place] = await dialer.die_at(place)
+        counts = await dialer.live()
 
     assert ours.times_rung == {number(n): 1 for n in range(1, n_contacts + 1)}
     assert counts.done == {"busy": n_contacts}
@@ -241,7 +272,11 @@ def mishaps(chance: random.Random) -> Faults:
 )
 @pytest.mark.parametrize("n_contacts", [60, pytest.param(1000, marks=pytest.mark.thorough)])
 async def test_everybody_is_rung_once_whatever_dies(
-    url: str, n_dialers: int, n_contacts: int, request: pytest.FixtureRequest
+    url: str,
+    n_dialers: int,
+    n_contacts: int,
+    request: pytest.FixtureRequest,
+    processes: Sequence[Popen[str]],
 ) -> None:
     """Dialers that are killed at random, requests that go wrong at random: all is well.
 
@@ -253,19 +288,10 @@ async def test_everybody_is_rung_once_whatever_dies(
         database_url, directory=lambda number: BUSY, faults=mishaps(chance), speed=SPEED
     ) as ours:
         await ours.campaign(people(n_contacts), PLAN)
-        async with AsyncExitStack() as stack:
-            dialers = [
-                await stack.enter_async_context(mortal_dialer(ours, database_url))
-                for _ in range(n_dialers)
-            ]
-            over = asyncio.Event()
-            dying = [
-                asyncio.create_task(dialer.die_again_and_again(over, chance)) for dialer in dialers
-            ]
+        dialers = [MortalDialer(process, ours, database_url) for process in processes[:n_dialers]]
+        async with dying(dialers, chance) as n_lives:
             counts = await ours.finished(timeout_ms=PATIENCE_MS)
-            over.set()
-            n_lives = sum(await asyncio.gather(*dying))
 
     assert counts.done == {"busy": n_contacts}
     assert ours.times_rung == {number(n): 1 for n in range(1, n_contacts + 1)}
-    assert n_lives > n_contacts / 50
+    assert sum(n_lives) > n_contacts / 50
