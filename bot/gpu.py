@@ -34,8 +34,8 @@ log = structlog.get_logger()
 def load(settings: GpuSettings) -> SpeechModel:
     """The chain of the three folders, or the small one that the repository brings.
 
-    Raises NoSuchDevice, CheckpointError, CannotQuantize, ContextTooLong, and EngineLost where a
-    vLLM server is missing.
+    Raises NoSuchDevice, CheckpointError, CannotQuantize, ContextTooLong, and where a vLLM server or
+    its adapter is missing, EngineLost or NoSuchAdapter.
     """
     # several seconds of imports: a wrong setting is told before them
     from pipelines.glm4voice.chain import load_chain
@@ -71,6 +71,7 @@ def load(settings: GpuSettings) -> SpeechModel:
         quantize=settings.quantize,
         max_sessions=settings.max_sessions,
         vllm_url=settings.vllm_url,
+        vllm_adapter=settings.vllm_adapter,
         max_context_tokens=settings.max_context_tokens,
         can_transcribe=settings.transcription,
     )

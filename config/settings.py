@@ -223,6 +223,8 @@ class GpuSettings(ProcessSettings):
     vllm_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
         None, examples=["http://127.0.0.1:8000"]
     )
+    # an adapter of it that the server has loaded (--enable-lora --lora-modules line=FOLDER)
+    vllm_adapter: str | None = Field(None, min_length=1, examples=["line"])
     # of the decoder: as released, it takes ten; fewer cost less and change the sound a little
     flow_steps: int = Field(10, ge=1, le=100, examples=["5"])
     threads: int = Field(1, ge=1, le=256, examples=["1"])  # of torch, on the CPU
@@ -258,6 +260,11 @@ class GpuSettings(ProcessSettings):
             raise ValueError(
                 f"{PREFIX}LANGUAGE_MODEL_DIR: is required with {PREFIX}VLLM_URL, since the server"
                 f" serves that folder; example: {PREFIX}LANGUAGE_MODEL_DIR=models/glm-4-voice-9b"
+            )
+        if self.vllm_adapter is not None and self.vllm_url is None:
+            raise ValueError(
+                f"{PREFIX}VLLM_URL: is required with {PREFIX}VLLM_ADAPTER, since the server has"
+                f" loaded it; example: {PREFIX}VLLM_URL=http://127.0.0.1:8000"
             )
         if self.gpu_token is None and not is_loopback(self.gpu_host):
             raise ValueError(

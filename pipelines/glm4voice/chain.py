@@ -91,6 +91,7 @@ def load_chain(
     quantize: str = NONE,
     max_sessions: int = 32,
     vllm_url: str | None = None,
+    vllm_adapter: str | None = None,
     max_context_tokens: int | None = None,
     can_transcribe: bool = False,
 ) -> GlmChain:
@@ -98,11 +99,12 @@ def load_chain(
 
     `dtype` is the language model's; hearing and speaking stay float32, since half precision changes
     speech tokens. `max_turn_ms` bounds one caller's turn. `n_threads` limits torch in this process;
-    None leaves it alone. `quantize`, `max_sessions`, `vllm_url` and `max_context_tokens` as in
-    `load_engine`, `can_transcribe` as in `GlmChain`.
+    None leaves it alone. `quantize`, `max_sessions`, `vllm_url`, `vllm_adapter` and
+    `max_context_tokens` as in `load_engine`, `can_transcribe` as in `GlmChain`.
 
     Raises CheckpointError naming the file, key or shape, also where two folders do not fit each
-    other, ValueError for an unknown dtype, CannotQuantize, ContextTooLong and EngineLost.
+    other, ValueError for an unknown dtype, CannotQuantize, ContextTooLong, NoSuchAdapter and
+    EngineLost.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
@@ -118,6 +120,7 @@ def load_chain(
         quantize=quantize,
         max_sessions=max_sessions,
         vllm_url=vllm_url,
+        vllm_adapter=vllm_adapter,
         max_context_tokens=max_context_tokens,
     )
     _check_vocabulary(text_tokenizer, engine, language_model_dir)

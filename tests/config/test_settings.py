@@ -112,6 +112,14 @@ def test_what_is_said_of_model_folders_needs_them(
         read_settings(GpuSettings, NONE)
 
 
+def test_an_adapter_needs_the_server_that_has_loaded_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process there are none: they are worked into the folder."""
+    env(monkeypatch, VLLM_ADAPTER="line")
+
+    with pytest.raises(SettingsError, match="VOICEBOT_VLLM_URL: is required with VOICEBOT_VLLM_A"):
+        read_settings(GpuSettings, NONE)
+
+
 def test_a_gpu_host_on_the_network_needs_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody but us may use the model of a host that others can reach."""
     env(monkeypatch, GPU_HOST="0.0.0.0")

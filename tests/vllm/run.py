@@ -2,9 +2,10 @@
 
     python tests/vllm/run.py PYTHON_WITH_VLLM
 
-The contract is held with a small random checkpoint that is written here, the call with the trained
-one that the repository brings, so that answers can be judged. Each server listens on a free port
-of the loopback and is stopped after its test. `make test-vllm` makes the environment first.
+The contract is held with a small random checkpoint that is written here, and with a LoRA adapter of
+it that the server loads; the call with the trained one that the repository brings, so that answers
+can be judged. Each server listens on a free port of the loopback and is stopped after its test.
+`make test-vllm` makes the environment first.
 """
 
 import os
@@ -22,6 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CONTRACT = "tests/pipelines/glm4voice/thinking/test_vllm_engine.py"
 SCENARIO = "prompts/scenarios/question-and-answer.yaml"
+ADAPTER = "line"
 FLOW_STEPS = 3  # what the trained checkpoint is served with
 READY_TIMEOUT_S = 300  # on two busy cores; 30 s on idle ones
 TWIN = ROOT / "pipelines/glm4voice/twin"
@@ -36,25 +38,27 @@ SERVER_ENVIRONMENT = {
 }
 
 
-def server_command(python: str, model: Path, port: int) -> list[str]:
-    """vLLM's own command line; the same on a GPU, but for the last four options."""
+def server_command(python: str, model: Path, port: int, adapter: Path | None) -> list[str]:
+    """vLLM's own command line; the same on a GPU, but for dtype, eager mode and the two sizes."""
+    loaded = ("--enable-lora", "--max-lora-rank", "16", "--lora-modules", f"{ADAPTER}={adapter}")
     return [
         *(python, "-m", "vllm.entrypoints.openai.api_server"),
         *("--model", str(model), "--host", "127.0.0.1", "--port", str(port)),
         *("--tokens-only", "--max-model-len", "4096"),
         *("--dtype", "float32", "--enforce-eager"),
         *("--block-size", "32", "--max-num-batched-tokens", "4096"),
+        *(loaded if adapter else ()),
     ]
 
 
 @contextmanager
-def vllm(python: str, model: Path, log: Path) -> Iterator[str]:
-    """The address of a server that serves `model`."""
+def vllm(python: str, model: Path, log: Path, adapter: Path | None = None) -> Iterator[str]:
+    """The address of a server that serves `model`, and an adapter of it."""
     with socket.create_server(("127.0.0.1", 0)) as found:
         port = found.getsockname()[1]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            server_command(python, model, port),
+            server_command(python, model, port, adapter),
             env={**os.environ, **SERVER_ENVIRONMENT},
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -90,6 +94,16 @@ def main(vllm_python: str) -> int:
         with vllm(vllm_python, folder / "lm", folder / "contract.log") as url:
             contract = {"VLLM_TEST_URL": url, "VLLM_TEST_CHECKPOINT": str(folder / "lm")}
             statuses = [run([python, "-m", "pytest", CONTRACT], contract)]
+        adapter = folder / "adapter"
+        write = [python, "-m", "tests.vllm.adapter", str(folder / "lm"), str(adapter)]
+        subprocess.run(write, cwd=ROOT, check=True)
+        with vllm(vllm_python, folder / "lm", folder / "adapter.log", adapter) as url:
+            contract = {
+                "VLLM_TEST_URL": url,
+                "VLLM_TEST_CHECKPOINT": str(folder / "lm"),
+                "VLLM_TEST_ADAPTER": str(adapter),
+            }
+            statuses.append(run([python, "-m", "pytest", CONTRACT], contract))
         with vllm(vllm_python, TWIN / "lm", folder / "call.log") as url:
             call = {
                 "VOICEBOT_VLLM_URL": url,

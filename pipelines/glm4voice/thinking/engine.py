@@ -43,6 +43,10 @@ class CannotQuantize(EngineError):
     """The text says what is missing."""
 
 
+class NoSuchAdapter(EngineError):
+    """The text says which there are."""
+
+
 class ContextTooLong(EngineError):
     """The text says how long they can be."""
 

@@ -32,19 +32,20 @@ def load_engine(
     quantize: str,
     max_sessions: int,
     vllm_url: str | None,
+    vllm_adapter: str | None = None,
     max_context_tokens: int | None = None,
 ) -> Engine:
     """The engine of the model in `folder`.
 
     With `vllm_url` no weights are read here: the folder tells the sizes, and the server must serve
-    the same folder. As many conversations as `max_sessions` are computed together where the device
-    gains from it.
+    the same folder; `vllm_adapter` names an adapter of it that the server has loaded. As many
+    conversations as `max_sessions` are computed together where the device gains from it.
 
     A conversation holds at most `max_context_tokens`, None meaning all the model can read: it is
     what the memory of each conversation is made for.
 
-    Raises CheckpointError, CannotQuantize, ContextTooLong, and EngineLost if there is no server at
-    the address.
+    Raises CheckpointError, CannotQuantize, ContextTooLong, NoSuchAdapter, and EngineLost if there
+    is no server at the address.
     """
     if vllm_url is not None:
         config = read_config(folder / "config.json")
@@ -54,6 +55,7 @@ def load_engine(
             vocab_size=config.vocab_size,
             max_positions=config.max_position_embeddings,
             sends_seeds=device != "cpu",  # vLLM on a CPU can die of one
+            adapter=vllm_adapter,
         )
     model = load_language_model(folder, device=device, dtype=DTYPES[dtype])
     limit_context(model.config, max_context_tokens)

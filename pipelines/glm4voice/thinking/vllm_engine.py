@@ -17,7 +17,13 @@ from typing import Any, Final, Self
 
 import structlog
 
-from pipelines.glm4voice.thinking.engine import EngineError, EngineLost, Finish, TokenIds
+from pipelines.glm4voice.thinking.engine import (
+    EngineError,
+    EngineLost,
+    Finish,
+    NoSuchAdapter,
+    TokenIds,
+)
 from pipelines.glm4voice.thinking.sampling import GREEDY_BELOW, check
 from pipelines.glm4voice.thinking.token_mask import TokenMask
 from pipelines.glm4voice.thinking.vllm_client import TokenStream, VllmClient
@@ -41,12 +47,14 @@ class VllmEngine:
         max_positions: int,
         block_tokens: int = BLOCK_TOKENS,
         sends_seeds: bool = False,
+        adapter: str | None = None,
     ) -> None:
         self.client = client
         self.vocab_size = vocab_size
         self.max_positions = max_positions
         self.block_tokens = block_tokens
         self.sends_seeds = sends_seeds
+        self._whom = {} if adapter is None else {"model": adapter}
         self.wake: Callable[[], None] = lambda: None
         self._is_lost = False
         self._probed_s = 0.0
@@ -54,23 +62,35 @@ class VllmEngine:
 
     @classmethod
     def connect(
-        cls, url: str, *, vocab_size: int, max_positions: int, sends_seeds: bool = False
+        cls,
+        url: str,
+        *,
+        vocab_size: int,
+        max_positions: int,
+        sends_seeds: bool = False,
+        adapter: str | None = None,
     ) -> Self:
         """Find the server. Raises EngineLost if it does not answer, ValueError for a strange URL.
 
-        Conversations are as long as both the model and the server allow.
+        Conversations are as long as both the model and the server allow. With `adapter` they are
+        held with the one that the server loaded under that name; raises NoSuchAdapter.
         """
         client = VllmClient(url)
         try:
             models = json.loads(client.get("/v1/models"))["data"]
             limit = int(models[0].get("max_model_len") or max_positions)
+            names = [str(model["id"]) for model in models]
         except (EngineError, ValueError, LookupError, TypeError) as exc:
             raise EngineLost(f"no vLLM server at {url}") from exc
+        if adapter is not None and adapter not in names[1:]:
+            found = ", ".join(names[1:]) or "none (start it with --enable-lora --lora-modules)"
+            raise NoSuchAdapter(f"{url} has no adapter {adapter!r}; it has {found}")
         return cls(
             client,
             vocab_size=vocab_size,
             max_positions=min(max_positions, limit),
             sends_seeds=sends_seeds,
+            adapter=adapter,
         )
 
     @property
@@ -94,7 +114,8 @@ class VllmEngine:
 
         def body() -> dict[str, Any]:
             parameters = {"detokenize": False, "ignore_eos": True, **settings()}
-            return {"token_ids": copied, "sampling_params": parameters, "stream": True}
+            asked = {"token_ids": copied, "sampling_params": parameters, "stream": True}
+            return asked | self._whom
 
         return self.client.stream(body, lambda: self.wake())
 

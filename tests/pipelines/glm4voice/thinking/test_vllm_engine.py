@@ -1,23 +1,26 @@
 """The vLLM engine: keeps the contract over HTTP, waits for nobody, and knows when all is lost.
 
-With VLLM_TEST_URL and VLLM_TEST_CHECKPOINT the contract is kept with a real vLLM server; `make
-test-vllm` sets them. Otherwise a small server speaks vLLM's token API on a real socket.
+With VLLM_TEST_URL and VLLM_TEST_CHECKPOINT the contract is kept with a real vLLM server, and with
+VLLM_TEST_ADAPTER, a folder, with an adapter that the server has loaded from it; `make test-vllm`
+sets them. Otherwise a small server speaks vLLM's token API on a real socket.
 """
 
 import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from pipelines.glm4voice.thinking.engine import EngineError, EngineLost
+from pipelines.glm4voice.thinking.engine import EngineError, EngineLost, NoSuchAdapter
 from pipelines.glm4voice.thinking.key_values import OneByOne
 from pipelines.glm4voice.thinking.language_model import load_language_model
 from pipelines.glm4voice.thinking.local_engine import LocalEngine
 from pipelines.glm4voice.thinking.vllm_client import VllmClient
 from pipelines.glm4voice.thinking.vllm_engine import VllmEngine
+from pipelines.glm4voice.training.adapter import adapt, load_adapter
 from pipelines.realtime.model import Sampling
 from tests.conftest import MS
 from tests.pipelines.glm4voice.thinking.engine_contract import (
@@ -27,13 +30,16 @@ from tests.pipelines.glm4voice.thinking.engine_contract import (
     GreedyAfter,
     greedy,
 )
-from tests.pipelines.glm4voice.thinking.token_server import TokenServer
+from tests.pipelines.glm4voice.thinking.token_server import ADAPTER, TokenServer
 
 REAL_URL = os.environ.get("VLLM_TEST_URL")
+REAL_ADAPTER = os.environ.get("VLLM_TEST_ADAPTER")
 CHECKPOINT = Path(
     os.environ.get("VLLM_TEST_CHECKPOINT", Path(__file__).parents[3] / "golden" / "lm")
 )
 MODEL = load_language_model(CHECKPOINT, device="cpu", dtype=torch.float32)
+if REAL_ADAPTER is not None:
+    adapt(MODEL, load_adapter(Path(REAL_ADAPTER), MODEL.config))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +48,7 @@ def server() -> Iterator[TokenServer]:
         yield server
 
 
-def connect(url: str, **options: bool) -> VllmEngine:
+def connect(url: str, **options: Any) -> VllmEngine:
     return VllmEngine.connect(
         url,
         vocab_size=MODEL.config.vocab_size,
@@ -75,7 +81,29 @@ class TestContract(EngineContract):
 
     @pytest.fixture
     def engine(self, server: TokenServer) -> VllmEngine:
-        return connect(REAL_URL or server.url, sends_seeds=REAL_URL is None)
+        return connect(
+            REAL_URL or server.url, sends_seeds=REAL_URL is None, adapter=REAL_ADAPTER and ADAPTER
+        )
+
+
+def test_an_adapter_is_asked_for_by_its_name(server: TokenServer) -> None:
+    """Prompts that are sent ahead go to it, too: the server keeps what it computed by adapter."""
+    driver = Driver(connect(server.url, adapter=ADAPTER))
+    session = driver.opened(PROMPT)
+    server.requests.clear()
+
+    session.prefill()
+    until("it is asked ahead", lambda: len(server.requests) == 1)
+    driver.say(session, greedy(1))
+
+    assert [request["model"] for request in server.requests] == [ADAPTER, ADAPTER]
+
+
+def test_an_adapter_that_the_server_lacks(server: TokenServer) -> None:
+    """The error says which there are; the model itself is none."""
+    for name in ("lime", "m"):
+        with pytest.raises(NoSuchAdapter, match=f"no adapter '{name}'; it has line"):
+            connect(server.url, adapter=name)
 
 
 def test_nothing_waits_for_the_network(server: TokenServer) -> None:

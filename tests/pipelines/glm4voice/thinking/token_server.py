@@ -14,6 +14,8 @@ from pipelines.glm4voice.thinking.engine import Engine
 from pipelines.glm4voice.thinking.token_mask import TokenMask
 from pipelines.realtime.model import Sampling
 
+ADAPTER = "line"  # what it says it has loaded besides its model
+
 
 class TokenServer:
     """Serves an engine, one step at a time under a lock, while the context is open."""
@@ -66,7 +68,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         limit = self.owner.engine.max_positions
-        body = b"" if self.path == "/health" else json.dumps({"data": [_model(limit)]}).encode()
+        models = [_model(limit), {"id": ADAPTER, "max_model_len": None}]
+        body = b"" if self.path == "/health" else json.dumps({"data": models}).encode()
         self.send_response(self.owner.status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
