@@ -79,11 +79,11 @@ class VllmEngine:
         try:
             models = json.loads(client.get("/v1/models"))["data"]
             limit = int(models[0].get("max_model_len") or max_positions)
-            names = [str(model["id"]) for model in models]
+            adapters = [str(model["id"]) for model in models if model.get("parent")]
         except (EngineError, ValueError, LookupError, TypeError) as exc:
             raise EngineLost(f"no vLLM server at {url}") from exc
-        if adapter is not None and adapter not in names[1:]:
-            found = ", ".join(names[1:]) or "none (start it with --enable-lora --lora-modules)"
+        if adapter is not None and adapter not in adapters:
+            found = ", ".join(adapters) or "none (start it with --enable-lora --lora-modules)"
             raise NoSuchAdapter(f"{url} has no adapter {adapter!r}; it has {found}")
         return cls(
             client,

@@ -29,6 +29,7 @@ class TokenServer:
         self.gate.set()
         self.ended = threading.Semaphore(0)  # released when a request has ended, however
         self.n_running = 0
+        self.n_answered = 0  # requests whose answer was sent to its end
         self.lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"owner": self})
         self._http = ThreadingHTTPServer(("127.0.0.1", port), handler)
@@ -68,7 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         limit = self.owner.engine.max_positions
-        models = [_model(limit), {"id": ADAPTER, "max_model_len": None}]
+        models = [_model(limit), {"id": ADAPTER, "parent": "m"}]
         body = b"" if self.path == "/health" else json.dumps({"data": models}).encode()
         self.send_response(self.owner.status)
         self.send_header("Content-Length", str(len(body)))
@@ -82,6 +83,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.owner.n_running += 1
         try:
             self._answer(body)
+            with self.owner.lock:
+                self.owner.n_answered += 1
         except OSError:  # the client has left: the request is aborted
             self.close_connection = True
         finally:
