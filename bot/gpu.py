@@ -78,11 +78,14 @@ def load(settings: GpuSettings) -> SpeechModel:
 
 
 def admission_for(model: SpeechModel, settings: GpuSettings) -> Admission | None:
-    """What decides how many sessions there may be; None where that is only a number."""
-    if settings.admission == "fixed":
-        return None
+    """What decides how many sessions there may be; None where that is only a number.
+
+    The model speaks first, either way: so it knows its pace when calls come, several at once.
+    """
     sample = warm_up(model)
     log.info("warmed_up", busy_s=round(sample.speaking_s, 3), sound_s=round(sample.sound_s, 3))
+    if settings.admission == "fixed":
+        return None
     return Admission(settings.max_sessions, sample=sample)
 
 

@@ -99,12 +99,14 @@ async def test_it_serves_the_twin_until_told_to_stop() -> None:
     assert code == 0
 
 
-def test_a_fixed_number_of_seats_needs_no_trial() -> None:
-    """With VOICEBOT_ADMISSION=fixed nothing is measured, and nothing but the number counts."""
+def test_a_model_with_a_fixed_number_of_seats_has_spoken_before_its_first_call() -> None:
+    """With VOICEBOT_ADMISSION=fixed nothing but the number counts, yet the model knows its pace."""
     model = ToneModel()
 
     assert admission_for(model, GpuSettings(admission="fixed")) is None
-    assert not model.sessions
+    (session,) = model.sessions
+    assert session.replies
+    assert session.is_closed
 
 
 def test_it_says_in_one_line_which_setting_is_missing(
