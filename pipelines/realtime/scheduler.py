@@ -29,7 +29,7 @@ log = structlog.get_logger()
 MESSAGES_PER_ROUND: Final = 32  # of one session, so that a flood does not starve the others
 WAITING_S: Final = 0.02
 LEAD_MS: Final = 1500  # sound in hand with which a reply lets others go first
-MOST_URGENT_S: Final = 0.15  # the others wait no longer for those that are urgent
+MOST_URGENT_S: Final = URGENT_MS / 1000  # as long as what is urgent may be saved, others wait
 
 _GONE: Final = Ending("client_gone", 1000)
 _FAILED: Final = Ending(
@@ -97,6 +97,7 @@ class Engine:
         self._made_ms = 0  # of sound, for all seats there have been
         self._stepping_s = -model.aside_s  # in steps of replies, since we are here
         self._urgent_since_s: float | None = None  # since when the urgent alone are stepped
+        self._n_let_in = 0  # steps of the others while some were urgent
         self._next_ahead = 0  # whose turn it is to work ahead, as a place among the seats
         self._served_since: float | None = None  # when the seat being served got its turn
         model.listen(self.wake)
@@ -180,9 +181,10 @@ class Engine:
         return has_worked
 
     def _urgent(self, short: list[Seat], now: float) -> list[Seat]:
-        """Those about to fall silent, unless others have waited for such long enough.
+        """Those about to fall silent, with one of the others when these have waited long enough.
 
-        Where sound is made aside there are none: their steps would not bring it sooner.
+        One in turn, not all of them: a step may be a whole block of sound. Where sound is made
+        aside there are none: their steps would not bring it sooner.
         """
         if self._model.speaks_aside:
             return []
@@ -194,8 +196,10 @@ class Engine:
             self._urgent_since_s = now
         if now - self._urgent_since_s < MOST_URGENT_S:
             return urgent
-        self._urgent_since_s = None  # one round for all
-        return []
+        self._urgent_since_s = None
+        waiting = [seat for seat in short if seat not in urgent]
+        self._n_let_in += 1
+        return [*urgent, waiting[self._n_let_in % len(waiting)]]
 
     def _note(self, hearing_s: float, speaking_s: float, *, is_dry: bool) -> None:
         """Count a round's work, and what the model has done aside meanwhile."""
