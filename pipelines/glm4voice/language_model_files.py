@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from pipelines.glm4voice.embedded_vocabulary import EOS_NAMES, Vocabulary
+from pipelines.glm4voice.weights_file import write_safetensors
 
 N_SHARDS = 2
 _VOCABULARY_GRAIN = 64
@@ -27,15 +27,15 @@ class LanguageModelSizes:
     n_positions: int
 
 
-def padded_size(vocabulary: Vocabulary) -> int:
-    """How many ids the model has: those that mean something, filled up to a round number."""
-    return -(-vocabulary.n_tokens // _VOCABULARY_GRAIN) * _VOCABULARY_GRAIN
+def padded(n_tokens: int) -> int:
+    """How many ids a model has: those that mean something, filled up to a round number."""
+    return -(-n_tokens // _VOCABULARY_GRAIN) * _VOCABULARY_GRAIN
 
 
 def write_configs(folder: Path, sizes: LanguageModelSizes, vocabulary: Vocabulary) -> None:
     """Write config.json and generation_config.json."""
     eos = [vocabulary.control(name) for name in EOS_NAMES]
-    config = _config(sizes, padded_size(vocabulary), eos)
+    config = _config(sizes, padded(vocabulary.n_tokens), eos)
     (folder / "config.json").write_text(json.dumps(config, indent=2))
     generation = {
         "eos_token_id": eos,
@@ -103,7 +103,7 @@ def write_shards(folder: Path, weights: Mapping[str, Tensor]) -> None:
     for shard in range(N_SHARDS):
         file_name = f"model-{shard + 1:05d}-of-{N_SHARDS:05d}.safetensors"
         chosen = names[shard::N_SHARDS]
-        save_file({name: weights[name] for name in chosen}, folder / file_name, {"format": "pt"})
+        write_safetensors(folder / file_name, {name: weights[name] for name in chosen})
         weight_map |= dict.fromkeys(chosen, file_name)
     n_bytes = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
     index = {"metadata": {"total_size": n_bytes}, "weight_map": weight_map}

@@ -4,11 +4,11 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from pipelines.glm4voice.checkpoint import WEIGHTS_NAME
 from pipelines.glm4voice.hearing.config import PIECE_S, SpeechTokenizerConfig
+from pipelines.glm4voice.weights_file import write_safetensors
 
 CONFIG_NAME = "config.json"
 PREPROCESSOR_NAME = "preprocessor_config.json"
@@ -24,7 +24,7 @@ def write_tokenizer_config(folder: Path, config: SpeechTokenizerConfig) -> None:
 def write_tokenizer_weights(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write the state of a `SpeechEncoder`, in the types it has."""
     whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    save_file(whole, folder / WEIGHTS_NAME, {"format": "pt"})
+    write_safetensors(folder / WEIGHTS_NAME, whole)
 
 
 def _write_json(path: Path, content: object) -> None:

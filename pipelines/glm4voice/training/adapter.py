@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import GlmConfig, GlmForCausalLM
@@ -24,6 +23,7 @@ from pipelines.glm4voice.checkpoint import (
     read_safetensors_file,
 )
 from pipelines.glm4voice.training.settings.lora import LoraSettings
+from pipelines.glm4voice.weights_file import write_safetensors
 
 WEIGHTS_NAME = "adapter_model.safetensors"
 CONFIG_NAME = "adapter_config.json"
@@ -131,7 +131,7 @@ def save_adapter(folder: Path, adapter: Adapter, *, base: Path) -> None:
         _PREFIX + name: one.detach().to("cpu", torch.float32).contiguous()
         for name, one in adapter.state_dict().items()
     }
-    save_file(tensors, folder / WEIGHTS_NAME, {"format": "pt"})
+    write_safetensors(folder / WEIGHTS_NAME, tensors)
     settings = adapter.settings
     config = {
         "base_model_name_or_path": str(base),

@@ -1,8 +1,11 @@
 """What training reads, made ahead by worker processes: a fast device does not wait for it."""
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import parent_process
 from typing import Generic, TypeVar
 
 import torch
@@ -56,7 +59,17 @@ def _as_it_is(one: T) -> T:
 
 
 def _begin_worker(_number: int) -> None:
-    """A signal to the whole process group is for the run itself, which then ends its workers."""
+    """A signal to the whole process group is for the run itself, which then ends its workers.
+
+    One that was killed ends nobody, and a worker may wait for ever to hand over what it has made.
+    """
     torch.set_num_threads(1)
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_run, daemon=True).start()
+
+
+def _end_with_the_run() -> None:
+    if (run := parent_process()) is not None:
+        run.join()
+        os._exit(1)
