@@ -24,6 +24,7 @@ OURS = {
         "pipelines.audio",
         "pipelines.espeak",
         "pipelines.judge",
+        "pipelines.pitch",
         "pipelines.private_files",
         "config",
         "bot",
@@ -38,6 +39,7 @@ OURS = {
     "pipelines.espeak": {"pipelines.espeak", "pipelines.audio"},
     "pipelines.private_files": {"pipelines.private_files"},
     "pipelines.judge": {"pipelines.judge", "pipelines.audio"},
+    "pipelines.pitch": {"pipelines.pitch", "pipelines.audio"},
     "pipelines.call": {
         "pipelines.call",
         "pipelines.realtime",
@@ -56,6 +58,7 @@ OURS = {
         "pipelines.audio",
         "pipelines.espeak",
         "pipelines.judge",
+        "pipelines.pitch",
         "pipelines.realtime.model",
         "config.strict_yaml",
         "config.personas",

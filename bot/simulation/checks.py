@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bot.simulation.scenarios import After, Ends, Expect, Heard, Quiet, Span, Spoken
-from bot.simulation.spoken import Listener, sound_ms
+from bot.simulation.spoken import Listener, pitch_hz, sound_ms
 from bot.simulation.turns import turns_of
 from telephony.emulator import CallRecord
 from telephony.emulator.hearing import loud_frames
@@ -121,11 +121,15 @@ def _spoken(
     is_right = heard == item.sentence
     wanted = "as expected" if is_right else f"expected “{item.sentence}”"
     sentence = f"after {item.after} the judge heard {found}; {wanted}"
-    if item.lasts_ms is None:
-        return Check(name, is_right, sentence)
-    lasted_ms, span = sound_ms(item, record, since_ms), item.lasts_ms
-    sentence += f"; it lasted {lasted_ms} ms, {span.bounds}"
-    return Check(name, is_right and span.holds(lasted_ms), sentence)
+    if item.lasts_ms is not None:
+        lasted_ms = sound_ms(item, record, since_ms)
+        is_right &= item.lasts_ms.holds(lasted_ms)
+        sentence += f"; it lasted {lasted_ms} ms, {item.lasts_ms.bounds}"
+    if item.pitch_hz is not None:
+        mean_hz = pitch_hz(item, record, since_ms)
+        is_right &= item.pitch_hz.holds(mean_hz)
+        sentence += f"; its pitch was {mean_hz} Hz, {item.pitch_hz.bounds}"
+    return Check(name, is_right, sentence)
 
 
 def _count(name: str, span: Span, n: int) -> Check:

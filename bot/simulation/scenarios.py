@@ -192,8 +192,10 @@ class Span(Strict):
 
     @property
     def bounds(self) -> str:
-        """Both, in words."""
-        return f"at least {self.min}" + ("" if self.max is None else f", at most {self.max}")
+        """Those that bound anything, in words."""
+        if self.max is None:
+            return f"at least {self.min}"
+        return f"at least {self.min}, at most {self.max}" if self.min else f"at most {self.max}"
 
 
 class Spoken(After):
@@ -201,11 +203,13 @@ class Spoken(After):
 
     It listens from the end of what the caller says at the label on, until he speaks again, or
     `within_ms` after the label. `lasts_ms` bounds its sound, from the first to the last: a line
-    that is to speak fast says the same sentence sooner.
+    that is to speak fast says the same sentence sooner. `pitch_hz` bounds the mean pitch of what is
+    voiced in it: a line that is to sound excited says it higher.
     """
 
     sentence: Text
     lasts_ms: Span | None = None
+    pitch_hz: Span | None = None
 
 
 class Sentences(RootModel[Annotated[list[Text], Field(min_length=2, max_length=1000)]]):

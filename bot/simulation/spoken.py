@@ -1,10 +1,12 @@
 """What the bot said in a call, by an independent ear: the judge picks from all it may say."""
 
 from collections.abc import Sequence
+from math import isnan
 
 from bot.simulation.scenarios import Spoken
 from pipelines.audio import pcm16_to_float
 from pipelines.judge import Judge
+from pipelines.pitch import mean_pitch_hz
 from telephony.emulator import CallRecord
 from telephony.emulator.hearing import loud_frames
 from telephony.g711 import FRAME_BYTES, FRAME_MS, SAMPLE_RATE, mulaw_to_pcm16
@@ -46,6 +48,14 @@ def sound_ms(item: Spoken, record: CallRecord, since_ms: int) -> int:
     loud = loud_frames(record.recording.heard_mulaw[_at(start_ms) : _at(end_ms)])
     frames = loud.nonzero()[0]
     return int(frames[-1] - frames[0] + 1) * FRAME_MS if len(frames) else 0
+
+
+def pitch_hz(item: Spoken, record: CallRecord, since_ms: int) -> int:
+    """The mean pitch of what is voiced in the reply, in whole Hz; 0 where nothing is."""
+    start_ms, end_ms = reply_span(item, record, since_ms)
+    mulaw = record.recording.heard_mulaw[_at(start_ms) : _at(end_ms)]
+    mean_hz = mean_pitch_hz(pcm16_to_float(mulaw_to_pcm16(mulaw)), SAMPLE_RATE)
+    return 0 if isnan(mean_hz) else round(mean_hz)
 
 
 def _at(ms: int) -> int:

@@ -11,7 +11,7 @@ from torch.nn import functional
 from pipelines.audio import MODEL_OUTPUT_RATE
 from pipelines.glm4voice.hearing.mel import slaney_filters
 from pipelines.glm4voice.training.corpus import Corpus, Utterance
-from pipelines.glm4voice.training.pitch import track_pitch
+from pipelines.pitch import track_pitch
 
 N_MELS = 80
 HOP = 256  # samples: a mel frame

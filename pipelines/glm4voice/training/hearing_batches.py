@@ -16,10 +16,10 @@ from pipelines.glm4voice.hearing.config import CONV_STRIDE, SpeechTokenizerConfi
 from pipelines.glm4voice.hearing.mel import LogMel
 from pipelines.glm4voice.training.channel import telephone
 from pipelines.glm4voice.training.letters import Alphabet, phones, plain
-from pipelines.glm4voice.training.pitch import track_pitch
 from pipelines.glm4voice.training.recogniser import N_SOUND, Targets
 from pipelines.glm4voice.training.speakers import as_another
 from pipelines.glm4voice.training.utterances import Corpus, Utterance
+from pipelines.pitch import track_pitch
 
 _LONGEST_SILENCE_S = 0.5  # before and after an utterance
 _JOINED = 0.15  # of the callers say two sentences: calls have pieces longer than a block

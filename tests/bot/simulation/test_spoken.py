@@ -22,8 +22,8 @@ SENTENCES = (OPEN, SHOP, BILL)
 SECOND = QUIET * 50
 
 
-def said(sentence: str) -> bytes:
-    return pad_to_frames(spoken(sentence, "en-us+klatt2", 140, 45, -20.0))
+def said(sentence: str, *, pitch: int = 45) -> bytes:
+    return pad_to_frames(spoken(sentence, "en-us+klatt2", 140, pitch, -20.0))
 
 
 def call(*parts: tuple[bytes, bytes]) -> CallRecord:
@@ -59,8 +59,16 @@ QUESTION = (LOUD * 60 + SECOND, SECOND)
 ASKED_MS = (len(GREETING[1]) // FRAME_BYTES) * 20
 
 
-def expected(sentence: str, *, after: str = "asked", lasts_ms: Span | None = None) -> Expect:
-    item = Spoken(after=after, within_ms=20_000, sentence=sentence, lasts_ms=lasts_ms)
+def expected(
+    sentence: str,
+    *,
+    after: str = "asked",
+    lasts_ms: Span | None = None,
+    pitch_hz: Span | None = None,
+) -> Expect:
+    item = Spoken(
+        after=after, within_ms=20_000, sentence=sentence, lasts_ms=lasts_ms, pitch_hz=pitch_hz
+    )
     return Expect(spoken=[item], ends=Ends(by="caller"))
 
 
@@ -99,7 +107,26 @@ def test_a_sentence_may_be_too_slow() -> None:
 
     assert failures(expected(SHOP, lasts_ms=right), record) == []
     (sentence,) = failures(expected(SHOP, lasts_ms=wrong), record)
-    assert re.search(r"as expected; it lasted \d+ ms, at least 0, at most", sentence)
+    assert re.search(r"as expected; it lasted \d+ ms, at most", sentence)
+
+
+def test_a_sentence_may_be_too_low() -> None:
+    """The same words in a voice that is raised by some tones are within other bounds."""
+    plain = call(GREETING, QUESTION, (SECOND, said(SHOP) + SECOND))
+    raised = call(GREETING, QUESTION, (SECOND, said(SHOP, pitch=75) + SECOND))
+    high = expected(SHOP, pitch_hz=Span(min=118, max=200))
+
+    assert failures(high, raised) == []
+    (sentence,) = failures(high, plain)
+    assert re.search(r"as expected; its pitch was \d+ Hz, at least 118, at most 200", sentence)
+
+
+def test_silence_has_no_pitch() -> None:
+    """It is 0 Hz, which is below any bound."""
+    silent = call(GREETING, QUESTION, (SECOND, SECOND))
+    (sentence,) = failures(expected(SHOP, pitch_hz=Span(min=1)), silent)
+
+    assert "its pitch was 0 Hz, at least 1" in sentence
 
 
 def test_noise_is_no_sentence() -> None:

@@ -7,10 +7,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from pipelines.audio import Pcm
-from pipelines.glm4voice.training.pitch import track_pitch
 
 _QUIET = 0.02  # of the loudest sample: below is not yet, or no longer, speech
-_PITCH_HOP_S = 0.01
 
 
 def plain(text: str) -> str:
@@ -52,11 +50,3 @@ def speech_s(pcm: Pcm, sample_rate: int) -> float:
         return 0.0
     loud = np.flatnonzero(np.abs(pcm) > _QUIET * np.abs(pcm).max())
     return float(loud[-1] - loud[0] + 1) / sample_rate if len(loud) else 0.0
-
-
-def mean_pitch_hz(pcm: Pcm, sample_rate: int) -> float:
-    """The mean pitch of voiced frames; NaN if there are none."""
-    hop = _PITCH_HOP_S * sample_rate
-    pitch = track_pitch(pcm, sample_rate=sample_rate, hop=hop, n_frames=int(len(pcm) / hop))
-    voiced = pitch[pitch > 0]
-    return float(voiced.mean()) if len(voiced) else float("nan")

@@ -27,7 +27,6 @@ from pipelines.glm4voice.training.evaluation.caller import (
 from pipelines.glm4voice.training.evaluation.cases import JUDGED, Case, Cases
 from pipelines.glm4voice.training.evaluation.scoring import (
     character_error,
-    mean_pitch_hz,
     plain,
     share,
     speech_s,
@@ -37,6 +36,7 @@ from pipelines.glm4voice.training.personas import fixed_sentences, personas
 from pipelines.glm4voice.training.run import Run
 from pipelines.glm4voice.training.style import Emotion, SpeakingRate
 from pipelines.judge import Judge
+from pipelines.pitch import mean_pitch_hz
 from pipelines.realtime.model import Tool
 
 Figures = dict[str, float]

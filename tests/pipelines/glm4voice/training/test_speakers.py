@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from pipelines.audio import MODEL_INPUT_RATE
-from pipelines.glm4voice.training.pitch import track_pitch
 from pipelines.glm4voice.training.speakers import as_another
+from pipelines.pitch import track_pitch
 
 VOICE_HZ = 150.0
 

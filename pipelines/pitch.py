@@ -14,6 +14,8 @@ _NEARLY = 0.88  # of the best correlation: the shortest such period is the pitch
 _HISS_HZ = 900.0
 _QUIET = 5e-3  # least RMS of a voiced frame
 _FRAMES_AT_ONCE = 2048
+_HOP_S = 0.01
+_FAR = 1.6  # times the median, or a part of it: no sentence goes up and down by as much
 
 Pitch = NDArray[np.float32]
 
@@ -32,6 +34,20 @@ def track_pitch(pcm: Pcm, *, sample_rate: int, hop: float, n_frames: int) -> Pit
     parts = range(0, n_frames, _FRAMES_AT_ONCE)
     found = [_pitch_of(windows[starts[i : i + _FRAMES_AT_ONCE]], span, sample_rate) for i in parts]
     return np.concatenate([*found, np.zeros(0, np.float32)])
+
+
+def mean_pitch_hz(pcm: Pcm, sample_rate: int) -> float:
+    """The mean pitch of the voiced frames of pcm [T], a voice; NaN if there are none.
+
+    Frames far from their median are left out: hisses that seem voiced, and twice the pitch.
+    """
+    hop = _HOP_S * sample_rate
+    pitch = track_pitch(pcm, sample_rate=sample_rate, hop=hop, n_frames=int(len(pcm) / hop))
+    voiced = pitch[pitch > 0]
+    if not len(voiced):
+        return float("nan")
+    middle = np.median(voiced)
+    return float(voiced[(voiced > middle / _FAR) & (voiced < middle * _FAR)].mean())
 
 
 @cache

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipelines.glm4voice.training.pitch import track_pitch
+from pipelines.pitch import mean_pitch_hz, track_pitch
 
 RATE = 22_050
 
@@ -29,3 +29,14 @@ def test_noise_and_silence_have_no_pitch() -> None:
 
     assert (track_pitch(noise, sample_rate=RATE, hop=256, n_frames=80) > 0).mean() < 0.05
     assert not track_pitch(np.zeros(99, np.float32), sample_rate=RATE, hop=256, n_frames=9).any()
+
+
+def test_the_mean_is_of_voiced_frames() -> None:
+    """Silence around the sound does not lower it, and nothing but silence has none.
+
+    What lies an octave above is no part of the voice, be there a quarter of it.
+    """
+    assert mean_pitch_hz(np.pad(voice(200.0), RATE), RATE) == pytest.approx(200, rel=0.03)
+    with_hiss = np.concatenate([voice(120.0), voice(350.0, RATE // 3)])
+    assert mean_pitch_hz(with_hiss, RATE) == pytest.approx(120, rel=0.03)
+    assert np.isnan(mean_pitch_hz(np.zeros(RATE, np.float32), RATE))
