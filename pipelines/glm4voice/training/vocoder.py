@@ -1,19 +1,25 @@
 """Stage `vocoder`: mel frames to the sound of the answering voice.
 
-    python -m pipelines.glm4voice.training.vocoder --config FILE
+    python -m pipelines.glm4voice.training.vocoder [--config FILE] [--work DIR] [--start DIR]
+
+With `--start` it goes on from the vocoder of a released folder, whose sizes it keeps.
 
 Writes WORK/decoder/config.yaml and hift.pt in the released format, and
 WORK/runs/vocoder/report.json: how far a copy of sentences not learned is from the original.
 """
 
+import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipelines.glm4voice.speaking.config import read_decoder_config
+from pipelines.glm4voice.speaking.decoder import CONFIG_NAME, HIFT_NAME
 from pipelines.glm4voice.speaking.folder import write_decoder_config, write_vocoder
 from pipelines.glm4voice.speaking.hift import HiftVocoder
 from pipelines.glm4voice.speaking.hift_source import Chance
@@ -32,16 +38,26 @@ from pipelines.glm4voice.training.decoder_sizes import decoder_config
 from pipelines.glm4voice.training.drawing import drawn
 from pipelines.glm4voice.training.learning import descend, rate_at
 from pipelines.glm4voice.training.loop import train
-from pipelines.glm4voice.training.run import Run, begin
-from pipelines.glm4voice.training.sound_losses import mel_loss, spectral_loss
+from pipelines.glm4voice.training.run import Run, add_arguments, run_of
+from pipelines.glm4voice.training.sound_losses import line_loss, mel_loss, spectral_loss
 
+STAGE = "vocoder"
 _BETAS = (0.8, 0.99)
 _MOST_GRADIENT = 5.0
 _QUIET = -3.0  # the logarithm of all magnitudes at first: as released they would begin at 1
 _PITCH_HZ, _PITCH_SPREAD_HZ = 80.0, 40.0
-_TAUGHT_PITCH = 0.5  # of the steps: until then the excitation has the true pitch
 
-Cuttings = tuple[Tensor, Tensor, Tensor]  # sound, mel and pitch of the same frames
+
+@dataclass(frozen=True, slots=True)
+class Cuttings:
+    """Rows of equal length: sound [B, T * HOP], mel [B, N_MELS, T] and pitch [B, T] of the same
+    frames; and further rows, of which only mel and pitch are learned from."""
+
+    pcm: Tensor
+    mel: Tensor
+    pitch: Tensor
+    more_mel: Tensor
+    more_pitch: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +72,11 @@ class _Heard:
 class VocoderStage:
     """The parts that learn, and one step of it. Always float32: see `HiftVocoder`."""
 
-    def __init__(self, run: Run, corpus: Corpus) -> None:
+    def __init__(self, run: Run, corpus: Corpus, *, start: Path | None = None) -> None:
+        """`start` is the folder of a decoder to begin with. Raises CheckpointError."""
         self.run, self.settings = run, run.config.vocoder
-        self.config = decoder_config(run.config)
+        known = None if start is None else read_decoder_config(start / CONFIG_NAME)
+        self.config = decoder_config(run.config) if known is None else known
         learned, self.tested = split_answers(corpus, self.settings.n_tested)
         self.corpus = corpus
         places = range(len(learned))
@@ -68,7 +86,11 @@ class VocoderStage:
         self._odds = lengths / lengths.sum()
         torch.manual_seed(run.seed_of()[0])
         self.hift = HiftVocoder(self.config.hift).to(run.device)
-        self._begin_near()
+        if start is None:
+            self._begin_near()
+        else:
+            begun = HiftVocoder.load(start / HIFT_NAME, self.config.hift, device=run.device)
+            self.hift.load_state_dict(begun.state_dict())
         self.optimizer = torch.optim.AdamW(
             self.hift.parameters(), lr=self.settings.learning_rate, betas=_BETAS
         )
@@ -89,30 +111,37 @@ class VocoderStage:
 
     def draw(self, n: int, rng: np.random.Generator) -> Cuttings:
         """A batch of cuttings; all steps draw alike."""
-        rows = [self._cutting(rng) for _ in range(self.settings.rows_per_step)]
+        settings = self.settings
+        rows = [self._cutting(rng, settings.frames_per_row) for _ in range(settings.rows_per_step)]
+        n_more, n_frames = settings.pitch_rows_per_step, settings.pitch_frames_per_row
+        more = [self._cutting(rng, n_frames) for _ in range(n_more)]
         pcm, mel, pitch = (torch.stack(part) for part in zip(*rows, strict=True))
-        return pcm, mel, pitch
+        _, more_mel, more_pitch = (torch.stack(part) for part in zip(*more, strict=True))
+        return Cuttings(pcm, mel, pitch, more_mel, more_pitch)
 
     def learn(self, n: int, batch: Cuttings) -> dict[str, float]:
         """Learn from it."""
         settings = self.settings
         return descend(
             self.optimizer,
-            self.losses(batch, is_taught=n < _TAUGHT_PITCH * settings.n_steps),
+            self.losses(batch),
             self._weights,
             rate=settings.learning_rate * rate_at(n, settings.n_steps),
             most_gradient=_MOST_GRADIENT,
         )
 
-    def losses(self, batch: Cuttings, *, is_taught: bool) -> dict[str, Tensor]:
-        """How far copies are from a batch; `is_taught` gives the excitation the true pitch."""
-        pcm, mel, pitch = (part.to(self.run.device) for part in batch)
-        guessed = self.hift.f0_predictor(mel)
-        made = self.hift(mel, self._source(pitch if is_taught else guessed.detach()))
+    def losses(self, batch: Cuttings) -> dict[str, Tensor]:
+        """How far copies with an excitation of the true pitch are from a batch, and a guessed pitch
+        from the true one."""
+        device = self.run.device
+        pcm, mel, pitch = batch.pcm.to(device), batch.mel.to(device), batch.pitch.to(device)
+        made = self.hift(mel, self._source(pitch))
+        guessed = self.hift.f0_predictor(batch.more_mel.to(device))
         return {
             "stft": spectral_loss(made, pcm),
             "mel": mel_loss(made, mel),
-            "pitch": (guessed - pitch).abs().mean(),
+            "lines": line_loss(made, pcm),
+            "pitch": (guessed - batch.more_pitch.to(device)).abs().mean(),
         }
 
     @property
@@ -121,13 +150,13 @@ class VocoderStage:
         return {
             "stft": settings.stft_weight,
             "mel": settings.mel_weight,
+            "lines": settings.line_weight,
             "pitch": settings.pitch_weight,
         }
 
-    def _cutting(self, rng: np.random.Generator) -> Cuttings:
+    def _cutting(self, rng: np.random.Generator, n_frames: int) -> tuple[Tensor, Tensor, Tensor]:
         """Some frames from anywhere: sound, mel and pitch; short utterances have silence behind."""
         one = self._learned[rng.choice(len(self._learned), p=self._odds)]
-        n_frames = self.settings.frames_per_row
         start = int(rng.integers(max(1, len(one.pitch) - n_frames + 1)))
         pcm = whole_frames(self.corpus, one.utterance)
         return _cut(pcm, one, start, n_frames)
@@ -170,7 +199,7 @@ def _heard(corpus: Corpus, utterance: Utterance) -> _Heard:
     return _Heard(utterance, log_mel(pcm[None])[0], pitch_of(pcm))
 
 
-def _cut(pcm: Tensor, one: _Heard, start: int, n_frames: int) -> Cuttings:
+def _cut(pcm: Tensor, one: _Heard, start: int, n_frames: int) -> tuple[Tensor, Tensor, Tensor]:
     cut_pcm = pcm[start * HOP : (start + n_frames) * HOP]
     mel = one.mel[:, start : start + n_frames]
     pitch = one.pitch[start : start + n_frames]
@@ -185,12 +214,19 @@ def _cut(pcm: Tensor, one: _Heard, start: int, n_frames: int) -> Cuttings:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
-    run_stage(begin("vocoder", __doc__, argv))
+    parser = argparse.ArgumentParser(prog=STAGE, description=__doc__)
+    add_arguments(parser)
+    parser.add_argument("--start", type=Path, metavar="DIR", help="a released folder to go on from")
+    chosen = parser.parse_args(argv)
+    run_stage(run_of(STAGE, chosen), start=chosen.start)
 
 
-def run_stage(run: Run) -> None:
-    """Learn, write and report. Raises TrainingError."""
-    stage = VocoderStage(run, Corpus.load(run.work / "corpus"))
+def run_stage(run: Run, *, start: Path | None = None) -> None:
+    """Learn, write and report; `start` is the folder of a decoder to begin with.
+
+    Raises TrainingError, and CheckpointError for a broken folder.
+    """
+    stage = VocoderStage(run, Corpus.load(run.work / "corpus"), start=start)
     train(run, stage.settings.n_steps, stage, stage.parts)
     stage.write()
     figures = stage.report()

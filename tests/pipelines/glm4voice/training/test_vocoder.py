@@ -29,19 +29,19 @@ def distances(stage: VocoderStage) -> dict[str, float]:
     """How far copies are from cuttings that are the same whoever copies them."""
     torch.manual_seed(0)
     batches = [stage.draw(0, np.random.default_rng(seed)) for seed in range(8)]
-    losses = [stage.losses(batch, is_taught=False) for batch in batches]
+    losses = [stage.losses(batch) for batch in batches]
     return {name: float(np.mean([float(one[name]) for one in losses])) for name in losses[0]}
 
 
 def test_it_learns(done: Run) -> None:
-    """Spectra, mel and pitch of its sound come nearer to the original's."""
+    """Spectra, harmonics, mel and pitch of its sound come nearer to the original's."""
     corpus = Corpus.load(done.work / "corpus")
     fresh, taught = VocoderStage(done, corpus), VocoderStage(done, corpus)
     train(done, 24, taught, taught.parts)  # loads the finished state
 
     before, after = distances(fresh), distances(taught)
 
-    assert all(after[name] < before[name] for name in ("stft", "mel", "pitch"))
+    assert all(after[name] < before[name] for name in ("stft", "mel", "lines", "pitch"))
 
 
 def test_the_file_is_a_released_one(done: Run) -> None:
@@ -65,6 +65,19 @@ def test_the_report_compares_copies_with_originals(done: Run) -> None:
     assert figures["copy_mel_distance"] > 0
     assert figures["copy_cepstral_distance_db"] > 0
     assert figures["pitch_error_hz"] > 0
+
+
+def test_it_goes_on_from_a_vocoder_that_others_know(done: Run, tmp_path: Path) -> None:
+    """Its weights are those of the folder, and learning moves them."""
+    run = small_run("vocoder", tmp_path)
+    start = done.work / "decoder"
+    config = read_decoder_config(start / "config.yaml")
+    known = HiftVocoder.load(start / "hift.pt", config.hift, device="cpu").state_dict()
+    stage = VocoderStage(run, Corpus.load(tmp_path / "corpus"), start=start)
+
+    assert all(torch.equal(one, known[name]) for name, one in stage.hift.state_dict().items())
+    train(run, 2, stage, stage.parts)
+    assert not torch.equal(stage.hift.state_dict()["conv_pre.weight"], known["conv_pre.weight"])
 
 
 def test_a_resumed_run_is_the_run_that_was_not_killed(tmp_path: Path) -> None:
