@@ -1,23 +1,31 @@
 """Stage `flow`: speech tokens to mel frames of the answering voice, whole and block by block.
 
-    python -m pipelines.glm4voice.training.flow --config FILE
+    python -m pipelines.glm4voice.training.flow [--config FILE] [--work DIR] [--start DIR]
 
-Needs WORK/tokenizer, whose codes of the answers it learns from. Writes WORK/decoder/config.yaml and
-flow.pt in the released format, and WORK/runs/flow/report.json: how far the mel of sentences not
-learned is from the original, whole and streamed in blocks of ten tokens.
+Needs WORK/tokenizer, whose codes of the answers it learns from. With `--start` it goes on from the
+flow of a released folder, whose sizes it keeps and whose vocoder comes along if WORK has none. If
+the tokenizer has a raised register of the codes that this flow knows, it learns the pitch of both
+and nothing else (`flow_register`).
+
+Writes WORK/decoder/config.yaml and flow.pt in the released format, and WORK/runs/flow/report.json:
+how far the mel of sentences not learned is from the original, whole and streamed in blocks of ten
+tokens.
 """
 
+import argparse
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pipelines.glm4voice.hearing.tokenizer import SpeechTokenizer
-from pipelines.glm4voice.speaking.decoder import OFFICIAL_STEPS, SpeechDecoder
+from pipelines.glm4voice.speaking.decoder import HIFT_NAME, OFFICIAL_STEPS, SpeechDecoder
 from pipelines.glm4voice.speaking.folder import write_decoder_config, write_flow
 from pipelines.glm4voice.speaking.hift import HiftVocoder
 from pipelines.glm4voice.speaking.noise import NoiseField
@@ -35,12 +43,16 @@ from pipelines.glm4voice.training.decoder_sizes import decoder_config
 from pipelines.glm4voice.training.drawing import drawn
 from pipelines.glm4voice.training.flow_batches import FlowBatch, FlowBatches, Spoken
 from pipelines.glm4voice.training.flow_model import FlowModel
+from pipelines.glm4voice.training.flow_register import RegisterModel, rises_of
 from pipelines.glm4voice.training.hearing_batches import answer_at_16k
 from pipelines.glm4voice.training.learning import descend, rate_at
 from pipelines.glm4voice.training.lineage import hold_to
 from pipelines.glm4voice.training.loop import autocast, train
-from pipelines.glm4voice.training.run import Run, begin
+from pipelines.glm4voice.training.registers import grown
+from pipelines.glm4voice.training.run import Run, TrainingError, add_arguments, run_of
 
+STAGE = "flow"
+_EMBEDDING = "input_embedding.weight"
 _BETAS = (0.9, 0.98)
 _MOST_GRADIENT = 1.0
 _BLOCK_TOKENS = 10
@@ -51,21 +63,43 @@ _SEED = 42
 class FlowStage:
     """The parts that learn, and one step of it."""
 
-    def __init__(self, run: Run, corpus: Corpus, tokenizer: SpeechTokenizer) -> None:
+    def __init__(
+        self,
+        run: Run,
+        corpus: Corpus,
+        tokenizer: SpeechTokenizer,
+        *,
+        start: Path | None = None,
+    ) -> None:
+        """`start` is the folder of a decoder to begin with.
+
+        Raises CheckpointError, and TrainingError where that decoder knows other codes.
+        """
         self.run, self.settings = run, run.config.flow
-        self.config = decoder_config(run.config)
+        known = None if start is None else SpeechDecoder.load(start)
+        config = decoder_config(run.config) if known is None else known.config
+        self.config = replace(config, flow=replace(config.flow, vocab_size=tokenizer.n_codes))
         self._corpus, self._tokenizer = corpus, tokenizer
         learned, tested = split_answers(corpus, self.settings.n_tested)
         spoken, self.tested = self._spoken(learned), self._spoken(tested)
         torch.manual_seed(run.seed_of()[0])
-        self.model = FlowModel(
+        whole = FlowModel(
             self.config,
             tokenizer.encoder.codebook.weight.cpu(),
             torch.cat([one.mel for one in spoken], dim=1).mean(dim=1),
             self.settings.condition_drop,
-        ).to(run.device)
+        )
+        self.model: FlowModel | RegisterModel = whole
+        if known is not None:
+            whole.flow.load_state_dict(_known_state(known, tokenizer.n_codes))
+            if known.vocab_size < tokenizer.n_codes:
+                rises = rises_of(spoken, known.vocab_size)
+                self.model = RegisterModel(whole.flow, rises, self.settings.emphasis)
+        self.model.to(run.device)
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=self.settings.learning_rate, betas=_BETAS
+            [p for p in self.model.parameters() if p.requires_grad],
+            lr=self.settings.learning_rate,
+            betas=_BETAS,
         )
         # any vocoder of the configuration says how many frames a stream keeps back
         decoder = SpeechDecoder(
@@ -136,6 +170,8 @@ class FlowStage:
 
     def write(self) -> None:
         """Write the released files, in half precision."""
+        if isinstance(self.model, RegisterModel):
+            self.model.settle()
         folder = self.run.work / "decoder"
         write_decoder_config(folder, self.config)
         write_flow(folder, self.model.flow, torch.float16)
@@ -176,20 +212,39 @@ class FlowStage:
         ].cpu()
 
 
+def _known_state(known: SpeechDecoder, n_codes: int) -> dict[str, Tensor]:
+    """The state of a flow that others know, for as many codes. Raises TrainingError."""
+    state = known.flow.state_dict()
+    try:
+        state[_EMBEDDING] = grown(state[_EMBEDDING], n_codes)
+    except ValueError as exc:
+        raise TrainingError(f"the speech tokenizer is none of that decoder's: {exc}") from exc
+    return state
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
-    run_stage(begin("flow", __doc__, argv))
+    parser = argparse.ArgumentParser(prog=STAGE, description=__doc__)
+    add_arguments(parser)
+    parser.add_argument("--start", type=Path, metavar="DIR", help="a released folder to go on from")
+    chosen = parser.parse_args(argv)
+    run_stage(run_of(STAGE, chosen), start=chosen.start)
 
 
-def run_stage(run: Run) -> None:
-    """Learn, write and report. Raises TrainingError, and CheckpointError without a tokenizer."""
+def run_stage(run: Run, *, start: Path | None = None) -> None:
+    """Learn, write and report; `start` is the folder of a decoder to begin with.
+
+    Raises TrainingError, and CheckpointError without a tokenizer or for a broken folder.
+    """
     corpus = Corpus.load(run.work / "corpus")
     tokenizer = SpeechTokenizer.load(run.work / "tokenizer", run.device)
     hold_to(run, run.work / "tokenizer")
-    stage = FlowStage(run, corpus, tokenizer)
+    stage = FlowStage(run, corpus, tokenizer, start=start)
     train(run, stage.settings.n_steps, stage, stage.parts)
     stage.model.eval()
     stage.write()
+    if start is not None and not (run.work / "decoder" / HIFT_NAME).exists():
+        shutil.copyfile(start / HIFT_NAME, run.work / "decoder" / HIFT_NAME)
     figures = stage.report()
     (run.folder / "report.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 

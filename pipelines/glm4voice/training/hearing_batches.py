@@ -18,6 +18,7 @@ from pipelines.glm4voice.training.channel import telephone
 from pipelines.glm4voice.training.letters import Alphabet, phones, plain
 from pipelines.glm4voice.training.recogniser import N_SOUND, Targets
 from pipelines.glm4voice.training.speakers import as_another
+from pipelines.glm4voice.training.style import STYLE_NAMED
 from pipelines.glm4voice.training.utterances import Corpus, Utterance
 from pipelines.pitch import track_pitch
 
@@ -68,7 +69,7 @@ class HearingBatch:
     """B rows, the shorter ones padded, of N tokens at most.
 
     mel [B, n_mels, 2 F], real [B, F]; `sound` [B, N, N_SOUND] and `pitch` [B, N] are NaN where
-    there is none; callers have no rows of them.
+    there is none; callers have no rows of them. `is_excited` [B] tells which answers are.
     """
 
     mel: Tensor
@@ -78,6 +79,7 @@ class HearingBatch:
     n_tokens: Tensor  # [B]
     sound: Tensor
     pitch: Tensor
+    is_excited: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,7 @@ class HearingBatches:
             n_tokens=torch.tensor(n_tokens),
             sound=_stacked(sounds, max(n_tokens), (N_SOUND,)),
             pitch=_stacked(pitches, max(n_tokens), ()),
+            is_excited=torch.tensor([any(map(is_excited, line)) for line in lines]),
         )
 
     def _pitch(self, utterance: Utterance, pcm: Pcm, n_tokens: int) -> Tensor:
@@ -188,6 +191,11 @@ class HearingBatches:
         if utterance.id not in self._pitches:
             self._pitches[utterance.id] = _token_pitch(pcm, n_tokens, self._config)
         return torch.from_numpy(self._pitches[utterance.id])
+
+
+def is_excited(utterance: Utterance) -> bool:
+    """Whether it is an answer in an excited voice, at whatever rate."""
+    return STYLE_NAMED[utterance.style].emotion == "excited"
 
 
 def log_mel(config: SpeechTokenizerConfig) -> LogMel:

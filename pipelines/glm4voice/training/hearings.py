@@ -44,14 +44,16 @@ class Hearings:
 def hear_corpus(run: Run, corpus: Corpus, tokenizer_dir: Path) -> Hearings:
     """All codes that training needs, from the run's folder as far as they are there.
 
-    Codes that another tokenizer made, or that are of other speakers, are thrown away. Raises
-    TrainingError if the run has learned from another tokenizer, and CheckpointError.
+    Codes that another tokenizer made, or that are of other speakers or another number of sounds,
+    are thrown away. Raises TrainingError if the run has learned from another tokenizer, and
+    CheckpointError.
     """
     settings = run.config.language_model
     folder = run.folder / "codes"
-    _forget_others(folder, [hold_to(run, tokenizer_dir), settings.speaker_spread])
+    n_takes, n_noises, n_callers = settings.n_hearings, settings.n_noises, len(corpus.callers)
+    tokenizer_name = hold_to(run, tokenizer_dir)
+    _forget_others(folder, [tokenizer_name, settings.speaker_spread, n_takes, n_noises])
     tokenizer = SpeechTokenizer.load(tokenizer_dir, run.device)
-    n_takes, n_callers = settings.n_hearings, len(corpus.callers)
 
     def caller(place: int) -> Pcm:
         utterance, take = corpus.callers[place // n_takes], place % n_takes
@@ -76,7 +78,7 @@ def hear_corpus(run: Run, corpus: Corpus, tokenizer_dir: Path) -> Hearings:
     return Hearings(
         callers=tuple(takes),
         answers=tuple(codes("answers", len(corpus.answers), answer)),
-        noises=tuple(codes("noises", settings.n_noises, noise)),
+        noises=tuple(codes("noises", n_noises, noise)),
     )
 
 

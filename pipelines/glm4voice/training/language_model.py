@@ -3,7 +3,8 @@
     python -m pipelines.glm4voice.training.language_model [--config FILE] [--work DIR] [--start DIR]
 
 With `--start` it goes on from the model of a released folder, whose text tokenizer and sizes it
-keeps; the speech codes must be those that the model knows.
+keeps; the speech codes must be those that the model knows, or those and a raised register of them
+(`registers`).
 
 Tuning learns words and sound in separate copies of the calls, each with the other masked
 (2412.02612, 3.2), so that each kind gets the share of the work it needs. Writes a released folder

@@ -1,5 +1,6 @@
 """A language model to be trained, of any size, and its folder in the released formats."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -8,19 +9,25 @@ import torch
 from torch import Tensor
 from transformers import GlmForCausalLM
 
+from pipelines.glm4voice.checkpoint import CheckpointError, read_json
 from pipelines.glm4voice.embedded_vocabulary import Vocabulary, write_text_tokenizer
 from pipelines.glm4voice.language_model_files import (
     LanguageModelSizes,
+    padded,
     write_configs,
     write_shards,
 )
+from pipelines.glm4voice.text_tokenizer import CONFIG_NAME as TOKENIZER_CONFIG_NAME
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
 from pipelines.glm4voice.thinking.language_model import (
+    empty_language_model,
     load_language_model,
     new_language_model,
     read_config,
+    ready,
     released_tensors,
 )
+from pipelines.glm4voice.training.registers import with_raised
 from pipelines.glm4voice.training.run import TrainingError
 
 
@@ -47,22 +54,58 @@ def fresh_model(folder: Path, *, seed: int, codebook: Tensor | None = None) -> G
 def known_model(folder: Path, start: Path, *, n_audio: int) -> GlmForCausalLM:
     """The model in the released folder `start`, float32 on the CPU; `folder` gets all but weights.
 
+    If it knows half of the `n_audio` speech codes, the others are taken for its raised register.
     Raises CheckpointError for a broken folder, and TrainingError where the model knows another
-    number of speech codes than `n_audio`.
+    number of codes, or would learn more of them in the folder that it is read from.
     """
-    n_known = TextTokenizer.load(start).n_audio
-    if n_known != n_audio:
+    tokenizer = TextTokenizer.load(start)
+    is_same = start.resolve() == folder.resolve()
+    if n_audio not in (tokenizer.n_audio, 2 * tokenizer.n_audio):
         raise TrainingError(
-            f"{start} knows {n_known} speech codes, the speech tokenizer has {n_audio};"
+            f"{start} knows {tokenizer.n_audio} speech codes, the speech tokenizer has {n_audio};"
             " start from a model of that tokenizer"
         )
+    if is_same and n_audio != tokenizer.n_audio:
+        raise TrainingError(f"{start} is to be written with more codes: start from a copy of it")
     model = load_language_model(start, device="cpu", dtype=torch.float32)
     folder.mkdir(parents=True, exist_ok=True)
     for path in start.iterdir():
         is_weights = path.suffix == ".safetensors" or path.name.endswith(".index.json")
-        if path.is_file() and not is_weights and start.resolve() != folder.resolve():
+        if path.is_file() and not is_weights and not is_same:
             shutil.copy2(path, folder / path.name)
-    return model.requires_grad_(True).train()
+    if n_audio == tokenizer.n_audio:
+        return model.requires_grad_(True).train()
+    return _with_raised_codes(folder, model, tokenizer)
+
+
+def _with_raised_codes(
+    folder: Path, model: GlmForCausalLM, tokenizer: TextTokenizer
+) -> GlmForCausalLM:
+    """The model with as many codes again, made of those it knows; `folder` is made to tell of them.
+
+    Raises CheckpointError where other ids come after those of the codes.
+    """
+    begin, end = tokenizer.audio_offset, tokenizer.audio_offset + tokenizer.n_audio
+    names = read_json(folder / TOKENIZER_CONFIG_NAME)
+    tokens = names["added_tokens_decoder"]
+    if max(map(int, tokens)) != end - 1:
+        raise CheckpointError(f"{folder / TOKENIZER_CONFIG_NAME}: codes are not the last ids")
+    for code in range(tokenizer.n_audio, 2 * tokenizer.n_audio):
+        tokens[str(begin + code)] = {**tokens[str(begin)], "content": f"<|audio_{code}|>"}
+    (folder / TOKENIZER_CONFIG_NAME).write_text(json.dumps(names, indent=1))
+    sizes = read_json(folder / "config.json")
+    n_ids = padded(begin + 2 * tokenizer.n_audio)
+    sizes |= {"padded_vocab_size": n_ids, "vocab_size": n_ids}
+    (folder / "config.json").write_text(json.dumps(sizes, indent=2))
+    state = dict(model.state_dict())
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        known = state[name][:end]
+        state[name] = known.new_zeros(n_ids, known.shape[1])
+        state[name][:begin] = known[:begin]
+        state[name][begin : end + tokenizer.n_audio] = with_raised(known[begin:])
+    grown = empty_language_model(read_config(folder / "config.json"))
+    grown.load_state_dict(state, assign=True)
+    return ready(grown, "cpu").requires_grad_(True).train()
 
 
 def save_weights(folder: Path, model: GlmForCausalLM) -> None:

@@ -5,6 +5,8 @@
 With `--start` it goes on from the tokenizer of a released folder, whose sizes and codes it keeps:
 it learns to hear more speakers, and what it makes of answers stays, so that a decoder that knows
 these codes goes on speaking. A new head learns to read them before the encoder learns anything.
+If the training file says so (`raises_excited`), excited answers get codes of their own
+(`registers`).
 
 Writes WORK/tokenizer in the released format and WORK/runs/tokenizer/report.json: character errors
 behind the codes on held-out voices and phrasings over the telephone, and the use of the codes.
@@ -13,6 +15,7 @@ behind the codes on held-out voices and phrasings over the telephone, and the us
 import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +34,7 @@ from pipelines.glm4voice.training.hearing_batches import (
     HearingBatches,
     answer_at_16k,
     features,
+    is_excited,
     log_mel,
     padded,
 )
@@ -46,7 +50,8 @@ from pipelines.glm4voice.training.recogniser import (
     masked_mean,
     vectors_of,
 )
-from pipelines.glm4voice.training.run import Run, add_arguments, run_of
+from pipelines.glm4voice.training.registers import raising_step, with_raised
+from pipelines.glm4voice.training.run import Run, TrainingError, add_arguments, run_of
 from pipelines.glm4voice.training.settings.tokenizer import TokenizerSettings
 
 _MOST_GRADIENT = 1.0
@@ -59,14 +64,25 @@ class TokenizerStage:
     """The parts that learn, and one step of it."""
 
     def __init__(self, run: Run, corpus: Corpus, *, start: Path | None = None) -> None:
-        """`start` is the folder of a tokenizer to begin with. Raises CheckpointError."""
+        """`start` is the folder of a tokenizer to begin with.
+
+        Raises CheckpointError, and TrainingError where codes are to be raised that are not there.
+        """
         self.run, self.settings = run, run.config.tokenizer
+        if start is None and self.settings.raises_excited:
+            raise TrainingError("raises_excited needs the codes of a tokenizer: pass --start")
         self.known = None if start is None else SpeechTokenizer.load(start, run.device)
         self.alphabets = Alphabets.of(
             u for u in (*corpus.callers, *corpus.answers) if not u.is_held
         )
-        known = self.known
-        self.config = tokenizer_config(self.settings) if known is None else known.config
+        self.config = tokenizer_config(self.settings)
+        self.step_up: Tensor | None = None
+        begun = None
+        if self.known is not None:
+            codes = self._codes_of(self.known)
+            self.config = replace(self.known.config, n_codes=len(codes))
+            self.step_up = raising_step(codes)
+            begun = {**self.known.encoder.state_dict(), "codebook.weight": codes}
         torch.manual_seed(run.seed_of()[0])
         self.model = Recogniser(
             self.config,
@@ -74,8 +90,8 @@ class TokenizerStage:
             n_letters=self.alphabets.letters.n_classes,
             n_phones=self.alphabets.phones.n_classes,
         ).to(run.device)
-        if known is not None:
-            self.model.encoder.load_state_dict(known.encoder.state_dict())
+        if begun is not None:
+            self.model.encoder.load_state_dict(begun)
         self.codebook = CodebookTrainer(self.model.encoder.codebook).to(run.device)
         self.optimizer = torch.optim.AdamW(
             [p for p in self.model.parameters() if p.requires_grad],
@@ -91,6 +107,12 @@ class TokenizerStage:
             strength=self.settings.channel_strength,
             spread=self.settings.speaker_spread,
         )
+
+    def _codes_of(self, known: SpeechTokenizer) -> Tensor:
+        """The codes to go on with, raised ones among them if they are wanted or there already."""
+        codes = known.encoder.codebook.weight
+        is_raised = raising_step(codes) is not None
+        return with_raised(codes) if self.settings.raises_excited and not is_raised else codes
 
     @property
     def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
@@ -139,6 +161,7 @@ class TokenizerStage:
             "pitch": self.settings.pitch_weight,
             "commitment": self.settings.commitment,
             "kept": self.settings.kept_weight,
+            "register": self.settings.register_weight,
         }
 
     def _losses(self, reading: Reading, batch: HearingBatch) -> dict[str, Tensor]:
@@ -162,13 +185,26 @@ class TokenizerStage:
             before = self._known_vectors(self.known, batch)
             moved = (reading.pooled - before).square().mean(dim=2)
             losses["kept"] = masked_mean(moved, self._real_tokens(batch).to(device))
+        if self.step_up is not None:
+            off = self._height(reading.pooled) - batch.is_excited.to(device)[:, None].float()
+            losses["register"] = masked_mean(off.square(), self._real_tokens(batch).to(device))
         return losses
+
+    def _height(self, vectors: Tensor) -> Tensor:
+        """Where vectors [..., D] lie between the registers: 0 in the plain one, 1 in the raised."""
+        assert self.step_up is not None
+        plain = self.model.encoder.codebook.weight.chunk(2)[0].mean(dim=0)
+        return (vectors - plain) @ (self.step_up / self.step_up.square().sum())
 
     @torch.no_grad()
     def _known_vectors(self, known: SpeechTokenizer, batch: HearingBatch) -> Tensor:
+        """What vectors of answers are to be: what they were, or that in the raised register."""
         with autocast(self.run):
             mel, real = batch.mel.to(self.run.device), batch.real.to(self.run.device)
-            return vectors_of(known.encoder, mel, real)
+            vectors = vectors_of(known.encoder, mel, real)
+        if self.step_up is None or known.n_codes == self.config.n_codes:
+            return vectors
+        return vectors + batch.is_excited.to(vectors.device)[:, None, None] * self.step_up
 
     def _keep_codebook(self, n: int, reading: Reading, batch: HearingBatch) -> None:
         is_real = self._real_tokens(batch).to(reading.pooled.device)
@@ -243,6 +279,11 @@ def report(stage: TokenizerStage, corpus: Corpus) -> dict[str, float]:
     figures["character_error_answers"] = error_rate(pairs)
     if stage.known is not None:
         before = stage.known.encode_batch(answers)
+        n_new = stage.config.n_codes - stage.known.n_codes
+        before = [
+            [code + n_new * is_excited(u) for code in codes]
+            for codes, u in zip(before, chosen_answers, strict=True)
+        ]
         pairs_of_codes = zip((codes for _, codes in heard), before, strict=True)
         same = [a == b for now, then in pairs_of_codes for a, b in zip(now, then, strict=True)]
         figures["answer_codes_kept"] = sum(same) / len(same)
@@ -273,7 +314,8 @@ def _use_of_codes(ids: Sequence[int], n_codes: int) -> dict[str, float]:
 def run_stage(run: Run, *, start: Path | None = None) -> None:
     """Learn, write and report; `start` is the folder of a tokenizer to begin with.
 
-    Raises TrainingError if there is no corpus, and CheckpointError for a broken folder.
+    Raises TrainingError if there is no corpus or nothing to raise, and CheckpointError for a broken
+    folder.
     """
     corpus = Corpus.load(run.work / "corpus")
     stage = TokenizerStage(run, corpus, start=start)

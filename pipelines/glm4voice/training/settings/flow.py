@@ -31,4 +31,5 @@ class FlowSettings(StrictSettings):
     tokens_per_step: Count = 240
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     prior_weight: Annotated[float, Field(ge=0)] = 1.0
+    emphasis: Annotated[float, Field(gt=0)] = 4.0  # where registers are learned, of how high
     n_tested: Count = 24  # utterances in the report

@@ -33,5 +33,7 @@ class TokenizerSettings(StrictSettings):
     sound_weight: Weight = 0.5  # of what answers must keep of their spectrum
     pitch_weight: Weight = 0.5  # and of their pitch
     kept_weight: Weight = 2.0  # with --start: of what the vectors of answers were
+    raises_excited: bool = False  # with --start: excited answers get codes of their own
+    register_weight: Weight = 1.0  # with them: of which answers fall there, and that callers do not
     restart_every: Count = 50  # steps after which dead codes are restarted
     n_tested: Count = 60  # utterances of each kind in the report

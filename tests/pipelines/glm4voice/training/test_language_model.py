@@ -17,15 +17,20 @@ from pipelines.glm4voice.language_model_files import LanguageModelSizes
 from pipelines.glm4voice.prompt import TRANSCRIPTION_REQUEST, system_text
 from pipelines.glm4voice.session import GlmSession
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
+from pipelines.glm4voice.thinking.language_model import load_language_model
+from pipelines.glm4voice.training.corpus import Corpus
+from pipelines.glm4voice.training.hearings import hear_corpus
 from pipelines.glm4voice.training.language_model import prepare, run_stage
 from pipelines.glm4voice.training.language_model_folder import (
     begin_folder,
     fresh_model,
+    known_model,
     save_weights,
 )
 from pipelines.glm4voice.training.loop import train
 from pipelines.glm4voice.training.losses import Losses
 from pipelines.glm4voice.training.objective import batch_of, losses
+from pipelines.glm4voice.training.registers import with_raised
 from pipelines.glm4voice.training.run import Run, TrainingError
 from pipelines.glm4voice.training.teacher import Lesson
 from pipelines.glm4voice.training.text_pieces import learn_pieces
@@ -196,6 +201,58 @@ def test_it_goes_on_from_a_released_folder(run: Run, tmp_path: Path) -> None:
     known = (start / "lm/tokenizer.model").read_bytes()
     assert (run.work / "lm/tokenizer.model").read_bytes() == known
     assert all(one.requires_grad for one in model.parameters())
+
+
+def test_another_number_of_hearings_is_heard_anew(run: Run) -> None:
+    """What was kept of fewer is not taken for them; what is heard first is the same."""
+    corpus = Corpus.load(run.work / "corpus")
+    lessons = SMALL.language_model
+    more = lessons.model_copy(update={"n_hearings": 2, "n_noises": lessons.n_noises + 2})
+
+    once = hear_corpus(run, corpus, run.work / "tokenizer")
+    config = SMALL.model_copy(update={"language_model": more})
+    twice = hear_corpus(replace(run, config=config), corpus, run.work / "tokenizer")
+
+    assert all(map(len, twice.noises))
+    assert len(twice.noises) == lessons.n_noises + 2
+    for (one,), (first, second) in zip(once.callers, twice.callers, strict=True):
+        np.testing.assert_array_equal(first, one)
+        assert len(one) == 0 or not np.array_equal(second, one)
+
+
+def test_a_model_learns_raised_codes_from_those_it_knows(tmp_path: Path) -> None:
+    """With as many codes again it says of the others what it said; a file tells of the new ones."""
+    start = tmp_path / "start"
+    write_embedded_checkpoint(start)
+    before = TextTokenizer.load(start / "lm")
+    known = load_language_model(start / "lm", device="cpu", dtype=torch.float32)
+
+    model = known_model(tmp_path / "lm", start / "lm", n_audio=2 * before.n_audio)
+    save_weights(tmp_path / "lm", model)
+
+    tokenizer = TextTokenizer.load(tmp_path / "lm")
+    loaded = load_language_model(tmp_path / "lm", device="cpu", dtype=torch.float32)
+    first, end = before.audio_offset, before.audio_offset + before.n_audio
+    assert (tokenizer.audio_offset, tokenizer.n_audio) == (first, 2 * before.n_audio)
+    said = torch.arange(first - 5, first + 5)[None]
+    torch.testing.assert_close(loaded(said).logits[..., :end], known(said).logits[..., :end])
+    for table in (loaded.model.embed_tokens.weight, loaded.lm_head.weight):
+        raised = with_raised(table[first:end].float())
+        torch.testing.assert_close(
+            table[first : end + before.n_audio], raised, atol=1e-2, rtol=1e-2
+        )
+
+
+def test_a_model_gets_no_raised_codes_where_it_is_read(tmp_path: Path) -> None:
+    """A run that is killed would leave a folder whose files do not fit each other."""
+    write_embedded_checkpoint(tmp_path)
+    folder = tmp_path / "lm"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    with pytest.raises(TrainingError, match="start from a copy"):
+        known_model(folder, folder, n_audio=2 * TextTokenizer.load(folder).n_audio)
+
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_a_start_of_other_speech_codes_is_refused(run: Run, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import torch
 from pipelines.glm4voice.hearing.tokenizer import SpeechTokenizer
 from pipelines.glm4voice.training.corpus import Corpus
 from pipelines.glm4voice.training.loop import train
-from pipelines.glm4voice.training.run import Run
+from pipelines.glm4voice.training.registers import raising_step
+from pipelines.glm4voice.training.run import Run, TrainingError
 from pipelines.glm4voice.training.tokenizer import TokenizerStage, run_stage
 from tests.pipelines.glm4voice.training.small_sounds import falls, losses_of, small_run
 
@@ -81,20 +82,70 @@ def test_a_resumed_run_is_the_run_that_was_not_killed(tmp_path: Path) -> None:
 
 
 def test_it_goes_on_from_a_tokenizer_that_others_know(done: Run, tmp_path: Path) -> None:
-    """Its codes stay where they are, and so does nearly all that it makes of answers."""
+    """Its codes stay where they are, and what it makes of answers is held to what it was."""
     start = done.work / "tokenizer"
-    # a model of 30 steps moves far in 30 more: it is held the tighter
-    tight = done.config.tokenizer.model_copy(update={"kept_weight": 50.0})
-    config = done.config.model_copy(update={"tokenizer": tight})
-    again = replace(small_run("tokenizer", tmp_path), config=config)
-    run_stage(again, start=start)
-    before, after = SpeechTokenizer.load(start), SpeechTokenizer.load(tmp_path / "tokenizer")
+    kept = {}
+    for weight in (0.0, 2.0):
+        again = small_run("tokenizer", tmp_path / str(weight))
+        settings = again.config.tokenizer.model_copy(
+            update={"kept_weight": weight, "learning_rate": 1e-3}
+        )
+        again = replace(again, config=again.config.model_copy(update={"tokenizer": settings}))
+        run_stage(again, start=start)
+        kept[weight] = np.mean(losses_of(again, "kept")[-3:])
+    before, after = SpeechTokenizer.load(start), SpeechTokenizer.load(again.work / "tokenizer")
     figures = json.loads((again.folder / "report.json").read_text())
 
     assert torch.equal(before.encoder.codebook.weight, after.encoder.codebook.weight)
     assert not torch.equal(before.encoder.conv1.weight, after.encoder.conv1.weight)
     assert falls(losses_of(again, "letters"))
+    assert kept[2.0] < 0.7 * kept[0.0]
     assert figures["answer_codes_kept"] > 0.8
+
+
+def raising_run(work: Path) -> Run:
+    """A run that is to give excited answers codes of their own."""
+    run = small_run("tokenizer", work)
+    settings = run.config.tokenizer.model_copy(update={"raises_excited": True})
+    return replace(run, config=run.config.model_copy(update={"tokenizer": settings}))
+
+
+def test_excited_answers_are_to_get_codes_of_their_own(done: Run, tmp_path: Path) -> None:
+    """At first they are a step away from where they should be, and others are where they were."""
+    run = raising_run(tmp_path)
+    stage = TokenizerStage(run, Corpus.load(tmp_path / "corpus"), start=done.work / "tokenizer")
+    step = raising_step(stage.model.encoder.codebook.weight)
+    assert step is not None
+    batches = (stage.batches.draw(run.rng(n)) for n in range(200))
+    batch = next(b for b in batches if 0 < b.is_excited.sum() < len(b.is_excited))
+    tokens = (batch.n_tokens * batch.is_excited).sum() / batch.n_tokens.sum()
+
+    losses = stage.learn(0, batch)
+
+    assert losses["kept"] == pytest.approx(float(tokens * step.square().mean()), rel=1e-3)
+    assert losses["register"] == pytest.approx(float(tokens), abs=0.3)
+    for n in range(stage.first_quantised, stage.first_quantised + 60):
+        losses = stage.learn(min(n, 29), batch)
+    assert losses["register"] < tokens / 2
+
+
+def test_codes_are_raised_once(done: Run, tmp_path: Path) -> None:
+    """The folder that is written has twice as many, and who goes on from it raises none."""
+    run = raising_run(tmp_path)
+    run_stage(run, start=done.work / "tokenizer")
+    figures = json.loads((run.folder / "report.json").read_text())
+    corpus = Corpus.load(tmp_path / "corpus")
+
+    assert SpeechTokenizer.load(tmp_path / "tokenizer").n_codes == 32
+    assert 0 <= figures["answer_codes_kept"] <= 1
+    again = TokenizerStage(run, corpus, start=tmp_path / "tokenizer")
+    assert again.config.n_codes == 32
+
+
+def test_raised_codes_are_made_of_codes_that_are_there(tmp_path: Path) -> None:
+    """From nothing a tokenizer learns one register first."""
+    with pytest.raises(TrainingError, match="pass --start"):
+        run_stage(raising_run(tmp_path))
 
 
 def test_only_the_head_learns_at_first(done: Run, tmp_path: Path) -> None:
