@@ -9,13 +9,12 @@ the device; none may be called from the event loop.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 FirstSoundPart = Literal["tokenise", "prefill", "decode", "flow", "vocoder"]
-URGENT_MS: Final = 250.0  # of sound in hand: with less, a reply goes before those that have more
 NO_SOUND: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
 
 

@@ -22,14 +22,15 @@ import structlog
 from pipelines.realtime.admission import Work
 from pipelines.realtime.conversation import Conversation, Totals
 from pipelines.realtime.mailbox import Ending, Mailbox
-from pipelines.realtime.model import URGENT_MS, SpeechModel
+from pipelines.realtime.model import SpeechModel
 
 log = structlog.get_logger()
 
 MESSAGES_PER_ROUND: Final = 32  # of one session, so that a flood does not starve the others
 WAITING_S: Final = 0.02
 LEAD_MS: Final = 1500  # sound in hand with which a reply lets others go first
-MOST_URGENT_S: Final = URGENT_MS / 1000  # as long as what is urgent may be saved, others wait
+SAFE_MS: Final = 500  # with less, one that sounds goes alone: two blocks take a slow CPU as long
+MOST_URGENT_S: Final = 0.25  # the others wait no longer for those that are urgent
 
 _GONE: Final = Ending("client_gone", 1000)
 _FAILED: Final = Ending(
@@ -188,7 +189,7 @@ class Engine:
         """
         if self._model.speaks_aside:
             return []
-        urgent = [seat for seat in short if seat.has_sounded and seat.lead_ms(now) < URGENT_MS]
+        urgent = [seat for seat in short if seat.has_sounded and seat.lead_ms(now) < SAFE_MS]
         if len(urgent) in (0, len(short)):
             self._urgent_since_s = None
             return []

@@ -5,8 +5,8 @@ import weakref
 from typing import Final
 
 from pipelines.glm4voice.speaking.schedule import Pace, Rush, SoundAhead
-from pipelines.realtime.model import URGENT_MS
 
+URGENT_MS: Final = 250.0  # of sound in hand: with less, a first block would come in the way
 _STUCK_S: Final = 1.0  # silent for so long: it does not wait for the decoder, but for its listener
 
 

@@ -61,7 +61,7 @@ async def test_replies_advance_in_turn() -> None:
 
     Once both have enough in hand not to fall silent, that is.
     """
-    together = (await served_order(second_after=1))[16:40]
+    together = (await served_order(second_after=1))[30:54]
 
     assert all(first != second for first, second in pairwise(together))
 
@@ -90,7 +90,7 @@ async def test_who_would_fall_silent_goes_before_a_first_sound() -> None:
     """A reply that has begun to sound is served alone until its listener has enough in hand."""
     order = await served_order(second_after=4)
 
-    assert set(order[:7]) == {order[0]}
+    assert set(order[:12]) == {order[0]}
 
 
 async def test_where_sound_is_made_aside_nobody_waits_for_a_step() -> None:

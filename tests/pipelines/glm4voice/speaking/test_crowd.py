@@ -4,9 +4,8 @@ import gc
 
 import pytest
 
-from pipelines.glm4voice.speaking.crowd import Crowd
+from pipelines.glm4voice.speaking.crowd import URGENT_MS, Crowd
 from pipelines.glm4voice.speaking.schedule import CALM, Rush, SoundAhead
-from pipelines.realtime.model import URGENT_MS
 
 RESERVE_MS = 500.0
 
