@@ -25,7 +25,7 @@ def spectrum_db(pcm: Pcm, sample_rate: int) -> tuple[Pcm, Pcm]:
     return np.fft.rfftfreq(len(steady), 1 / sample_rate), 20 * np.log10(levels + 1e-12)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     pair=st.sampled_from([*PAIRS, (8000, 8000)]),
     cuts=st.lists(st.one_of(st.sampled_from([0, 1, 2, 441]), st.integers(0, 700)), max_size=25),

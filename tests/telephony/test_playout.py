@@ -336,7 +336,7 @@ actions = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(actions, st.integers(0, 150), st.integers(0, 150))
 def test_any_call(script: list[tuple[str, int]], down_ms: int, up_ms: int) -> None:
     """Whatever happens, the lead is kept and nobody is believed to have heard what he has not.
@@ -387,7 +387,7 @@ def check_estimate(line: Line, tag: int, calm_ms: int) -> None:
         assert estimate >= heard - line.up_ms - 2 * FRAME_MS
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(1, 60), st.integers(0, 1_300), st.integers(0, 150), st.integers(0, 150))
 def test_any_clear(n_frames: int, cut_ms: int, down_ms: int, up_ms: int) -> None:
     """What is frozen at a clear is at most what was heard, and to one frame on a quick wire."""

@@ -49,7 +49,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[BlockingPort
 
 
 @schema.parametrize()
-@hypothesis.settings(max_examples=25, deadline=None)
+@hypothesis.settings(max_examples=25)
 def test_the_api_is_as_its_document_says(case: Case, api: tuple[BlockingPortal, Service]) -> None:
     """Each operation answers with a status, a type and a body that the document names for it."""
     portal, service = api

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from openpyxl import Workbook
 
@@ -376,7 +376,6 @@ cells = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(rows=st.lists(st.lists(cells, max_size=7), max_size=5))
 def test_any_cells(tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]]) -> None:
     """Whatever stands in a list, each result belongs to a row of it, or the list is refused."""

@@ -276,7 +276,6 @@ def outcome(path: Path, content: bytes) -> None:
 headings = st.sampled_from([b"", b"a,b\n", b'a;"b"\n', b"\xef\xbb\xbfa\tb\r\n"])
 
 
-@settings(deadline=None)
 @given(start=headings, rest=st.binary() | st.text('a,;\t"\r\n\0é').map(str.encode))
 def test_any_bytes_as_csv(
     tmp_path_factory: pytest.TempPathFactory, start: bytes, rest: bytes
@@ -285,7 +284,6 @@ def test_any_bytes_as_csv(
     outcome(tmp_path_factory.getbasetemp() / "any.csv", start + rest)
 
 
-@settings(deadline=None)
 @given(any_bytes=st.binary(), place=st.integers(0, len(WORKBOOK)), n=st.integers(0, 8))
 def test_any_bytes_as_xlsx(
     tmp_path_factory: pytest.TempPathFactory, any_bytes: bytes, place: int, n: int
@@ -296,7 +294,7 @@ def test_any_bytes_as_xlsx(
     outcome(path, WORKBOOK[:place] + any_bytes + WORKBOOK[place + n :])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_any_xml_in_xlsx(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """Rows or a reason why not, whatever the parts of the workbook say."""

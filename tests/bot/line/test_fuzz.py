@@ -60,9 +60,7 @@ def no_tracebacks(caplog: pytest.LogCaptureFixture) -> bool:
     return not [r for r in caplog.records if r.exc_info or r.levelno >= logging.ERROR]
 
 
-@settings(
-    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     unsigned=st.lists(st.binary(max_size=300), max_size=8),
     forms=st.lists(fields, max_size=8),

@@ -98,7 +98,7 @@ async def play(events: list[tuple[Any, ...]]) -> None:
                 await story.check()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(EVENTS, min_size=5, max_size=40))
 def test_the_counts_add_up_at_every_moment(events: list[tuple[Any, ...]]) -> None:
     """Planned, ringing, talking, done and refused are all contacts, after every event."""

@@ -44,7 +44,7 @@ ACTS = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(acts=st.lists(ACTS, max_size=10))
 def test_work_changes_nothing(embedded_chain: GlmChain, acts: list[Act]) -> None:
     """After any course of events the next reply has the prompt and the words it has without."""

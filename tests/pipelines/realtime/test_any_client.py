@@ -56,7 +56,7 @@ SAYINGS = st.one_of(
 MOVES = st.lists(st.one_of(SAYINGS, st.integers(1, 40)), min_size=5, max_size=25)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(MOVES)
 def test_a_session_stands_anything_a_client_can_say(
     chain: SpeechModel, moves: list[dict[str, Any] | int]

@@ -146,7 +146,7 @@ TYPES = st.sampled_from(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.dictionaries(FIELDS, JSON, max_size=5), TYPES)
 def test_any_json_is_an_event_or_a_mistake(body: dict[str, Any], kind: str) -> None:
     """Whatever a client sends, reading it raises nothing but ClientMistake."""

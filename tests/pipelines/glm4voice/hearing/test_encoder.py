@@ -58,7 +58,7 @@ def encode_whole(encoder: SpeechEncoder, mel: Tensor, real: Tensor) -> Tensor:
     return x
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     block=st.integers(1, 12),
     n_frames=st.integers(1, 40),

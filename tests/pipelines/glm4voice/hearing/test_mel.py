@@ -55,7 +55,7 @@ def test_floor_follows_the_loudest_bin(log_mel: LogMel) -> None:
     assert float(features.max() - features.min()) == pytest.approx(2.0)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(n_tokens=st.integers(1, 25), cuts=st.lists(st.integers(0, 32_000), max_size=6))
 def test_features_do_not_depend_on_the_cut(n_tokens: int, cuts: list[int]) -> None:
     """Every bit of a sound's features is the same, whole or in parts that came in one by one."""

@@ -89,7 +89,7 @@ def hear(
 
 
 class TestEqualToOffline:
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     @given(
         name=st.sampled_from(
             ["speech", "late_loud", "rising", "falling", "telephone", "silence", "noise"]
@@ -120,7 +120,7 @@ class TestEqualToOffline:
         assert state.provisional() == expected
         assert state.finish() == expected
 
-    @settings(deadline=None, max_examples=4)
+    @settings(max_examples=4)
     @given(
         extra=st.sampled_from([-1, 0, 1, 40, 5000, PIECE]),
         sizes=st.lists(st.integers(1000, 200_000), min_size=1, max_size=4),

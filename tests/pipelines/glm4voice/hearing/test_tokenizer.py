@@ -42,7 +42,7 @@ def tensors(golden: Path) -> dict[str, Tensor]:
 
 
 class TestEncode:
-    @settings(deadline=None, max_examples=20)
+    @settings(max_examples=20)
     @given(n_samples=st.integers(1, 20_000))
     def test_one_id_per_80_ms_begun(
         self, speech_tokenizer: SpeechTokenizer, n_samples: int
@@ -68,7 +68,7 @@ class TestEncode:
         assert ids == speech_tokenizer.encode(pcm[:PIECE]) + rest
         assert len(ids) == 375 + len(rest)
 
-    @settings(deadline=None, max_examples=10)
+    @settings(max_examples=10)
     @given(lengths=st.lists(st.integers(0, 30_000), min_size=1, max_size=5))
     def test_batch_equals_alone(
         self, speech_tokenizer: SpeechTokenizer, lengths: list[int]

@@ -60,7 +60,7 @@ def mel_of(decoder: StreamingDecoder, sizes: list[int]) -> Tensor:
     return torch.cat(mels, dim=2)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(sizes=st.lists(st.integers(0, 25), min_size=1, max_size=6), flush=st.booleans())
 def test_the_length_is_that_of_the_frames(
     decoder: StreamingDecoder, sizes: list[int], flush: bool

@@ -41,7 +41,7 @@ def test_which_text_fits(text: str, languages: set[str]) -> None:
     assert {one for one in ("en", "zh") if fits(text.encode(), one)} == languages
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_no_foreign_letter_can_be_put_together(data: st.DataObject) -> None:
     """Text of any allowed ids in any order has no letter of another script."""

@@ -133,7 +133,7 @@ def test_greedy_ids_are_the_official_ones() -> None:
     assert driver.say(driver.opened(OFFICIAL_PROMPT), greedy(40)) == OFFICIAL
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=12))
 def test_prefill_in_parts_changes_nothing(sizes: list[int]) -> None:
     """A prompt appended and computed in pieces of any size continues as if given at once."""

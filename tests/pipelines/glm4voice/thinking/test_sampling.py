@@ -33,7 +33,7 @@ def warped(logits: Tensor, *, temperature: float, top_k: int, top_p: float) -> T
     return warpers(torch.zeros(1, 0, dtype=torch.long), logits[None].clone())[0].softmax(dim=-1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10_000),
     n=st.sampled_from([2, 64, 65, 1024, 1025, 5000]),
@@ -112,7 +112,7 @@ def test_impossible_settings_are_refused(temperature: float, top_p: float) -> No
         Sampler(temperature=temperature, top_p=top_p, seed=None)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 1000),
     n=st.sampled_from([10, 64, 3000]),
