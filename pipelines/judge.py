@@ -25,10 +25,13 @@ _LIST, _LOOP = "list", "loop"
 _LEAST_PART = 3  # letters of either half of a compound
 _LEVEL: Final = np.float32(0.1)  # RMS, about that of the model's training data
 _EDGE_MS: Final = 200  # of silence, which the recogniser wants on both sides
+_FRAME: Final = MODEL_INPUT_RATE // 100  # samples
+_SILENT: Final = 0.03  # of the loudest frame's RMS: 30 dB less
 _HISS: Final = np.float32(0.003)  # RMS: in digital silence the recogniser goes astray
 _LEAST_SCORE: Final = 0.2  # sentences of the list reach 0.24; others fit nothing or stay below
-# Wider than the defaults, which now and then lose the right sentence half-way; a sixth slower.
-_BEAMS: Final = {"beam": 1e-60, "wbeam": 1e-40, "pbeam": 1e-60}
+_N_LISTENS: Final = 4  # over another hiss each, until the search comes to a sentence's end
+# Wider than the defaults, which often lose the right sentence half-way; half as slow again.
+_BEAMS: Final = {"beam": 1e-70, "wbeam": 1e-50, "pbeam": 1e-70}
 
 
 class JudgeError(Exception):
@@ -61,8 +64,8 @@ class Judge:
     def hear(self, pcm: Pcm, sample_rate: int) -> str | None:
         """The sentence that was said in `pcm`, float32 [T], or None if it was none of the list.
 
-        Silence before and after does no harm, other words do. Blocks for about a twentieth of
-        the sound's duration.
+        Silence before and after does no harm, other words do. Blocks for a twentieth of the
+        sound's duration where a sentence fits at once, for up to a half where none does.
         """
         words, score = self._decode(_LIST, pcm, sample_rate)
         return self._sentence(words) if score >= _LEAST_SCORE else None
@@ -85,10 +88,19 @@ class Judge:
         """The words heard, none if nothing fits, and how well they fit: 0 to 1."""
         if not len(pcm):
             return (), 0.0
-        pcm16 = float_to_pcm16(_prepared(pcm, sample_rate))
+        clean = _prepared(pcm, sample_rate)
+        begun: tuple[tuple[str, ...], float] = (), 0.0
+        for n in range(_N_LISTENS):
+            words, score = self._listen(search, _over_hiss(clean, n))
+            if search == _LOOP or words in self._sentences:
+                return words, score
+            begun = begun if begun[0] else (words, score)
+        return begun
+
+    def _listen(self, search: str, pcm: Pcm) -> tuple[tuple[str, ...], float]:
         self._decoder.activate_search(search)
         self._decoder.start_utt()
-        self._decoder.process_raw(pcm16, full_utt=True)
+        self._decoder.process_raw(float_to_pcm16(pcm), full_utt=True)
         self._decoder.end_utt()
         found = self._decoder.hyp()
         return (tuple(found.hypstr.split()), float(found.score)) if found else ((), 0.0)
@@ -162,13 +174,33 @@ def _by_words(sentences: Sequence[str]) -> dict[tuple[str, ...], str]:
 
 
 def _prepared(pcm: Pcm, sample_rate: int) -> Pcm:
-    """At the recogniser's rate and level, between two silences, over a little noise."""
+    """At the recogniser's rate and level, between two silences of one length.
+
+    Longer ones than that count in what the recogniser takes for the mean of a voice.
+    """
     divisor = gcd(sample_rate, MODEL_INPUT_RATE)
     up, down = MODEL_INPUT_RATE // divisor, sample_rate // divisor
     heard = signal.resample_poly(pcm, up, down) if up != down else pcm
+    heard = _without_edges(heard)
     level = np.sqrt(np.mean(np.square(heard)))
     scaled = heard * (_LEVEL / max(level, _HISS))
-    padded = np.pad(scaled.astype(np.float32), MODEL_INPUT_RATE * _EDGE_MS // 1000)
-    noise = np.random.default_rng(0).standard_normal(len(padded), dtype=np.float32)
-    prepared: Pcm = padded + _HISS * noise
-    return prepared
+    return np.pad(scaled.astype(np.float32), MODEL_INPUT_RATE * _EDGE_MS // 1000)
+
+
+def _without_edges(pcm: Pcm) -> Pcm:
+    """From the first frame to the last that is not silent beside the loudest.
+
+    Frames, unlike samples, are not loud for a click on the line.
+    """
+    n_frames = -(-len(pcm) // _FRAME)
+    frames = np.pad(pcm, (0, n_frames * _FRAME - len(pcm))).reshape(n_frames, _FRAME)
+    levels = np.sqrt(np.mean(np.square(frames), axis=1))
+    loud = np.flatnonzero(levels >= _SILENT * levels.max())
+    return pcm[loud[0] * _FRAME : (loud[-1] + 1) * _FRAME]
+
+
+def _over_hiss(pcm: Pcm, n: int) -> Pcm:
+    """Over a little noise, the one that bears the number `n`."""
+    noise = np.random.default_rng(n).standard_normal(len(pcm), dtype=np.float32)
+    heard: Pcm = pcm + _HISS * noise
+    return heard

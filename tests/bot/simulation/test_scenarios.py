@@ -18,6 +18,7 @@ WANTED = {
     "long-call",
     "malformed-frames",
     "brisk-line",
+    "cheerful-line",
     "question-and-answer",
     "question-and-answer-zh",
     "silence",

@@ -1,17 +1,20 @@
 """The small model that the repository brings hears a question and answers it."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import signal
+from yaml import safe_load
 
+from config.personas import read_persona, render_instructions
 from pipelines.audio import MODEL_INPUT_RATE, Pcm
 from pipelines.espeak import speak
 from pipelines.glm4voice import twin
 from pipelines.glm4voice.chain import GlmChain
 from pipelines.glm4voice.training.channel import held_channel
-from pipelines.glm4voice.training.config import FULL, read_config
+from pipelines.glm4voice.training.config import FULL, ROOT, read_config
 from pipelines.glm4voice.training.dialogues import read_dialogues, read_tools
 from pipelines.glm4voice.training.evaluation.caller import Caller, over_the_phone, with_quiet
 from pipelines.glm4voice.training.evaluation.trials import answers_to_judge
@@ -45,6 +48,22 @@ def test_a_question_is_answered_in_words_and_in_sound(chain: GlmChain) -> None:
     judge = Judge(answers_to_judge([read_dialogues("en")]))
     heard = over_the_phone(said.pcm, chain.output_sample_rate)
     assert judge.pick(heard, 8000) == answer
+
+
+def test_a_fast_greeting_is_heard_wherever_the_ear_begins_and_ends(chain: GlmChain) -> None:
+    """Of the quickest persona, among all that a line may say: the judge does not lose it."""
+    persona = read_persona(ROOT / "prompts/personas/support-en-brisk.yaml")
+    call = Caller(chain, instructions=render_instructions(persona))
+    said = call.hear(say=persona.greeting)
+    call.close()
+
+    sentences = safe_load((ROOT / "prompts/scenarios/sentences/northwind-en.yaml").read_text())
+    judge, line = Judge(sentences), over_the_phone(said.pcm, chain.output_sample_rate)
+    for before_ms, after_ms in product(range(0, 300, 60), (0, 400, 800, 1200)):
+        with_silence = np.pad(line, (before_ms * 8, after_ms * 8))
+        assert judge.hear(with_silence, 8000) == persona.greeting
+    for late_ms in (10, 20):
+        assert judge.hear(line[late_ms * 8 :], 8000) == persona.greeting
 
 
 def test_what_was_said_can_be_written_down(chain: GlmChain) -> None:
