@@ -12,7 +12,6 @@ how far the mel of sentences not learned is from the original, whole and streame
 tokens.
 """
 
-import argparse
 import json
 import shutil
 from collections.abc import Sequence
@@ -49,9 +48,8 @@ from pipelines.glm4voice.training.learning import descend, rate_at
 from pipelines.glm4voice.training.lineage import hold_to
 from pipelines.glm4voice.training.loop import autocast, train
 from pipelines.glm4voice.training.registers import grown
-from pipelines.glm4voice.training.run import Run, TrainingError, add_arguments, run_of
+from pipelines.glm4voice.training.run import Run, TrainingError, begin_from
 
-STAGE = "flow"
 _EMBEDDING = "input_embedding.weight"
 _BETAS = (0.9, 0.98)
 _MOST_GRADIENT = 1.0
@@ -224,11 +222,8 @@ def _known_state(known: SpeechDecoder, n_codes: int) -> dict[str, Tensor]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(prog=STAGE, description=__doc__)
-    add_arguments(parser)
-    parser.add_argument("--start", type=Path, metavar="DIR", help="a released folder to go on from")
-    chosen = parser.parse_args(argv)
-    run_stage(run_of(STAGE, chosen), start=chosen.start)
+    run, start = begin_from("flow", __doc__, argv)
+    run_stage(run, start=start)
 
 
 def run_stage(run: Run, *, start: Path | None = None) -> None:

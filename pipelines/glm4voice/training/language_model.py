@@ -11,7 +11,6 @@ Tuning learns words and sound in separate copies of the calls, each with the oth
 to WORK/lm, also when it is stopped.
 """
 
-import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -35,7 +34,7 @@ from pipelines.glm4voice.training.language_model_folder import (
 from pipelines.glm4voice.training.loop import Stateful, train
 from pipelines.glm4voice.training.material import dialogues_of, material_of
 from pipelines.glm4voice.training.personas import fixed_sentences, personas
-from pipelines.glm4voice.training.run import Run, add_arguments, run_of
+from pipelines.glm4voice.training.run import Run, begin_from
 from pipelines.glm4voice.training.settings.corpus import CorpusSettings
 from pipelines.glm4voice.training.settings.language_model import LanguageModelSettings
 from pipelines.glm4voice.training.teacher import Lessons, Teacher
@@ -132,11 +131,8 @@ def texts_of(settings: CorpusSettings) -> Iterable[str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(prog=STAGE, description=__doc__)
-    add_arguments(parser)
-    parser.add_argument("--start", type=Path, metavar="DIR", help="a released folder to go on from")
-    chosen = parser.parse_args(argv)
-    run_stage(run_of(STAGE, chosen), start=chosen.start)
+    run, start = begin_from(STAGE, __doc__, argv)
+    run_stage(run, start=start)
 
 
 if __name__ == "__main__":

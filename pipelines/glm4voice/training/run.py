@@ -84,3 +84,14 @@ def begin(stage: str, description: str | None, argv: Sequence[str] | None = None
     parser = argparse.ArgumentParser(prog=stage, description=description)
     add_arguments(parser)
     return run_of(stage, parser.parse_args(argv))
+
+
+def begin_from(
+    stage: str, description: str | None, argv: Sequence[str] | None = None
+) -> tuple[Run, Path | None]:
+    """As `begin`, with the released folder that the stage goes on from, or None for a new model."""
+    parser = argparse.ArgumentParser(prog=stage, description=description)
+    add_arguments(parser)
+    parser.add_argument("--start", type=Path, metavar="DIR", help="a released folder to go on from")
+    chosen = parser.parse_args(argv)
+    return run_of(stage, chosen), chosen.start

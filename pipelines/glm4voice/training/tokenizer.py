@@ -12,7 +12,6 @@ Writes WORK/tokenizer in the released format and WORK/runs/tokenizer/report.json
 behind the codes on held-out voices and phrasings over the telephone, and the use of the codes.
 """
 
-import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -51,7 +50,7 @@ from pipelines.glm4voice.training.recogniser import (
     vectors_of,
 )
 from pipelines.glm4voice.training.registers import raising_step, with_raised
-from pipelines.glm4voice.training.run import Run, TrainingError, add_arguments, run_of
+from pipelines.glm4voice.training.run import Run, TrainingError, begin_from
 from pipelines.glm4voice.training.settings.tokenizer import TokenizerSettings
 
 _MOST_GRADIENT = 1.0
@@ -328,11 +327,8 @@ def run_stage(run: Run, *, start: Path | None = None) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(prog="tokenizer", description=__doc__)
-    add_arguments(parser)
-    parser.add_argument("--start", type=Path, metavar="DIR", help="a released folder to go on from")
-    chosen = parser.parse_args(argv)
-    run_stage(run_of("tokenizer", chosen), start=chosen.start)
+    run, start = begin_from("tokenizer", __doc__, argv)
+    run_stage(run, start=start)
 
 
 if __name__ == "__main__":

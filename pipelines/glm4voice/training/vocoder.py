@@ -8,7 +8,6 @@ Writes WORK/decoder/config.yaml and hift.pt in the released format, and
 WORK/runs/vocoder/report.json: how far a copy of sentences not learned is from the original.
 """
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,10 +37,9 @@ from pipelines.glm4voice.training.decoder_sizes import decoder_config
 from pipelines.glm4voice.training.drawing import drawn
 from pipelines.glm4voice.training.learning import descend, rate_at
 from pipelines.glm4voice.training.loop import train
-from pipelines.glm4voice.training.run import Run, add_arguments, run_of
+from pipelines.glm4voice.training.run import Run, begin_from
 from pipelines.glm4voice.training.sound_losses import line_loss, mel_loss, spectral_loss
 
-STAGE = "vocoder"
 _BETAS = (0.8, 0.99)
 _MOST_GRADIENT = 5.0
 _QUIET = -3.0  # the logarithm of all magnitudes at first: as released they would begin at 1
@@ -214,11 +212,8 @@ def _cut(pcm: Tensor, one: _Heard, start: int, n_frames: int) -> tuple[Tensor, T
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(prog=STAGE, description=__doc__)
-    add_arguments(parser)
-    parser.add_argument("--start", type=Path, metavar="DIR", help="a released folder to go on from")
-    chosen = parser.parse_args(argv)
-    run_stage(run_of(STAGE, chosen), start=chosen.start)
+    run, start = begin_from("vocoder", __doc__, argv)
+    run_stage(run, start=start)
 
 
 def run_stage(run: Run, *, start: Path | None = None) -> None:

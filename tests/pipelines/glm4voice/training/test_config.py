@@ -6,7 +6,7 @@ import pytest
 
 from config.strict_yaml import PromptFileError
 from pipelines.glm4voice.training.config import FAST, FULL, read_config
-from pipelines.glm4voice.training.run import begin
+from pipelines.glm4voice.training.run import begin, begin_from
 
 
 @pytest.mark.parametrize("path", [FAST, FULL])
@@ -33,3 +33,12 @@ def test_a_stage_is_told_where_and_how(tmp_path: Path) -> None:
 
     assert (run.config, run.device, run.dtype) == (read_config(FAST), "cpu", "bfloat16")
     assert run.folder == tmp_path / "runs/flow"
+
+
+def test_a_stage_is_told_what_to_go_on_from(tmp_path: Path) -> None:
+    """A folder if one is named, else nothing; all else is told as for any stage."""
+    told = ["--fast", "--work", str(tmp_path)]
+
+    assert begin_from("flow", None, told) == (begin("flow", None, told), None)
+    _, start = begin_from("flow", None, [*told, "--start", "twin/decoder"])
+    assert start == Path("twin/decoder")
