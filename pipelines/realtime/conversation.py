@@ -5,13 +5,12 @@ Messages go in by `handle`, events come out by the `emit` given. A mistake of th
 """
 
 import contextlib
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import singledispatchmethod
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from openai.types.realtime import (
     ConversationItemDeleteEvent,
@@ -20,23 +19,18 @@ from openai.types.realtime import (
     InputAudioBufferAppendEvent,
     InputAudioBufferClearEvent,
     InputAudioBufferCommitEvent,
-    RealtimeConversationItemAssistantMessage,
-    RealtimeConversationItemFunctionCallOutput,
     ResponseCancelEvent,
 )
 
 from pipelines.audio import Pcm
 from pipelines.realtime import events
 from pipelines.realtime.audio_format import SoundDecoder
-from pipelines.realtime.context_budget import ContextBudget, text_tokens
-from pipelines.realtime.history import History, Item, spoken_content, user_speech
-from pipelines.realtime.model import Role, SpeechModel, Tool
+from pipelines.realtime.memory import Memory
+from pipelines.realtime.model import SpeechModel
 from pipelines.realtime.protocol import (
     ClientEvent,
     ClientMistake,
     ItemCreate,
-    Message,
-    NewItem,
     new_id,
     parse,
     server_error,
@@ -45,15 +39,9 @@ from pipelines.realtime.response_stream import CancelReason, Emit, ResponseStrea
 from pipelines.realtime.server_vad import SpeechStarted, SpeechStopped, TurnDetector, TurnSignal
 from pipelines.realtime.session_config import SessionConfig
 from pipelines.realtime.transcripts import Transcripts
-from pipelines.realtime.wire_types import (
-    FunctionTool,
-    ResponseCreate,
-    ResponseParams,
-    SessionUpdate,
-)
+from pipelines.realtime.wire_types import ResponseCreate, ResponseParams, SessionUpdate
 
 MAX_APPEND: Final = 512 * 1024  # characters of base64: 8 s at the highest rate
-MAX_TEXT: Final = 32_000  # characters of one item
 MIN_COMMIT_MS: Final = 100
 _PAST_END_MS: Final = 100  # a player's last frame may be padded
 
@@ -79,13 +67,12 @@ class Conversation:
         self._emit: Emit = lambda event: send(events.dump(event))
         self._model = model
         self._config = SessionConfig()
-        self._configured: tuple[str, tuple[FunctionTool, ...]] = ("", ())
-        self._history = History()
         self._session = model.open_session()
+        self._memory = Memory(self._session, self._emit, max_tokens=model.max_context_tokens)
+        self._history = self._memory.history
         self._transcripts = Transcripts(self._session, self._history, self._emit)
         self._response: ResponseStream | None = None
         self._is_ahead = False  # the reply under way is for later
-        self._budget = ContextBudget(model.max_context_tokens)
         self._turn_samples = 0  # of the open turn
         self._came_s = 0.0  # when the message being handled came
         self._turn_took_s = 0.0  # from the end of the turn that waits for an answer, as work goes
@@ -222,16 +209,7 @@ class Conversation:
 
     @_do.register
     def _create_item(self, event: ItemCreate) -> None:
-        item = event.item
-        self._history.check_new(item.id)
-        if event.previous_item_id not in (None, self._history.last_id or "root"):
-            raise ClientMistake(
-                "Items can only be added at the end of the conversation", param="previous_item_id"
-            )
-        item.id = item_id = item.id or new_id("item")
-        n_letters = self._tell_model(item_id, item)
-        item.status, item.object = "completed", "realtime.item"
-        self._show_item(item_id, Item(wire=item, n_text_tokens=text_tokens(n_letters)))
+        self._memory.add(event.item, after=event.previous_item_id)
 
     @_do.register
     def _retrieve(self, event: ConversationItemRetrieveEvent) -> None:
@@ -253,13 +231,13 @@ class Conversation:
                 f"The sound of this item is only {made_ms} ms long", param="audio_end_ms"
             )
         with self._settled(event.item_id):
-            self._cut(event.item_id, item, event.audio_end_ms)
+            self._memory.cut(event.item_id, item, event.audio_end_ms)
 
     @_do.register
     def _delete(self, event: ConversationItemDeleteEvent) -> None:
         self._history.find(event.item_id, code="item_delete_invalid_item_id")
         with self._settled(event.item_id):
-            self._remove(event.item_id)
+            self._memory.remove(event.item_id)
 
     @_do.register
     def _respond(self, event: ResponseCreate) -> None:
@@ -318,12 +296,10 @@ class Conversation:
         self._session.append_audio(pcm)
 
     def _commit_turn(self, item_id: str) -> None:
-        n_tokens = self._session.commit_audio(item_id)
+        n_tokens = self._memory.add_speech(item_id)
         self._turn_done_s = time.monotonic()
         self._turn_took_s = self._turn_done_s - self._came_s
         self._turn_samples = 0
-        self._emit(events.buffer_committed(item_id, self._history.last_id))
-        self._show_item(item_id, Item(wire=user_speech(item_id), n_audio_tokens=n_tokens))
         if self._config.transcribes and n_tokens:
             self._transcripts.ask(item_id)
 
@@ -333,10 +309,13 @@ class Conversation:
         if params is not None and params.say is not None and params.instructions:
             raise ClientMistake("'say' leaves nothing to instruct", param="response.instructions")
         config = self._config.for_response(params)
-        self._configure(config)
+        self._memory.configure(
+            config.instructions, config.tools if config.tool_choice == "auto" else ()
+        )
         request = params.instructions if params and params.instructions else ""
-        self._budget.asked(config.sampling.max_tokens, request)
-        self._forget(self._budget.excess_for_reply(self._history))
+        self.totals.n_forgotten += self._memory.make_room_for_reply(
+            config.sampling.max_tokens, request
+        )
         item_id = new_id("item")
         reply = self._session.start_reply(
             item_id,
@@ -359,14 +338,6 @@ class Conversation:
             asked_s=asked_s,
         )
         self._is_ahead = params is not None and params.ahead is True
-
-    def _configure(self, config: SessionConfig) -> None:
-        tools = config.tools if config.tool_choice == "auto" else ()
-        if self._configured != (config.instructions, tools):
-            model_tools = [_model_tool(tool) for tool in tools]
-            self._budget.configured(len(config.instructions) + sum(map(_n_letters, model_tools)))
-            self._configured = (config.instructions, tools)
-            self._session.configure(instructions=config.instructions, tools=model_tools)
 
     def _is_making(self, item_id: str) -> bool:
         return self._response is not None and self._response.item_id == item_id
@@ -402,56 +373,11 @@ class Conversation:
         if not response.has_output:
             with contextlib.suppress(KeyError):  # an empty reply is no item of the conversation
                 self._session.delete(response.item_id)
-        self._budget.replied(response.tokens.n_all)
+        self._memory.replied(response.tokens.n_all)
 
     def _make_room(self) -> None:
         """For the next turn and the reply to it."""
-        self._forget(self._budget.excess_for_turn(self._history))
-
-    def _forget(self, item_ids: list[str]) -> None:
-        """Items go so that the conversation stays within the model's context."""
-        for item_id in item_ids:
-            self._remove(item_id)
-            self.totals.n_forgotten += 1
-
-    # ---- items and settings
-
-    def _tell_model(self, item_id: str, item: NewItem) -> int:
-        """Add a text to the model's history; return its number of characters."""
-        if isinstance(item, RealtimeConversationItemFunctionCallOutput):
-            if not self._history.has_call(item.call_id):
-                raise ClientMistake("There is no tool call with this id", param="item.call_id")
-            if len(item.output) > MAX_TEXT:
-                raise ClientMistake(
-                    f"'output' is longer than {MAX_TEXT} characters", param="item.output"
-                )
-            self._session.add_tool_output(item_id, item.output)
-            return len(item.output)
-        text = _text_of(item)
-        self._session.add_text(item_id, Role(item.role), text)
-        return len(text)
-
-    def _cut(self, item_id: str, item: Item, audio_end_ms: int) -> None:
-        n_before = item.n_audio_tokens
-        item.n_audio_tokens = self._session.truncate(item_id, audio_end_ms)
-        self._budget.cut(n_before - item.n_audio_tokens)
-        item.audio_ms = min(item.audio_ms, audio_end_ms)
-        if isinstance(item.wire, RealtimeConversationItemAssistantMessage):
-            item.wire.content = spoken_content("")  # which words were heard is not known
-        self._emit(events.item_truncated(item_id, audio_end_ms))
-
-    def _remove(self, item_id: str) -> None:
-        item = self._history.remove(item_id)
-        if item.in_model:
-            self._session.delete(item_id)
-        self._budget.removed(item)
-        self._emit(events.item_deleted(item_id))
-
-    def _show_item(self, item_id: str, item: Item) -> None:
-        self._budget.added(item)
-        previous = self._history.add(item_id, item)
-        self._emit(events.item_added(item.wire, previous))
-        self._emit(events.item_done(item.wire, previous))
+        self.totals.n_forgotten += self._memory.make_room_for_turn()
 
     def _show_session(self, kind: Literal["session.created", "session.updated"]) -> None:
         self._emit(events.session_shown(kind, self._config.shown(self.id)))
@@ -462,36 +388,3 @@ class Conversation:
     def _new_detector(self) -> TurnDetector | None:
         detection = self._config.turn_detection
         return TurnDetector(detection, self._model.input_sample_rate) if detection else None
-
-
-def _model_tool(tool: FunctionTool) -> Tool:
-    parameters = tool.parameters or {"type": "object", "properties": {}}
-    return Tool(
-        name=tool.name,
-        description=tool.description or "",
-        parameters=json.dumps(parameters, ensure_ascii=False),
-    )
-
-
-def _n_letters(tool: Tool) -> int:
-    """About how long a tool is in the system text."""
-    return len(tool.name) + len(tool.description) + len(tool.parameters)
-
-
-def _text_of(message: Message) -> str:
-    """The words of a message. Raises ClientMistake if it has anything else in it, or too many."""
-    wanted = "output_text" if message.role == "assistant" else "input_text"
-    if not message.content:
-        raise ClientMistake("A message needs content", param="item.content")
-    parts: list[Any] = list(message.content)  # three types with the same two fields
-    for index, part in enumerate(parts):
-        if part.type != wanted or part.text is None:
-            raise ClientMistake(
-                f"Content of a message with role '{message.role}' must be '{wanted}' with a text;"
-                " sound is taken by input_audio_buffer.append",
-                param=f"item.content.{index}",
-            )
-    text = "\n".join(part.text for part in parts)
-    if len(text) > MAX_TEXT:
-        raise ClientMistake(f"Text is longer than {MAX_TEXT} characters", param="item.content")
-    return text
