@@ -1,12 +1,14 @@
 """Work in processes of its own, whose CPU time and memory are then theirs alone; both of its ends.
 
-A process finds its task on standard input, as JSON, and leaves its answer in a file.
+A process finds its task on standard input, one line of JSON, and leaves its answer in a file. The
+input stays open for as long as whoever started it lives, killed or not, and so does the process.
 """
 
 import asyncio
 import json
 import os
 import sys
+import threading
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -66,8 +68,7 @@ async def start_apart(
         try:
             # arguments are seen by others; the URL of a database may hold a password
             assert process.stdin is not None
-            process.stdin.write(json.dumps(task).encode())
-            process.stdin.close()
+            process.stdin.write(json.dumps(task).encode() + b"\n")
             yield Apart(process, path)
         finally:
             if process.returncode is None:
@@ -86,11 +87,17 @@ async def run_apart(module: str, task: Mapping[str, Any]) -> dict[str, Any] | No
 
 def answer(do: Callable[[dict[str, Any]], Coroutine[Any, Any, Any]]) -> None:
     """Do the task of this process; what comes of it is a dataclass."""
-    task = json.load(sys.stdin)
+    task = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_the_other_end, daemon=True).start()
     configure(level="info", fmt="json")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         done = runner.run(do(task))
     Path(sys.argv[1]).write_text(json.dumps(asdict(done)))
+
+
+def _end_with_the_other_end() -> None:
+    sys.stdin.read()
+    os._exit(1)
 
 
 def peak_mb() -> float:

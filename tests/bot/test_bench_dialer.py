@@ -1,6 +1,8 @@
 """The benchmark of the dialer runs its whole way at small sizes; no figure is judged here."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,24 @@ from bot.dialer_bench.import_process import ImportTask, import_apart
 from bot.dialer_bench.line import open_bench
 
 HIDDEN = "postgresql://operator:secret@db/voicebot"
+# a bench whose callbacks are taken in a process that nobody else would end
+BENCH = """
+import asyncio
+import sys
+from datetime import UTC, datetime
+from bot.dialer_bench.callback_process import callbacks_apart
+from telephony.clock import FastClock
+
+async def main():
+    begins = datetime.now(UTC)
+    clock = FastClock(begins, speed=1)
+    async with callbacks_apart(sys.argv[1], "token", clock, begins=begins) as callbacks:
+        await callbacks.begun()
+        print("begun", flush=True)
+        await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
 
 
 def test_a_dialer_is_measured_in_all_parts(tmp_path: Path) -> None:
@@ -69,6 +89,18 @@ async def test_a_process_that_fails_gives_no_answer(
 
     assert answer is None
     assert "nobody.csv" in capfd.readouterr().err
+
+
+def test_no_process_outlives_a_bench_that_is_killed(tmp_path: Path) -> None:
+    """Its error output ends, which is open for as long as any of its processes lives."""
+    command = [sys.executable, "-c", BENCH, f"sqlite:///{tmp_path}/voicebot.db"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as bench:
+        assert bench.stdout is not None
+        assert bench.stdout.readline() == "begun\n"
+        bench.kill()
+        bench.communicate(timeout=30)
 
 
 def test_a_url_is_not_kept() -> None:
