@@ -120,7 +120,10 @@ class TaskWriter:
         return [self._heard(scene, intent.name, rng), *self._answered(scene, intent, rng)]
 
     def _transcribe(self, scene: Scene, rng: np.random.Generator) -> list[Turn]:
-        heard = pick(self._material.callers[scene.language], rng)
+        """What was said. Who knows all questions need not listen: half is read aloud, if any is."""
+        everything = self._material.callers[scene.language]
+        read = self._material.heard.get((scene.language, READING), everything)
+        heard = pick(read if rng.random() < 0.5 else everything, rng)
         request = self._writer.typed(TRANSCRIPTION_REQUEST)
         return [self._turn(heard, rng), request, self._writer.written(heard.text)]
 

@@ -1,5 +1,6 @@
 """Tasks and passages: what the language model reads, and what of it is learned."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ from pipelines.glm4voice.prompt import TRANSCRIPTION_REQUEST
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
 from pipelines.glm4voice.training.corpus import Corpus
 from pipelines.glm4voice.training.hearings import hear_corpus
-from pipelines.glm4voice.training.material import Material, material_of
+from pipelines.glm4voice.training.material import Heard, Material, material_of
 from pipelines.glm4voice.training.passages import PassageWriter
 from pipelines.glm4voice.training.personas import fixed_sentences
 from pipelines.glm4voice.training.run import Run
 from pipelines.glm4voice.training.scenes import Scene, SceneWriter
+from pipelines.glm4voice.training.script import READING
 from pipelines.glm4voice.training.style import Style
 from pipelines.glm4voice.training.tasks import KEYS_PRESSED, TaskWriter
 from pipelines.glm4voice.training.turns import Learn, Row, TurnWriter
@@ -104,6 +106,23 @@ def test_what_a_caller_said_is_written_down(
     assert text.endswith("<|user|>")
     assert TRANSCRIPTION_REQUEST in writer.tokenizer.decode(row.ids.tolist())
     assert not (row.marks == Learn.SOUND).any()
+
+
+def test_what_is_read_aloud_is_written_down_as_often_as_anything(
+    writer: TurnWriter, scenes: SceneWriter, material: Material
+) -> None:
+    """However few of the utterances it is: questions could be known by heart."""
+    codes = material.callers["en"][0].takes
+    read = Heard("A sentence without sense.", codes)
+    heard = {**material.heard, ("en", READING): (read,)}
+    tasks = TaskWriter(replace(material, heard=heard), writer, scenes, damage=0.0)
+    rng = np.random.default_rng(2)
+
+    rows = [writer.row(tasks.tasks["transcribe"](SCENE, rng)) for _ in range(300)]
+
+    n_read = sum(learned(row, writer.tokenizer) == f"{read.text}<|user|>" for row in rows)
+    share = 1 / (len(material.callers["en"]) + 1)
+    assert n_read / len(rows) == pytest.approx((1 + share) / 2, abs=0.1)
 
 
 def test_no_speech_gets_no_words(tasks: TaskWriter, writer: TurnWriter) -> None:
