@@ -27,7 +27,7 @@ from pipelines.espeak import SpeechSynthesisError, speak
 from pipelines.glm4voice.training.dialogues import read_dialogues
 from pipelines.glm4voice.training.drawing import drawn
 from pipelines.glm4voice.training.run import Run, TrainingError, begin
-from pipelines.glm4voice.training.script import Line, answer_lines, caller_lines
+from pipelines.glm4voice.training.script import Line, answer_lines, caller_lines, held_lines
 from pipelines.glm4voice.training.utterances import (
     SAMPLE_RATES,
     Corpus,
@@ -53,7 +53,8 @@ def make(run: Run, console: Console | None = None) -> Corpus:
         read_dialogues(language).cut(settings.max_intents, settings.max_questions)
         for language in settings.callers
     ]
-    lines = caller_lines(settings, dialogues, run.rng(0))
+    lines = held_lines(settings, dialogues, run.rng(2))  # first: their ids tell their lines
+    lines += caller_lines(settings, dialogues, run.rng(0))
     lines += answer_lines(settings, dialogues, run.rng(1))
     folder = run.work / "corpus"
     _begin_or_go_on(folder, _fingerprint(lines))

@@ -5,7 +5,7 @@ Everything is drawn from the training file's seed, so equal files give equal scr
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -45,14 +45,43 @@ class Line:
     is_held_phrasing: bool = False
 
 
-def caller_lines(
+def held_lines(
     settings: CorpusSettings, dialogues: Sequence[Dialogues], rng: np.random.Generator
 ) -> list[Line]:
-    """What callers say: questions, requests, and sentences read aloud."""
+    """What is kept for evaluation: held questions by all voices, a few others by held voices.
+
+    Nothing in it hangs on how much is spoken to learn from.
+    """
     lines: list[Line] = []
     for spoken in dialogues:
         callers = settings.callers[spoken.language]
-        lines += _questions(spoken, callers, rng)
+        n_takes = callers.held_takes_per_question
+        n_by_held = n_takes if callers.held_voices else 0
+        for name, asking in spoken.asking.items():
+            few = set(rng.permutation(len(asking.questions))[:1].tolist())
+            for phrasing, (text, is_held) in enumerate(asking.phrasings):
+                by_known = [False] * (n_takes if is_held else 0)
+                by_held = [True] * (n_by_held if is_held or phrasing in few else 0)
+                for is_held_voice in by_known + by_held:
+                    line = _caller(
+                        spoken.language, text, name, phrasing, callers, rng, is_held_voice
+                    )
+                    lines.append(replace(line, is_held_phrasing=is_held))
+    return lines
+
+
+def caller_lines(
+    settings: CorpusSettings, dialogues: Sequence[Dialogues], rng: np.random.Generator
+) -> list[Line]:
+    """What callers say to learn from: questions, requests, and sentences read aloud."""
+    lines: list[Line] = []
+    for spoken in dialogues:
+        callers = settings.callers[spoken.language]
+        for name, asking in spoken.asking.items():
+            for phrasing, (text, is_held) in enumerate(asking.phrasings):
+                n_takes = 0 if is_held else callers.takes_per_question
+                for _ in range(n_takes):
+                    lines.append(_caller(spoken.language, text, name, phrasing, callers, rng))
         mixed = mixed_sentences(spoken, callers.n_mixed_read, rng)
         texts = [*spoken.answers.values(), *spoken.reading] * callers.takes_per_reading + mixed
         lines += [_caller(spoken.language, text, READING, 0, callers, rng) for text in texts]
@@ -113,20 +142,6 @@ def _words(sentence: str, language: Language) -> list[str]:
     return plain.split() if language == "en" else [c for c in plain if not c.isspace()]
 
 
-def _questions(
-    spoken: Dialogues, callers: CallerSettings, rng: np.random.Generator
-) -> Iterator[Line]:
-    """Trained questions by voices of training, held ones by both, and a few by held voices."""
-    for name, asking in spoken.asking.items():
-        few = set(rng.permutation(len(asking.questions))[:1].tolist())
-        for phrasing, (text, is_held) in enumerate(asking.phrasings):
-            n_held = callers.held_takes_per_question
-            n_takes = n_held if is_held else callers.takes_per_question
-            n_by_held = n_held if callers.held_voices and (is_held or phrasing in few) else 0
-            for by_held in [False] * n_takes + [True] * n_by_held:
-                yield _caller(spoken.language, text, name, phrasing, callers, rng, by_held, is_held)
-
-
 def _caller(
     language: Language,
     text: str,
@@ -134,10 +149,9 @@ def _caller(
     phrasing: int,
     callers: CallerSettings,
     rng: np.random.Generator,
-    by_held: bool = False,
-    is_held: bool = False,
+    is_held_voice: bool = False,
 ) -> Line:
-    voices = callers.held_voices if by_held else callers.voices
+    voices = callers.held_voices if is_held_voice else callers.voices
     return Line(
         kind="caller",
         language=language,
@@ -147,8 +161,7 @@ def _caller(
         voice=voices[int(rng.integers(len(voices)))],
         rate_wpm=int(rng.integers(*callers.rate_wpm, endpoint=True)),
         pitch=int(rng.integers(*callers.pitch, endpoint=True)),
-        is_held_voice=by_held,
-        is_held_phrasing=is_held,
+        is_held_voice=is_held_voice,
     )
 
 

@@ -18,6 +18,7 @@ from pipelines.glm4voice.training.script import (
     Line,
     answer_lines,
     caller_lines,
+    held_lines,
     mixed_sentences,
 )
 from pipelines.glm4voice.training.settings.corpus import (
@@ -60,7 +61,7 @@ def settings() -> CorpusSettings:
 def script(settings: CorpusSettings) -> list[Line]:
     dialogues = [read_dialogues(one).cut(2, 2) for one in settings.callers]
     rng = np.random.default_rng(0)
-    callers = caller_lines(settings, dialogues, rng)
+    callers = held_lines(settings, dialogues, rng) + caller_lines(settings, dialogues, rng)
     return callers + answer_lines(settings, dialogues, rng)
 
 
@@ -82,6 +83,24 @@ def test_what_is_held_is_not_spoken_for_training(script: list[Line]) -> None:
         (True, False),
         (True, True),
     }
+
+
+def test_who_is_evaluated_is_the_same_however_much_is_learned_from(
+    tmp_path: Path, settings: CorpusSettings
+) -> None:
+    """More takes and more that is read aloud leave the held utterances, and their lines, alone."""
+    more = {"takes_per_question": 3, "takes_per_reading": 2, "n_mixed_read": 5}
+    callers = {name: one.model_copy(update=more) for name, one in settings.callers.items()}
+    other = settings.model_copy(update={"callers": callers})
+
+    corpora = [make(run_in(tmp_path / "a", settings)), make(run_in(tmp_path / "b", other))]
+
+    here, there = (
+        [(u.id, u.text, u.voice) for u in corpus.callers if u.is_held] for corpus in corpora
+    )
+    assert len(corpora[0].callers) < len(corpora[1].callers)
+    assert here
+    assert here == there
 
 
 def test_every_answer_is_spoken_in_every_style(script: list[Line]) -> None:
