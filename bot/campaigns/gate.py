@@ -14,8 +14,8 @@ from config.campaigns import Campaign
 
 __all__ = [
     "AFTER_MENDING",
+    "HOLDS_UP_CAMPAIGN",
     "LONGEST_PAUSE",
-    "OF_CAMPAIGN",
     "CampaignState",
     "Decision",
     "Dial",
@@ -32,7 +32,7 @@ DAY = timedelta(days=1)
 WEEK = timedelta(days=7)
 SOON = timedelta(seconds=2)  # until a place is free, say
 LONGEST_PAUSE = timedelta(minutes=2)  # of the line's pace
-AFTER_OTHER_CALL = timedelta(minutes=1)
+AFTER_A_CALL = timedelta(minutes=1)  # that is under way now
 # 47 CFR 64.1200(a)(7) allows 3 % of answered calls to wait longer than two seconds for a voice.
 MAX_ABANDONED_SHARE = 0.03
 FEWEST_ANSWERED = 30  # that tell a share
@@ -76,8 +76,8 @@ class Reason(Enum):
     PACE = "pace"
 
 
-# What holds for all people of a campaign alike.
-OF_CAMPAIGN = frozenset({Reason.CALLER_ID, Reason.BUDGET, Reason.ABANDONMENT})
+# What holds up all people of a campaign alike.
+HOLDS_UP_CAMPAIGN = frozenset({Reason.CALLER_ID, Reason.BUDGET, Reason.ABANDONMENT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +210,7 @@ def _by_clock(facts: Facts, number: str, now: datetime) -> Decision | None:
 
 def _by_caps(facts: Facts, now: datetime) -> Later | None:
     if facts.has_other_call:
-        return Later(Reason.OTHER_CALL, now + AFTER_OTHER_CALL)
+        return Later(Reason.OTHER_CALL, now + AFTER_A_CALL)
     caps = facts.campaign.caps
     for reason, span, most in (
         (Reason.WEEK_CAP, WEEK, caps.per_week),
@@ -274,7 +274,7 @@ def _affordable_at(facts: Facts, now: datetime) -> datetime:
     if alone > most_minutes:
         return (now + DAY).replace(hour=0, minute=0, second=0, microsecond=0)
     reserved = facts.n_live_of_campaign * campaign.longest_minutes
-    return now if alone + reserved <= most_minutes else now + AFTER_OTHER_CALL
+    return now if alone + reserved <= most_minutes else now + AFTER_A_CALL
 
 
 def _abandons(facts: Facts) -> bool:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.campaigns.attempts import AttemptState, Outcome, sources_of
 from bot.campaigns.gate import (
-    OF_CAMPAIGN,
+    HOLDS_UP_CAMPAIGN,
     CampaignState,
     Decision,
     Dial,
@@ -134,7 +134,7 @@ class DialStore:
                     return Granted(order)
                 case Later(at=at, reason=reason):
                     await _move(connection, claim, S.PLANNED, due_at=max(at, found.due_at))
-                    if reason in OF_CAMPAIGN:
+                    if reason in HOLDS_UP_CAMPAIGN:
                         await _hold(connection, found.campaign_id, reason.value, at)
                 case Never(reason=reason):
                     await _move(connection, claim, S.CANCELLED, reason=reason.value)
