@@ -24,7 +24,7 @@ from bot.line.media_socket import RunCall
 from bot.line.record_keeper import RecordKeeper
 from bot.line.serving import serve
 from config.persona_folder import PersonaFolder
-from config.personas import read_routes
+from config.personas import Routes, read_routes
 from config.settings import WebSettings
 from pipelines.call.plan import CallObserver, CallPlan, CallResult, EndReason, TurnRecord, WriteStop
 from telephony.media_stream import Connected, Start
@@ -222,6 +222,7 @@ async def running_line(
     outbound: Outbound | None = None,
     prepare_greeting: PrepareGreeting | None = None,
     api: FastAPI | None = None,
+    routes: Routes = ROUTES,
     **changes: Any,
 ) -> AsyncIterator[TestLine]:
     """The application under uvicorn on a free port, as the process runs it.
@@ -244,10 +245,10 @@ async def running_line(
     )
     call = StandInCall()
     apologies = Apologies(lambda persona: bytes(160))
-    apologies.prepare(ROUTES.personas)
+    apologies.prepare(routes.personas)
     web = build(
         settings,
-        ROUTES,
+        routes,
         apologies,
         run_call=run_call or call,
         keeper=keeper,

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from urllib.parse import urlencode
 from xml.etree import ElementTree
 
@@ -13,6 +14,7 @@ from pipelines.call.plan import EndReason
 from tests.bot.line.line import (
     CALL_SID,
     FIELDS,
+    ROUTES,
     TestLine,
     begin,
     health_page,
@@ -101,13 +103,22 @@ async def test_a_transfer_is_dialled(line: TestLine) -> None:
     path = dial.attrib["action"].removeprefix(line.url)
     unanswered = await line.post(path, fields | {"DialCallStatus": "no-answer"})
     talked = await line.post(path, fields | {"DialCallStatus": "completed"})
-    elsewhere = await line.post(path, fields | {"To": "+15550101", "DialCallStatus": "busy"})
 
     assert (verbs(document), dial.text) == (["Dial"], "+15550191")
     assert dial.attrib["timeout"] == "10"
     assert verbs(unanswered.text) == ["Say", "Hangup"]
     assert "busy" in unanswered.text
-    assert verbs(talked.text) == verbs(elsewhere.text) == ["Hangup"]
+    assert verbs(talked.text) == ["Hangup"]
+
+
+async def test_a_line_that_puts_nobody_through_has_nothing_to_say() -> None:
+    """As when its persona lost its colleagues while one of them was rung."""
+    alone = ROUTES.default.model_copy(update={"transfer": None})
+    async with running_line(routes=replace(ROUTES, default=alone, by_number={})) as line:
+        fields = {**FIELDS, "CallStatus": "in-progress", "DialCallStatus": "busy"}
+        busy = await line.post("/twilio/transfer-ended", fields)
+
+    assert verbs(busy.text) == ["Hangup"]
 
 
 async def test_host_lost_and_found() -> None:
