@@ -15,8 +15,9 @@ from pipelines.audio import MODEL_INPUT_RATE, MODEL_OUTPUT_RATE, Pcm
 from pipelines.glm4voice.hearing.config import CONV_STRIDE, SpeechTokenizerConfig
 from pipelines.glm4voice.hearing.mel import LogMel
 from pipelines.glm4voice.training.channel import telephone
+from pipelines.glm4voice.training.ctc import Targets
 from pipelines.glm4voice.training.letters import Alphabet, phones, plain
-from pipelines.glm4voice.training.recogniser import N_SOUND, Targets
+from pipelines.glm4voice.training.recogniser import N_SOUND
 from pipelines.glm4voice.training.speakers import as_another
 from pipelines.glm4voice.training.style import STYLE_NAMED
 from pipelines.glm4voice.training.utterances import Corpus, Utterance

@@ -31,6 +31,7 @@ from pipelines.glm4voice.training.language_model_folder import (
     known_model,
     save_weights,
 )
+from pipelines.glm4voice.training.listener import Listener
 from pipelines.glm4voice.training.loop import Stateful, train
 from pipelines.glm4voice.training.material import dialogues_of, material_of
 from pipelines.glm4voice.training.personas import fixed_sentences, personas
@@ -51,7 +52,7 @@ def run_stage(run: Run, *, start: Path | None = None) -> None:
     and SystemExit when it is asked to stop.
     """
     model, teacher = prepare(run, start=start)
-    parts: dict[str, Stateful] = {"model": model, "optimizer": teacher.optimizer}
+    parts: dict[str, Stateful] = {"model": model, **teacher.parts}
     try:
         train(run, teacher.n_steps, teacher, parts)
     except SystemExit:
@@ -78,8 +79,17 @@ def prepare(run: Run, *, start: Path | None = None) -> tuple[GlmForCausalLM, Tea
     model.to(torch.device(run.device))  # type: ignore[arg-type]  # its decorator hides the types
     material = material_of(run, corpus, hearings)
     tokenizer = TextTokenizer.load(folder)
-    learning = list(model.parameters())
-    teacher = Teacher(run, model, tokenizer, material, lessons_of(settings), learning=learning)
+    torch.manual_seed(run.config.seed)
+    listener = Listener(model.config.hidden_size, tokenizer.n_ranks).to(run.device)
+    teacher = Teacher(
+        run,
+        model,
+        tokenizer,
+        material,
+        lessons_of(settings),
+        learning=list(model.parameters()),
+        listener=listener,
+    )
     return model, teacher
 
 

@@ -7,11 +7,11 @@ from functools import cache
 from typing import Self
 
 from pipelines.espeak import phonemes
+from pipelines.glm4voice.training.ctc import BLANK
 
 _VOICES = {"en": "en-us", "zh": "cmn"}  # accents differ; the letters need not
 _NOT_SPOKEN = re.compile(r"[^\w' ]|_")
 _NOT_A_PHONE = re.compile(r"\([a-z-]+\)|[\s\-ˈˌ]")  # foreign words' languages, stress, gaps
-BLANK = 0  # of connectionist temporal classification: no letter begins here
 
 
 def plain(text: str) -> str:

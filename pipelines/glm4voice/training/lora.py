@@ -55,7 +55,7 @@ def tune(run: Run, *, start: Path, speech_tokenizer: Path, out: Path) -> Adapter
         lessons_of(run),
         learning=list(adapter.parameters()),
     )
-    parts: dict[str, Stateful] = {"adapter": adapter, "optimizer": teacher.optimizer}
+    parts: dict[str, Stateful] = {"adapter": adapter, **teacher.parts}
     try:
         train(run, teacher.n_steps, teacher, parts)
     except SystemExit:

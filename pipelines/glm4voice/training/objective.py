@@ -13,22 +13,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from transformers import DynamicCache, GlmForCausalLM
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from pipelines.glm4voice.rhythm import AUDIO_RUN
-from pipelines.glm4voice.training.turns import Learn, Row
+from pipelines.glm4voice.training.listener import Listener
+from pipelines.glm4voice.training.turns import Learn, Row, Speech
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Rows of different length after one beginning.
 
-    `start` int64 [P]; `read` and `wanted` int64 [B, T], `marks` uint8 [B, T] of what is wanted.
+    `start` int64 [P]; `read` and `wanted` int64 [B, T], `marks` uint8 [B, T] of what is wanted;
+    `speech` of each row is where a caller speaks in it.
     """
 
     start: Tensor
     read: Tensor
     wanted: Tensor
     marks: Tensor
+    speech: Sequence[Sequence[Speech]]
 
     @property
     def n_ids(self) -> int:
@@ -55,35 +59,50 @@ def batch_of(start: Sequence[int], rows: Sequence[Row], inputs: Sequence[Row] = 
         read=torch.from_numpy(read[:, :-1].copy()),
         wanted=torch.from_numpy(wanted[:, 1:].copy()),
         marks=torch.from_numpy(marks[:, 1:].copy()),
+        speech=[row.speech for row in rows],
     )
 
 
-def hidden_states(model: GlmForCausalLM, batch: Batch) -> Tensor:
-    """What the model makes of each id read: [B, T, D]."""
+def hidden_states(model: GlmForCausalLM, batch: Batch) -> tuple[Tensor, Tensor]:
+    """What the model makes of each id read, and what its last layer makes that of: [B, T, D]."""
     device = model.device
     if not len(batch.start):
-        return model.model(batch.read.to(device)).last_hidden_state
+        return _last_two(model.model(batch.read.to(device), output_hidden_states=True))
     cache = DynamicCache(config=model.config)
     model.model(batch.start.to(device)[None], None, None, cache, use_cache=True)
     layers: list[Any] = list(cache.layers)
     for layer in layers:
         layer.keys = layer.keys.expand(len(batch.read), -1, -1, -1)
         layer.values = layer.values.expand(len(batch.read), -1, -1, -1)
+    read = batch.read.to(device)
     # by its place: transformers has two names for the cache
-    output = model.model(batch.read.to(device), None, None, cache, use_cache=True)
-    return output.last_hidden_state
+    return _last_two(
+        model.model(read, None, None, cache, use_cache=True, output_hidden_states=True)
+    )
+
+
+def _last_two(output: BaseModelOutputWithPast) -> tuple[Tensor, Tensor]:
+    last, between = output.last_hidden_state, output.hidden_states
+    assert last is not None
+    assert between is not None
+    return last, between[-2]  # the last of them is `last`
 
 
 def losses(
-    model: GlmForCausalLM, batch: Batch, *, opening_weight: float = 1.0
+    model: GlmForCausalLM,
+    batch: Batch,
+    *,
+    opening_weight: float = 1.0,
+    listener: Listener | None = None,
 ) -> dict[str, Tensor]:
     """Mean cross-entropy in nats of the ids marked as text, and of those marked as sound.
 
     The first run of sounds that is learned in a row counts `opening_weight` times: how an answer
-    is spoken is decided there, what follows goes on from what was heard so far. A kind of which
-    the batch has none is left out.
+    is spoken is decided there, what follows goes on from what was heard so far. With a `listener`,
+    "heard" is its loss, in nats for each id of what callers say. A kind of which the batch has
+    none is left out.
     """
-    hidden = hidden_states(model, batch)
+    hidden, below = hidden_states(model, batch)
     found: dict[str, Tensor] = {}
     for name, kind in (("text", Learn.TEXT), ("sound", Learn.SOUND)):
         chosen = (batch.marks == kind).to(hidden.device)
@@ -96,4 +115,6 @@ def losses(
                 is_opening = chosen.cumsum(dim=1)[chosen] <= AUDIO_RUN
                 weights[is_opening] = opening_weight
             found[name] = (each * weights).sum() / weights.sum()
+    if listener is not None and any(batch.speech):
+        found["heard"] = listener.loss(below, batch.speech)
     return found

@@ -8,13 +8,10 @@ decoder cannot guess from letters.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from pipelines.glm4voice.hearing.config import SpeechTokenizerConfig
 from pipelines.glm4voice.hearing.encoder import Layer, SpeechEncoder
@@ -22,25 +19,6 @@ from pipelines.glm4voice.hearing.encoder import Layer, SpeechEncoder
 FRAMES_PER_TOKEN = 3  # 37.5 letters a second at most: at 12.5 fast speech does not fit
 N_SOUND = 64  # numbers for the spectrum of a token: two halves of 32 bands
 _POSITION_SCALE = 10_000.0
-
-
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """What B rows should be read as: all rows' `ids` in one [sum], and `lengths` [B] of each."""
-
-    ids: Tensor
-    lengths: Tensor
-
-    @classmethod
-    def of(cls, rows: Sequence[Sequence[int]]) -> Self:
-        """Of rows of ids."""
-        return cls(
-            torch.tensor([i for row in rows for i in row]), torch.tensor([len(row) for row in rows])
-        )
-
-    def to(self, device: str | torch.device) -> Self:
-        """The same, with the ids on a device."""
-        return replace(self, ids=self.ids.to(device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,19 +91,6 @@ def vectors_of(encoder: SpeechEncoder, mel: Tensor, real: Tensor) -> Tensor:
     """What the quantiser takes, float32 [B, N, D], of mel [B, n_mels, 2 F] with real [B, F]."""
     hidden = encoder.encode(mel, real) * real[:, :, None]
     return encoder.pool(hidden).float()
-
-
-def letter_loss(letters: Tensor, n_frames: Tensor, targets: Targets) -> Tensor:
-    """CTC loss for each letter to be read: log probabilities [B, T, C] of n_frames [B] each."""
-    losses = functional.ctc_loss(
-        letters.transpose(0, 1),
-        targets.ids,
-        n_frames,
-        targets.lengths,
-        reduction="none",
-        zero_infinity=True,
-    )
-    return losses.sum() / targets.lengths.sum()
 
 
 def masked_mean(losses: Tensor, mask: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ only read.
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -73,7 +74,7 @@ class TaskWriter:
         """A row with some of the answer's own sounds changed: as it may go wrong when it speaks."""
         is_hit = (row.marks == Learn.SOUND) & (rng.random(len(row)) < self._damage / 2)
         sounds = self._writer.tokenizer.audio_offset + rng.integers(self._n_codes, size=len(row))
-        return Row(np.where(is_hit, sounds, row.ids).astype(np.int32), row.marks)
+        return replace(row, ids=np.where(is_hit, sounds, row.ids).astype(np.int32))
 
     def _answer(self, scene: Scene, rng: np.random.Generator) -> list[Turn]:
         intent = self._intent(scene, rng)
@@ -130,7 +131,7 @@ class TaskWriter:
     def _nothing_said(self, scene: Scene, rng: np.random.Generator) -> list[Turn]:
         """No words to what is no speech, nor to its transcription."""
         codes = self._damage_codes(pick(self._material.noises, rng), rng)
-        turns = [self._writer.heard(codes)]
+        turns = [self._writer.heard(codes, "")]
         if rng.random() < 0.3:
             turns.append(self._writer.typed(TRANSCRIPTION_REQUEST))
         return [*turns, self._writer.written("")]
@@ -182,7 +183,7 @@ class TaskWriter:
         return self._turn(pick(self._material.heard[scene.language, name], rng), rng)
 
     def _turn(self, heard: Heard, rng: np.random.Generator) -> Turn:
-        return self._writer.heard(self._damage_codes(pick(heard.takes, rng), rng))
+        return self._writer.heard(self._damage_codes(pick(heard.takes, rng), rng), heard.text)
 
     def _spoken(self, scene: Scene, name: str, style: Style | None = None) -> Turn:
         """An answer; always by its first take, so that there is one right way to say it."""

@@ -13,7 +13,8 @@ from torch.nn import Parameter
 from transformers import GlmForCausalLM
 
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
-from pipelines.glm4voice.training.loop import autocast, set_learning_rate, warm_cosine
+from pipelines.glm4voice.training.listener import Listener
+from pipelines.glm4voice.training.loop import Stateful, autocast, set_learning_rate, warm_cosine
 from pipelines.glm4voice.training.material import Material
 from pipelines.glm4voice.training.objective import Batch, batch_of, losses
 from pipelines.glm4voice.training.passages import PassageWriter
@@ -52,24 +53,35 @@ class Teacher:
         lessons: Lessons,
         *,
         learning: Sequence[Parameter],
+        listener: Listener | None = None,
     ) -> None:
-        """Teach `learning`, the parameters of `model` or of what was put into it."""
+        """Teach `learning`, the parameters of `model` or of what was put into it.
+
+        A `listener` learns beside it, and has it listen.
+        """
         self._run = run
         self._lessons = lessons
         self._model = model
-        self._learning = learning
+        self._listener = listener
+        self._learning = [*learning, *(listener.parameters() if listener is not None else ())]
         settings, writer = run.config.language_model, TurnWriter(tokenizer)
         self._settings = settings
         self._passages = PassageWriter(material, writer)
         self._scenes = SceneWriter(material, writer, settings)
         self._tasks = TaskWriter(material, writer, self._scenes, damage=settings.damage)
         self.optimizer = torch.optim.AdamW(
-            learning,
+            self._learning,
             lr=lessons.learning_rate,
             betas=(0.9, 0.95),
             weight_decay=lessons.weight_decay,
         )
         self.n_steps = lessons.n_pretraining_steps + lessons.n_tuning_steps
+
+    @property
+    def parts(self) -> dict[str, Stateful]:
+        """What a resumed run needs beside what is taught."""
+        parts: dict[str, Stateful] = {"optimizer": self.optimizer}
+        return parts if self._listener is None else {**parts, "listener": self._listener}
 
     def draw(self, n: int, rng: np.random.Generator) -> list[Lesson]:
         """One lesson of passages, or one of words and one of sounds."""
@@ -89,6 +101,10 @@ class Teacher:
         prefix = "pretraining_" if n < self._lessons.n_pretraining_steps else ""
         return {f"{prefix}{name}": float(loss) for name, loss in found.items()}
 
+    @property
+    def _weights(self) -> Mapping[str, float]:
+        return {"text": 1.0, "sound": 1.0, "heard": self._settings.listening_weight}
+
     def _passages_to_read(self, rng: np.random.Generator) -> list[Lesson]:
         rows = [self._passages.draw(rng) for _ in range(self._lessons.n_sound_rows)]
         return [self._lesson(self._passages.start, rows, rng)]
@@ -106,11 +122,13 @@ class Teacher:
         self, start: Sequence[int], rows: Sequence[Row], rng: np.random.Generator
     ) -> Lesson:
         n_of = {name: sum(_count(row.marks[1:], kind) for row in rows) for name, kind in _KINDS}
+        n_of["heard"] = sum(map(_n_heard, rows))
         lesson: Lesson = []
         n_batches = _N_LENGTHS.get(torch.device(self._run.device).type, 1)
         for some in _by_length(rows, n_batches):
             batch = batch_of(start, some, [self._tasks.damaged(row, rng) for row in some])
             counts = {name: _count(batch.marks.numpy(), kind) for name, kind in _KINDS}
+            counts["heard"] = sum(map(_n_heard, some))
             lesson.append((batch, {name: n / n_of[name] for name, n in counts.items() if n}))
         return lesson
 
@@ -119,10 +137,16 @@ class Teacher:
         summed: dict[str, Tensor] = {}
         for batch, share_of in lesson:
             with autocast(self._run):
-                found = losses(self._model, batch, opening_weight=self._settings.opening_weight)
+                found = losses(
+                    self._model,
+                    batch,
+                    opening_weight=self._settings.opening_weight,
+                    listener=self._listener,
+                )
             shares = {name: loss * share_of[name] for name, loss in found.items()}
             if shares:
-                torch.stack(list(shares.values())).sum().backward()
+                weighed = [self._weights[name] * share for name, share in shares.items()]
+                torch.stack(weighed).sum().backward()
             for name, share in shares.items():
                 summed[name] = summed.get(name, 0) + share.detach()
         return summed
@@ -130,6 +154,11 @@ class Teacher:
 
 def _count(marks: np.ndarray, kind: Learn) -> int:
     return int((marks == kind).sum())
+
+
+def _n_heard(row: Row) -> int:
+    """The ids that callers say in it; silence counts as one, as in its loss."""
+    return sum(max(1, len(one.words)) for one in row.speech)
 
 
 def _by_length(rows: Sequence[Row], n_batches: int) -> Iterable[list[Row]]:

@@ -27,6 +27,7 @@ from pipelines.glm4voice.hearing.folder import write_tokenizer_config, write_tok
 from pipelines.glm4voice.hearing.tokenizer import SpeechTokenizer
 from pipelines.glm4voice.training.channel import held_channel
 from pipelines.glm4voice.training.corpus import Corpus, Utterance
+from pipelines.glm4voice.training.ctc import ctc_loss
 from pipelines.glm4voice.training.hearing_batches import (
     Alphabets,
     HearingBatch,
@@ -45,7 +46,6 @@ from pipelines.glm4voice.training.recogniser import (
     FRAMES_PER_TOKEN,
     Reading,
     Recogniser,
-    letter_loss,
     masked_mean,
     vectors_of,
 )
@@ -167,8 +167,8 @@ class TokenizerStage:
         device = reading.letters.device
         n_frames = batch.n_tokens * FRAMES_PER_TOKEN
         losses = {
-            "phones": letter_loss(reading.phones, n_frames, batch.phones.to(device)),
-            "letters": letter_loss(reading.letters, n_frames, batch.letters.to(device)),
+            "phones": ctc_loss(reading.phones, n_frames, batch.phones.to(device)),
+            "letters": ctc_loss(reading.letters, n_frames, batch.letters.to(device)),
         }
         if len(batch.sound):
             sound, pitch = batch.sound.to(device), batch.pitch.to(device)

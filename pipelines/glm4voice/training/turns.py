@@ -5,7 +5,7 @@ Everything a session puts before a reply comes from the same `PromptBuilder`; a 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -34,10 +34,20 @@ class Turn:
     ids: tuple[int, ...]
     learn: tuple[Learn, ...]
     end: Learn = Learn.NOTHING
+    words: tuple[int, ...] | None = None  # text ids of what is said in it; None: it is not told
 
     def unlearned(self) -> "Turn":
         """The same turn as something that is only read."""
         return Turn(self.ids, (Learn.NOTHING,) * len(self.ids))
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """Where a caller speaks in a row, `begin` to before `end`, and the text ids of the words."""
+
+    begin: int
+    end: int
+    words: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +56,22 @@ class Row:
 
     ids: Ids
     marks: Marks
+    speech: tuple[Speech, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def only(self, kind: Learn) -> "Row":
-        """The copy of which one kind alone is learned, ending with the last id of that kind."""
+        """The copy of which one kind alone is learned, ending with the last id of that kind.
+
+        What callers say in it is text.
+        """
         marks = np.where(self.marks == kind, self.marks, np.uint8(Learn.NOTHING))
         places = marks.nonzero()[0]
         n_kept = int(places[-1]) + 1 if len(places) else 0
-        return Row(self.ids[:n_kept], marks[:n_kept])
+        speech = self.speech if kind is Learn.TEXT else ()
+        kept = tuple(one for one in speech if one.end < n_kept)
+        return Row(self.ids[:n_kept], marks[:n_kept], kept)
 
 
 def interleave(text: Sequence[int], sound: Sequence[int]) -> list[int]:
@@ -82,9 +98,11 @@ class TurnWriter:
         """The ids a conversation begins with."""
         return [*self.prompt.start, *self.prompt.system_turn(text)]
 
-    def heard(self, codes: Sequence[int]) -> Turn:
-        """The caller's speech."""
-        return _read(self.prompt.audio_turn(codes))
+    def heard(self, codes: Sequence[int], words: str | None = None) -> Turn:
+        """The caller's speech, and what is said in it where that is known."""
+        turn = _read(self.prompt.audio_turn(codes))
+        told = None if words is None else tuple(self.tokenizer.encode(words))
+        return replace(turn, words=told)
 
     def typed(self, text: str) -> Turn:
         """The caller's, or the line's, written words."""
@@ -119,9 +137,12 @@ class TurnWriter:
         """Turns that follow one another, and the id that ends the last one."""
         ids: list[int] = []
         marks: list[Learn] = []
+        speech: list[Speech] = []
         end = Learn.NOTHING
         for turn in turns:
             starts_anew = bool(turn.ids) and turn.ids[0] in (self._user, self._observation)
+            if turn.words is not None:
+                speech.append(Speech(len(ids), len(ids) + len(turn.ids), turn.words))
             ids += turn.ids
             marks += turn.learn
             if starts_anew and end is not Learn.NOTHING:
@@ -130,7 +151,7 @@ class TurnWriter:
         if end is not Learn.NOTHING:
             ids.append(self._user)
             marks.append(end)
-        return Row(np.array(ids, dtype=np.int32), np.array(marks, dtype=np.uint8))
+        return Row(np.array(ids, dtype=np.int32), np.array(marks, dtype=np.uint8), tuple(speech))
 
     def _answer(self, ids: Sequence[int], marks: Sequence[Learn], end: Learn) -> Turn:
         header = self.prompt.answer_header

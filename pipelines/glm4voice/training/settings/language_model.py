@@ -56,6 +56,7 @@ class LanguageModelSettings(StrictSettings):
     weight_decay: float = 0.02
     damage: Share = 0.05  # of the ids read, that are dropped or changed
     opening_weight: Weight = 4  # of an answer's first sounds, which decide its style
+    listening_weight: Weight = 0.3  # of reading what callers say below the last layer
     with_history: Share = 0.5  # of batches that begin in the middle of a call
     with_tools: Share = 0.5
     with_manner: Share = 0.6  # of batches in which the system text asks for a style

@@ -77,7 +77,7 @@ def stop_in_step(run: Run, last: int) -> None:
             return teacher.learn(n, batch)
 
     with pytest.raises(SystemExit):
-        train(run, teacher.n_steps, Stopping(), {"model": model, "optimizer": teacher.optimizer})
+        train(run, teacher.n_steps, Stopping(), {"model": model, **teacher.parts})
 
 
 def test_a_resumed_run_is_the_run_that_was_not_stopped(run: Run, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
 from pipelines.glm4voice.training.language_model_folder import fresh_model
+from pipelines.glm4voice.training.listener import Listener
 from pipelines.glm4voice.training.objective import batch_of, hidden_states, losses
 from pipelines.glm4voice.training.turns import Learn, Row, TurnWriter
 
@@ -29,7 +30,7 @@ def test_a_shared_beginning_is_the_same_as_one_in_each_row(
     start = [3, 1, 4, 1, 5]
     whole = [Row(np.array([*start, *row.ids], dtype=np.int32), np.zeros(0)) for row in rows]
 
-    shared = hidden_states(model, batch_of(start, rows))
+    shared, _ = hidden_states(model, batch_of(start, rows))
     alone = [model.model(torch.tensor(row.ids[None, :-1])).last_hidden_state for row in whole]
     summed = shared[0, :5].sum() + shared[1, :5].sum()
     (shared_gradient,) = torch.autograd.grad(summed, model.model.embed_tokens.weight)
@@ -82,3 +83,20 @@ def test_the_first_sounds_of_an_answer_count_more(tiny_folder: Path, rows: list[
     weighted = losses(model, batch_of([], [row]), opening_weight=4.0)["sound"]
 
     torch.testing.assert_close(weighted, (4 * 26 * first + n_rest * later) / (4 * 26 + n_rest))
+
+
+def test_a_listener_reads_below_the_last_layer(tiny_folder: Path) -> None:
+    """What callers say is to be found there, so the last layer has nothing to learn from it."""
+    model = fresh_model(tiny_folder, seed=1)
+    tokenizer = TextTokenizer.load(tiny_folder)
+    writer = TurnWriter(tokenizer)
+    row = writer.row([writer.heard([1] * 9, "Hello?"), writer.written("Yes.")]).only(Learn.TEXT)
+    listener = Listener(model.config.hidden_size, tokenizer.n_ranks)
+
+    found = losses(model, batch_of([3, 1], [row]), listener=listener)
+    found["heard"].backward()
+
+    first, last = model.model.layers[0], model.model.layers[-1]
+    assert found.keys() == {"text", "heard"}
+    assert all(one.grad is not None for one in first.parameters())
+    assert all(one.grad is None for one in last.parameters())

@@ -125,9 +125,25 @@ def test_what_is_read_aloud_is_written_down_as_often_as_anything(
     assert n_read / len(rows) == pytest.approx((1 + share) / 2, abs=0.1)
 
 
+def test_rows_tell_what_the_caller_says_in_them(
+    tasks: TaskWriter, writer: TurnWriter, material: Material
+) -> None:
+    """Whatever is to be answered; scraps of speech say nothing that could be told."""
+    known = {one.text for one in material.callers["en"]}
+
+    for name in ("answer", "manner", "tool", "transcribe"):
+        row = row_of(tasks, writer, name)
+        assert {writer.tokenizer.decode(list(one.words)) for one in row.speech} <= known
+        assert len(row.speech) == (2 if name == "manner" else 1)
+    assert row_of(tasks, writer, "unclear").speech == ()
+
+
 def test_no_speech_gets_no_words(tasks: TaskWriter, writer: TurnWriter) -> None:
-    """All that is learned is to end at once."""
-    assert learned(row_of(tasks, writer, "nothing_said"), writer.tokenizer) == "<|user|>"
+    """All that is learned is to end at once, and that nothing is said."""
+    row = row_of(tasks, writer, "nothing_said")
+
+    assert learned(row, writer.tokenizer) == "<|user|>"
+    assert [one.words for one in row.speech] == [()]
 
 
 def test_scraps_of_speech_get_the_fallback(

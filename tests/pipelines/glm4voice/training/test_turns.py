@@ -8,7 +8,7 @@ from pipelines.glm4voice.chain import GlmChain
 from pipelines.glm4voice.prompt import system_text
 from pipelines.glm4voice.reply import ReplyParser
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
-from pipelines.glm4voice.training.turns import Learn, Row, TurnWriter, interleave
+from pipelines.glm4voice.training.turns import Learn, Row, Speech, TurnWriter, interleave
 from pipelines.realtime.model import Role, Sampling
 
 
@@ -117,6 +117,22 @@ def test_copies_split_what_is_learned(writer: TurnWriter) -> None:
     assert kinds(text, Learn.TEXT) == kinds(row, Learn.TEXT)
     assert kinds(text, Learn.SOUND) == kinds(sound, Learn.TEXT) == []
     assert kinds(sound, Learn.SOUND) == kinds(row, Learn.SOUND)
+
+
+def test_a_row_tells_where_callers_speak(writer: TurnWriter, text_tokenizer: TextTokenizer) -> None:
+    """Turns of which the words are known, with all their ids; the copy of sound has none of it."""
+    turns = [
+        writer.heard([1, 2], "Hello?"),
+        writer.spoken("Yes.", [3, 4]),
+        writer.heard([5]),
+        writer.written("No."),
+    ]
+    row = writer.row(turns)
+
+    hello = tuple(text_tokenizer.encode("Hello?"))
+    assert row.speech == (Speech(0, len(turns[0].ids), hello),)
+    assert row.only(Learn.TEXT).speech == row.speech
+    assert row.only(Learn.SOUND).speech == ()
 
 
 def test_a_cut_answer_is_only_read(writer: TurnWriter, text_tokenizer: TextTokenizer) -> None:
