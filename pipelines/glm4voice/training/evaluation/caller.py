@@ -22,7 +22,6 @@ from pipelines.audio import (
     resample,
 )
 from pipelines.glm4voice.chain import GlmChain
-from pipelines.glm4voice.prompt import TRANSCRIPTION_REQUEST
 from pipelines.realtime.model import Role, Sampling, StopReason, Tool, ToolCall
 
 SAMPLING = Sampling(temperature=0.2, top_p=0.8, max_tokens=400, seed=1)  # as personas have it
@@ -49,6 +48,7 @@ class Caller:
         self._session = chain.open_session()
         self._session.configure(instructions=instructions, tools=tools)
         self._n_items = 0
+        self._turn_id = ""
         self._turn_ended_s = 0.0
         self.hearing_s = 0.0
 
@@ -59,7 +59,8 @@ class Caller:
             self._session.append_audio(pcm[start : start + MODEL_INPUT_FRAME_SAMPLES])
             self._session.work()
         self._turn_ended_s = time.process_time()
-        self._session.commit_audio(self._next_id())
+        self._turn_id = self._next_id()
+        self._session.commit_audio(self._turn_id)
         self.hearing_s += self._turn_ended_s - started_s
 
     def write(self, text: str) -> None:
@@ -74,23 +75,7 @@ class Caller:
 
     def hear(self, *, say: str | None = None) -> Said:
         """The reply, to its end; `say` has given words said."""
-        return self._reply(self._next_id(), say=say)
-
-    def transcript(self) -> str:
-        """What the chain writes down of the last turn; the call goes on as if never asked."""
-        item_id = self._next_id()
-        said = self._reply(item_id, instructions=TRANSCRIPTION_REQUEST)
-        self._session.delete(item_id)
-        return said.text
-
-    def close(self) -> None:
-        """Hang up."""
-        self._session.close()
-
-    def _reply(
-        self, item_id: str, *, instructions: str | None = None, say: str | None = None
-    ) -> Said:
-        reply = self._session.start_reply(item_id, SAMPLING, instructions=instructions, say=say)
+        reply = self._session.start_reply(self._next_id(), SAMPLING, say=say)
         text, sound, first_sound_s = "", [NO_SOUND], 0.0
         started_s = min(self._turn_ended_s, time.process_time())
         while reply.stop_reason is None:
@@ -103,6 +88,18 @@ class Caller:
         self._turn_ended_s = time.process_time()
         pcm = np.concatenate(sound)
         return Said(text, pcm, reply.tool_call, reply.stop_reason, cpu_s, first_sound_s)
+
+    def transcript(self) -> str:
+        """What the chain writes down of the last turn that was spoken, as it does beside calls."""
+        written = self._session.transcribe(self._turn_id)
+        while not written.is_done:
+            written.step()
+        written.close()
+        return written.text
+
+    def close(self) -> None:
+        """Hang up."""
+        self._session.close()
 
     def _next_id(self) -> str:
         self._n_items += 1
