@@ -5,7 +5,8 @@
     python -m bot.campaign start appointment-reminder       (or pause, resume, cancel, delete)
     python -m bot.campaign status appointment-reminder --watch
     python -m bot.campaign export appointment-reminder --decisions decisions.csv
-    python -m bot.campaign stop +14155550123                (or --file refusals.csv)
+    python -m bot.campaign stop +14155550123                (or --file refusals.csv,
+                                                             or --attempt ID)
 
 It uses VOICEBOT_DATABASE_URL, as `python -m bot.web` and `python -m bot.dialer` do; the latter
 rings the people.
@@ -188,10 +189,17 @@ async def _status(store: CampaignStore, name: str, *, watches: bool) -> None:
 
 
 async def _stop(store: CampaignStore, options: argparse.Namespace) -> None:
-    if (options.number is None) == (options.file is None):
-        raise CommandFailed("expected either a number, or --file and the name of a file")
+    if [options.number, options.file, options.attempt].count(None) != 2:
+        raise CommandFailed(
+            "expected a number, or --file and the name of a file, or --attempt and its id"
+        )
     if options.file is not None:
         await _stop_list(store, options)
+        return
+    if options.attempt is not None:
+        if not await store.stop_person_of(options.attempt, source="command", now=_now()):
+            raise CommandFailed(f"there is no attempt {options.attempt!r}, or it has no number")
+        print("whoever it rang is not rung any more")
         return
     number = e164(options.number, options.region)
     n_cancelled = await store.stop(number, source="command", now=_now())
@@ -366,6 +374,9 @@ def _parser() -> argparse.ArgumentParser:
     stopping = commands.add_parser("stop", help="never ring a number again")
     stopping.add_argument("number", metavar="NUMBER", nargs="?")
     stopping.add_argument("--file", type=Path, help="a CSV or XLSX file of numbers instead")
+    stopping.add_argument(
+        "--attempt", metavar="ID", help="whoever an attempt rang, such as `stop_lost` in the log"
+    )
     _add_columns(stopping)
     return parser
 

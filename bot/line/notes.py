@@ -3,7 +3,8 @@ and how long the person waited for a voice.
 
 Written beside the call, again and again while the database is away, whether the call waits or not.
 Notes are dropped when a thousand wait, stops never are: a call has one at most, and no calls are
-placed while the database is away, so there are no more of them than calls were under way.
+placed while the database is away, so there are no more of them than calls were under way. A stop
+that could not be written before the process ended is in the log as `stop_lost`, with its attempt.
 """
 
 import asyncio
@@ -40,27 +41,29 @@ class CampaignNotes:
         clock: Clock,
         *,
         max_waiting: int = MAX_WAITING,
+        last_s: float = LAST_S,
     ) -> None:
         self._store = store
         self._reports = reports
         self._findings = findings
         self._clock = clock
         self._max_waiting = max_waiting
+        self._last_s = last_s
         self._tasks: asyncio.TaskGroup | None = None
         self._writing: set[asyncio.Task[bool]] = set()
-        self._stopping: set[asyncio.Task[bool]] = set()
+        self._stopping: dict[asyncio.Task[bool], str] = {}  # the attempt of each
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Take notes beside the body; what is not written then has ten seconds more."""
         async with asyncio.TaskGroup() as self._tasks:
             yield
-            waiting = self._stopping | self._writing
-            if waiting:
-                _, late = await asyncio.wait(waiting, timeout=LAST_S)
-                if late:
-                    n_stops = len(late & self._stopping)
-                    log.error("campaign_notes_lost", n=len(late), n_stops=n_stops)
+            if waiting := self._writing | self._stopping.keys():
+                _, late = await asyncio.wait(waiting, timeout=self._last_s)
+                if notes := late & self._writing:
+                    log.error("campaign_notes_lost", n=len(notes))
+                for stop in late & self._stopping.keys():
+                    log.error("stop_lost", attempt=self._stopping[stop])
                 for task in late:
                     task.cancel()
 
@@ -82,7 +85,10 @@ class CampaignNotes:
         if self._tasks is None:
             log.error("stop_lost", attempt=attempt_id)
             return False
-        return await asyncio.shield(self._begin(self._tasks, write, self._stopping))
+        task = self._tasks.create_task(self._written(write))
+        self._stopping[task] = attempt_id
+        task.add_done_callback(self._stopping.pop)
+        return await asyncio.shield(task)
 
     def told(self, attempt_id: str, turn: int, name: str, value: str) -> None:
         """Have it written down what a person has said just now of a field of the campaign."""
@@ -114,18 +120,9 @@ class CampaignNotes:
         if self._tasks is None or len(self._writing) >= self._max_waiting:
             log.error("campaign_note_lost", waiting=len(self._writing))
             return
-        self._begin(self._tasks, write, self._writing)
-
-    def _begin(
-        self,
-        tasks: asyncio.TaskGroup,
-        write: Callable[[], Awaitable[bool]],
-        among: set[asyncio.Task[bool]],
-    ) -> asyncio.Task[bool]:
-        task = tasks.create_task(self._written(write))
-        among.add(task)
-        task.add_done_callback(among.discard)
-        return task
+        task = self._tasks.create_task(self._written(write))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
 
 
 class AttemptNotes:

@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from bot.campaign import main
 from bot.storage.campaigns import CampaignStore
 from bot.storage.database import open_database
+from bot.storage.tables import attempts
 from tests.bot.campaigns.facts import number
 from tests.conftest import mode_of
 
@@ -230,6 +232,14 @@ def test_an_export_can_be_read_again(draft: str, tmp_path: Path) -> None:
     assert mode_of(out) == 0o600
 
 
+async def refused(url: str) -> dict[str, int]:
+    """How many people of the one campaign are not to be rung, by the reason."""
+    async with open_database(url) as database:
+        store = CampaignStore(database)
+        [campaign] = await store.all()
+        return dict((await store.counts(campaign.campaign_id)).refused)
+
+
 def test_a_number_is_stopped(
     draft: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -244,16 +254,33 @@ def test_a_number_is_stopped(
     many = capsys.readouterr()
     assert main(["stop"]) == 1
 
-    async def refused() -> dict[str, int]:
-        async with open_database(draft) as database:
-            store = CampaignStore(database)
-            [campaign] = await store.all()
-            return dict((await store.counts(campaign.campaign_id)).refused)
-
     assert "1 planned calls to it were cancelled" in one
     assert "3 numbers are not rung any more; 2 planned calls were cancelled" in many.out
     assert "row 4, number: expected a telephone number" in many.err
-    assert asyncio.run(refused()) == {"stopped": 3}
+    assert asyncio.run(refused(draft)) == {"stopped": 3}
+
+
+def test_whoever_an_attempt_rang_is_stopped(
+    draft: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the log names it where a refusal was lost; an attempt that is not there is told."""
+    main(["import", NAME, people(tmp_path, person(1), person(2))])
+
+    async def attempt() -> str:
+        async with open_database(draft) as database, database.reading() as connection:
+            query = select(attempts.c.attempt_id).where(attempts.c.number == number(1))
+            return str((await connection.execute(query)).scalar_one())
+
+    attempt_id = asyncio.run(attempt())
+    capsys.readouterr()
+    assert main(["stop", "--attempt", attempt_id]) == 0
+    assert main(["stop", "--attempt", "nobody"]) == 1
+    assert main(["stop", number(2), "--attempt", attempt_id]) == 1
+    errors = capsys.readouterr().err
+
+    assert "there is no attempt 'nobody'" in errors
+    assert "expected a number, or --file and the name of a file, or --attempt" in errors
+    assert asyncio.run(refused(draft)) == {"stopped": 1}
 
 
 def test_an_unknown_campaign_is_told_with_those_there_are(

@@ -1,8 +1,10 @@
 """What calls tell of their attempts is written, whether the call waits or not."""
 
 import asyncio
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from bot.line.notes import CampaignNotes
 from bot.storage.database import open_database
@@ -11,7 +13,7 @@ from tests.bot.campaigns.facts import NOON, people
 from tests.bot.storage.desk import Desk, desk
 
 
-def notes(ours: Desk, **options: int) -> CampaignNotes:
+def notes(ours: Desk, **options: Any) -> CampaignNotes:
     return CampaignNotes(ours.store, ours.reports, ours.findings, RealClock(), **options)
 
 
@@ -58,3 +60,23 @@ async def test_a_stop_of_nobody_is_told(sqlite_url: str) -> None:
             is_written = await keeper.stop("nobody", "key")
 
     assert not is_written
+
+
+async def test_a_stop_that_is_lost_names_its_attempt(sqlite_url: str) -> None:
+    """A database that is away until the process ends: the log says who is to be left alone."""
+    async with desk(sqlite_url) as ours, open_database(sqlite_url) as other:
+        order = await ours.order()
+        keeper = notes(ours, last_s=0.05)
+        with capture_logs() as logs:
+            async with other.writing(), keeper.running():
+                keeper.told(order.attempt_id, 1, "field", "value")
+                stopping = asyncio.create_task(keeper.stop(order.attempt_id, "key"))
+                await asyncio.sleep(0.05)
+        with pytest.raises(asyncio.CancelledError):
+            await stopping
+        then = await ours.store.stop_person_of(order.attempt_id, source="command", now=NOON)
+
+    lost = {one["event"]: one for one in logs if one["log_level"] == "error"}
+    assert lost.keys() == {"campaign_notes_lost", "stop_lost"}
+    assert lost["stop_lost"]["attempt"] == order.attempt_id
+    assert then
