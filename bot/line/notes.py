@@ -85,7 +85,7 @@ class CampaignNotes:
         if self._tasks is None:
             log.error("stop_lost", attempt=attempt_id)
             return False
-        task = self._tasks.create_task(self._written(write))
+        task = self._tasks.create_task(self._written(write, stop_of=attempt_id))
         self._stopping[task] = attempt_id
         task.add_done_callback(self._stopping.pop)
         return await asyncio.shield(task)
@@ -108,12 +108,12 @@ class CampaignNotes:
 
         self._note(write)
 
-    async def _written(self, write: Callable[[], Awaitable[bool]]) -> bool:
+    async def _written(self, write: Callable[[], Awaitable[bool]], **about: str) -> bool:
         try:
             return await with_patience(write, self._clock)
         except Exception as exc:
             # one note that cannot be written is not to end all calls
-            log.exception("campaign_note_failed", error=type(exc).__name__)
+            log.exception("campaign_note_failed", error=type(exc).__name__, **about)
             return False
 
     def _note(self, write: Callable[[], Awaitable[bool]]) -> None:
