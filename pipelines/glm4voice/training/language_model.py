@@ -3,7 +3,8 @@
     python -m pipelines.glm4voice.training.language_model [--config FILE] [--work DIR] [--start DIR]
 
 With `--start` it goes on from the model of a released folder, whose text tokenizer and sizes it
-keeps; the speech codes must be those that the model knows, or those and a raised register of them
+keeps; where it has fewer layers than the training file says, it goes on with as many (`depth`). The
+speech codes must be those that the model knows, or those and a raised register of them
 (`registers`).
 
 Tuning learns words and sound in separate copies of the calls, each with the other masked
@@ -75,7 +76,7 @@ def prepare(run: Run, *, start: Path | None = None) -> tuple[GlmForCausalLM, Tea
         begin_folder(folder, _sizes(settings), _vocabulary(run, n_audio=len(codebook)))
         model = fresh_model(folder, seed=run.config.seed, codebook=codebook)
     else:
-        model = known_model(folder, start, n_audio=len(codebook))
+        model = known_model(folder, start, n_audio=len(codebook), n_layers=settings.n_layers)
     model.to(torch.device(run.device))  # type: ignore[arg-type]  # its decorator hides the types
     material = material_of(run, corpus, hearings)
     tokenizer = TextTokenizer.load(folder)

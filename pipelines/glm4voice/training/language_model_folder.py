@@ -27,6 +27,7 @@ from pipelines.glm4voice.thinking.language_model import (
     ready,
     released_tensors,
 )
+from pipelines.glm4voice.training.depth import deepened
 from pipelines.glm4voice.training.registers import with_raised
 from pipelines.glm4voice.training.run import TrainingError
 
@@ -51,12 +52,13 @@ def fresh_model(folder: Path, *, seed: int, codebook: Tensor | None = None) -> G
     return model
 
 
-def known_model(folder: Path, start: Path, *, n_audio: int) -> GlmForCausalLM:
+def known_model(folder: Path, start: Path, *, n_audio: int, n_layers: int = 1) -> GlmForCausalLM:
     """The model in the released folder `start`, float32 on the CPU; `folder` gets all but weights.
 
-    If it knows half of the `n_audio` speech codes, the others are taken for its raised register.
-    Raises CheckpointError for a broken folder, and TrainingError where the model knows another
-    number of codes, or would learn more of them in the folder that it is read from.
+    If it knows half of the `n_audio` speech codes, the others are taken for its raised register;
+    if it has fewer than `n_layers`, it goes on with so many. Raises CheckpointError for a broken
+    folder, and TrainingError where the model knows another number of codes, or would grow in the
+    folder that it is read from.
     """
     tokenizer = TextTokenizer.load(start)
     is_same = start.resolve() == folder.resolve()
@@ -65,17 +67,23 @@ def known_model(folder: Path, start: Path, *, n_audio: int) -> GlmForCausalLM:
             f"{start} knows {tokenizer.n_audio} speech codes, the speech tokenizer has {n_audio};"
             " start from a model of that tokenizer"
         )
-    if is_same and n_audio != tokenizer.n_audio:
-        raise TrainingError(f"{start} is to be written with more codes: start from a copy of it")
     model = load_language_model(start, device="cpu", dtype=torch.float32)
+    is_deep_enough = n_layers <= model.config.num_hidden_layers
+    if is_same and (n_audio != tokenizer.n_audio or not is_deep_enough):
+        raise TrainingError(
+            f"{start} is to be written with more codes or layers: start from a copy of it"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     for path in start.iterdir():
         is_weights = path.suffix == ".safetensors" or path.name.endswith(".index.json")
         if path.is_file() and not is_weights and not is_same:
             shutil.copy2(path, folder / path.name)
-    if n_audio == tokenizer.n_audio:
-        return model.requires_grad_(True).train()
-    return _with_raised_codes(folder, model, tokenizer)
+    if n_audio != tokenizer.n_audio:
+        model = _with_raised_codes(folder, model, tokenizer)
+    if not is_deep_enough:
+        model = deepened(model, n_layers)
+        _rewrite_config(folder, num_layers=n_layers, num_hidden_layers=n_layers)
+    return model.requires_grad_(True).train()
 
 
 def _with_raised_codes(
@@ -93,10 +101,8 @@ def _with_raised_codes(
     for code in range(tokenizer.n_audio, 2 * tokenizer.n_audio):
         tokens[str(begin + code)] = {**tokens[str(begin)], "content": f"<|audio_{code}|>"}
     (folder / TOKENIZER_CONFIG_NAME).write_text(json.dumps(names, indent=1))
-    sizes = read_json(folder / "config.json")
     n_ids = padded(begin + 2 * tokenizer.n_audio)
-    sizes |= {"padded_vocab_size": n_ids, "vocab_size": n_ids}
-    (folder / "config.json").write_text(json.dumps(sizes, indent=2))
+    _rewrite_config(folder, padded_vocab_size=n_ids, vocab_size=n_ids)
     state = dict(model.state_dict())
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
         known = state[name][:end]
@@ -105,7 +111,12 @@ def _with_raised_codes(
         state[name][begin : end + tokenizer.n_audio] = with_raised(known[begin:])
     grown = empty_language_model(read_config(folder / "config.json"))
     grown.load_state_dict(state, assign=True)
-    return ready(grown, "cpu").requires_grad_(True).train()
+    return ready(grown, "cpu")
+
+
+def _rewrite_config(folder: Path, **sizes: int) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(read_json(path) | sizes, indent=2))
 
 
 def save_weights(folder: Path, model: GlmForCausalLM) -> None:

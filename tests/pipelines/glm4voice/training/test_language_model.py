@@ -193,6 +193,8 @@ def test_it_goes_on_from_a_released_folder(run: Run, tmp_path: Path) -> None:
     """A model to start from keeps its tokenizer, and its weights are where training begins."""
     start = tmp_path / "start"
     write_embedded_checkpoint(start)
+    lessons = SMALL.language_model.model_copy(update={"n_layers": 1})  # as many as it has
+    run = replace(run, config=SMALL.model_copy(update={"language_model": lessons}))
 
     model, _ = prepare(run, start=start / "lm")
     save_weights(run.work / "lm", model)
@@ -201,6 +203,17 @@ def test_it_goes_on_from_a_released_folder(run: Run, tmp_path: Path) -> None:
     known = (start / "lm/tokenizer.model").read_bytes()
     assert (run.work / "lm/tokenizer.model").read_bytes() == known
     assert all(one.requires_grad for one in model.parameters())
+
+
+def test_it_goes_on_with_the_layers_of_the_training_file(run: Run, tmp_path: Path) -> None:
+    """A model to start from that has fewer gets as many."""
+    write_embedded_checkpoint(tmp_path / "start")
+
+    model, _ = prepare(run, start=tmp_path / "start/lm")
+    save_weights(run.work / "lm", model)
+
+    loaded = load_language_model(run.work / "lm", device="cpu", dtype=torch.float32)
+    assert len(loaded.model.layers) == SMALL.language_model.n_layers == 2
 
 
 def test_another_number_of_hearings_is_heard_anew(run: Run) -> None:
