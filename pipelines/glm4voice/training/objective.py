@@ -105,7 +105,7 @@ def losses(
     hidden, below = hidden_states(model, batch)
     found: dict[str, Tensor] = {}
     for name, kind in (("text", Learn.TEXT), ("sound", Learn.SOUND)):
-        chosen = (batch.marks == kind).to(hidden.device)
+        chosen = ((batch.marks & kind) > 0).to(hidden.device)
         if bool(chosen.any()):
             logits = model.lm_head(hidden[chosen]).float()
             wanted = batch.wanted.to(hidden.device)[chosen]

@@ -72,8 +72,11 @@ class TaskWriter:
 
     def damaged(self, row: Row, rng: np.random.Generator) -> Row:
         """A row with some of the answer's own sounds changed: as it may go wrong when it speaks."""
-        is_hit = (row.marks == Learn.SOUND) & (rng.random(len(row)) < self._damage / 2)
-        sounds = self._writer.tokenizer.audio_offset + rng.integers(self._n_codes, size=len(row))
+        offset = self._writer.tokenizer.audio_offset
+        is_sound = (row.ids >= offset) & (row.ids < offset + self._n_codes)
+        is_own = is_sound & (row.marks == Learn.SOUND)
+        is_hit = is_own & (rng.random(len(row)) < self._damage / 2)
+        sounds = offset + rng.integers(self._n_codes, size=len(row))
         return replace(row, ids=np.where(is_hit, sounds, row.ids).astype(np.int32))
 
     def _answer(self, scene: Scene, rng: np.random.Generator) -> list[Turn]:

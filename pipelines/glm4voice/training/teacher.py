@@ -153,7 +153,7 @@ class Teacher:
 
 
 def _count(marks: np.ndarray, kind: Learn) -> int:
-    return int((marks == kind).sum())
+    return int(((marks & kind) > 0).sum())
 
 
 def _n_heard(row: Row) -> int:

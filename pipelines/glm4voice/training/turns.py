@@ -6,7 +6,7 @@ Everything a session puts before a reply comes from the same `PromptBuilder`; a 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import IntEnum
+from enum import IntFlag
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,16 @@ Ids = NDArray[np.int32]
 Marks = NDArray[np.uint8]
 
 
-class Learn(IntEnum):
+class Learn(IntFlag):
     """What predicting an id counts as."""
 
     NOTHING = 0
     TEXT = 1
     SOUND = 2
+    BOTH = TEXT | SOUND
+
+
+_BETWEEN = {Learn.SOUND: Learn.BOTH, Learn.TEXT: Learn.SOUND}  # where ids of a kind begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ class Row:
 
         What callers say in it is text.
         """
-        marks = np.where(self.marks == kind, self.marks, np.uint8(Learn.NOTHING))
+        marks = np.where(self.marks & kind, np.uint8(kind), np.uint8(Learn.NOTHING))
         places = marks.nonzero()[0]
         n_kept = int(places[-1]) + 1 if len(places) else 0
         speech = self.speech if kind is Learn.TEXT else ()
@@ -109,10 +113,20 @@ class TurnWriter:
         return _read(self.prompt.text_turn(text))
 
     def spoken(self, text: str, codes: Sequence[int]) -> Turn:
-        """An answer of words and sound."""
+        """An answer of words and sound.
+
+        That words are over is learned with the words, where the first sound follows them; whether
+        sound is over, or words follow it, is learned with the sound. Copies that only learned how
+        words go on would have them go on.
+        """
         offset = self.tokenizer.audio_offset
         ids = interleave(self.tokenizer.encode(text), [offset + code for code in codes])
-        marks = [Learn.SOUND if self.tokenizer.is_audio(one) else Learn.TEXT for one in ids]
+        marks: list[Learn] = []
+        before = Learn.TEXT
+        for one in ids:
+            kind = Learn.SOUND if self.tokenizer.is_audio(one) else Learn.TEXT
+            marks.append(kind if kind is before else _BETWEEN[kind])
+            before = kind
         return self._answer(ids, marks, Learn.SOUND if len(codes) else Learn.TEXT)
 
     def written(self, text: str) -> Turn:

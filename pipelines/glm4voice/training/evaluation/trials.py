@@ -4,6 +4,7 @@ Callers are heard through the lines of evaluation, answers are judged as they co
 receiver. The judge knows English: Mandarin is judged by the words of the reply alone.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -37,7 +38,7 @@ from pipelines.glm4voice.training.run import Run
 from pipelines.glm4voice.training.style import Emotion, SpeakingRate
 from pipelines.judge import Judge
 from pipelines.pitch import mean_pitch_hz
-from pipelines.realtime.model import Tool
+from pipelines.realtime.model import Tool, ToolCall
 
 Figures = dict[str, float]
 T = TypeVar("T")
@@ -62,6 +63,7 @@ class Trials:
         found = self._questions(settings.n_questions)
         found |= self._familiar(settings.n_familiar)
         found |= {"typed_accuracy": self._typed(settings.n_typed)}
+        found |= self._whole_answers(settings.n_by_persona)
         found |= {"follow_up_accuracy": self._follow_ups(settings.n_follow_ups)}
         found |= {"request_accuracy": self._requests(settings.n_requests)}
         found |= {"given_words_accuracy": self._given_words(settings.n_given_words)}
@@ -114,6 +116,31 @@ class Trials:
             hits.append(self._answered(call, intent)[1])
             call.close()
         return share(hits)
+
+    def _whole_answers(self, n: int) -> Figures:
+        """Known questions in writing, to every persona: how often it gives an answer of the line.
+
+        Which one does not matter, but that nothing is missing at its end or stands behind it.
+        """
+        shares: list[float] = []
+        hits: list[bool] = []
+        for language, dialogues in self.cases.dialogues.items():
+            answers = set(map(plain, dialogues.answers.values()))
+            questions = [intent.questions[0] for intent in dialogues.intents[:n]]
+            for persona in personas(language):
+                instructions = render_instructions(persona)
+                of_persona: list[bool] = []
+                for question in self._shown(persona.name, questions):
+                    call = Caller(self.chain, instructions=instructions, tools=self.tools)
+                    call.write(question)
+                    of_persona.append(plain(self._told(call)[0].text) in answers)
+                    call.close()
+                shares.append(share(of_persona))
+                hits += of_persona
+        return {
+            "whole_answers": share(hits),
+            "whole_answers_worst_persona": min(shares, default=math.nan),
+        }
 
     def _follow_ups(self, n: int) -> float:
         hits = []
@@ -251,12 +278,17 @@ class Trials:
 
     def _answered(self, call: Caller, intent: Intent) -> tuple[Said, bool]:
         """The reply in words, after the tool where there is one, and whether all was right."""
+        said, called = self._told(call)
+        return said, called == intent.tool and plain(said.text) == plain(intent.answer)
+
+    def _told(self, call: Caller) -> tuple[Said, ToolCall | None]:
+        """The reply in words, and the tool that was called before it, if one was."""
         said = call.hear()
-        is_right = said.tool_call == intent.tool
-        if said.tool_call is not None:
+        called = said.tool_call
+        if called is not None:
             call.give_tool_output(_TOOL_OUTPUT)
             said = call.hear()
-        return said, is_right and plain(said.text) == plain(intent.answer)
+        return said, called
 
     def _call(
         self, language: str, *, rate: SpeakingRate = "normal", emotion: Emotion = "plain"

@@ -17,6 +17,7 @@ class EvaluateSettings(StrictSettings):
     n_typed: Count = 40
     n_follow_ups: Count = 60
     n_requests: Count = 24
+    n_by_persona: Count = 60  # known questions to each persona, in writing; there are fewer
     n_given_words: Count = 40  # sentences of personas; there are fewer
     n_transcribed: Count = 120
     n_styled: Count = 16  # answers spoken neutrally, slowly and excitedly

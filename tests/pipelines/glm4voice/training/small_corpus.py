@@ -42,6 +42,7 @@ SMALL = TrainingConfig(
         n_typed=1,
         n_follow_ups=1,
         n_requests=1,
+        n_by_persona=1,
         n_given_words=1,
         n_transcribed=1,
         n_styled=1,

@@ -43,6 +43,7 @@ def test_a_chain_that_learned_nothing_reaches_nothing(figures: dict[str, float])
     assert figures["intent_accuracy"] == 0
     assert figures["typed_accuracy"] == 0
     assert figures["transcription_error"] > 0.5
+    assert figures["whole_answers"] == 0
     assert figures["false_answers"] == 1
 
 

@@ -18,7 +18,7 @@ def writer(text_tokenizer: TextTokenizer) -> TurnWriter:
 
 
 def kinds(row: Row, kind: Learn) -> list[int]:
-    return [int(one) for one, mark in zip(row.ids, row.marks, strict=True) if mark == kind]
+    return [int(one) for one, mark in zip(row.ids, row.marks, strict=True) if mark & kind]
 
 
 @pytest.mark.parametrize(
@@ -108,15 +108,29 @@ def test_a_tool_call_ends_with_the_observation(
 
 
 def test_copies_split_what_is_learned(writer: TurnWriter) -> None:
-    """The text copy ends with the last word, the sound copy has the same ids and other marks."""
+    """The text copy ends where sound begins, the sound copy has the same ids and other marks."""
     row = writer.row([writer.heard([1, 2]), writer.spoken("Yes.", [3, 4])])
     text, sound = row.only(Learn.TEXT), row.only(Learn.SOUND)
 
-    assert len(text) == len(row) - 3
+    assert len(text) == len(row) - 2
     assert len(sound) == len(row)
     assert kinds(text, Learn.TEXT) == kinds(row, Learn.TEXT)
     assert kinds(text, Learn.SOUND) == kinds(sound, Learn.TEXT) == []
     assert kinds(sound, Learn.SOUND) == kinds(row, Learn.SOUND)
+
+
+def test_each_kind_learns_where_it_ends(writer: TurnWriter, text_tokenizer: TextTokenizer) -> None:
+    """Copies of words see words end, copies of sound see sound end and words go on after it."""
+    text = "The bill is due on Monday."
+    row = writer.row([writer.spoken(text, [3] * 30)])
+    words, offset = text_tokenizer.encode(text), text_tokenizer.audio_offset
+    assert 13 < len(words) <= 26
+
+    learned = kinds(row, Learn.TEXT), kinds(row, Learn.SOUND)
+
+    code, user = offset + 3, text_tokenizer.special("<|user|>")
+    assert learned[0] == [*words[:13], code, *words[14:], code]
+    assert learned[1] == [code] * 26 + [words[13]] + [code] * 4 + [user]
 
 
 def test_a_row_tells_where_callers_speak(writer: TurnWriter, text_tokenizer: TextTokenizer) -> None:
