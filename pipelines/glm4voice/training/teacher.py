@@ -3,8 +3,9 @@
 It is the same for a model that begins anew and for adapters on a released one.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -23,7 +24,8 @@ from pipelines.glm4voice.training.scenes import SceneWriter
 from pipelines.glm4voice.training.tasks import TaskWriter
 from pipelines.glm4voice.training.turns import Learn, Row, TurnWriter
 
-_N_LENGTHS = {"cpu": 2}  # batches that rows are sorted into, so that less is filled up
+# What a batch costs beside its ids, as so many of them. On a GPU more than rows are filled up by.
+_BATCH_COST = {"cpu": 300}
 # Rows that are learned from together, in parts; beside each, its share of each kind's loss.
 Lesson = list[tuple[Batch, Mapping[str, float]]]
 _KINDS = (("text", Learn.TEXT), ("sound", Learn.SOUND))
@@ -124,8 +126,8 @@ class Teacher:
         n_of = {name: sum(_count(row.marks[1:], kind) for row in rows) for name, kind in _KINDS}
         n_of["heard"] = sum(map(_n_heard, rows))
         lesson: Lesson = []
-        n_batches = _N_LENGTHS.get(torch.device(self._run.device).type, 1)
-        for some in _by_length(rows, n_batches):
+        batch_cost = _BATCH_COST.get(torch.device(self._run.device).type)
+        for some in [rows] if batch_cost is None else by_length(rows, batch_cost):
             batch = batch_of(start, some, [self._tasks.damaged(row, rng) for row in some])
             counts = {name: _count(batch.marks.numpy(), kind) for name, kind in _KINDS}
             counts["heard"] = sum(map(_n_heard, some))
@@ -161,8 +163,17 @@ def _n_heard(row: Row) -> int:
     return sum(max(1, len(one.words)) for one in row.speech)
 
 
-def _by_length(rows: Sequence[Row], n_batches: int) -> Iterable[list[Row]]:
-    """The rows in batches of about the same length each."""
+def by_length(rows: Sequence[Row], batch_cost: int) -> list[list[Row]]:
+    """The rows in batches that cost least: the ids of each, filled up, and `batch_cost` more.
+
+    A few long rows are a batch of their own: the others would be filled up to their length.
+    """
     ordered = sorted(rows, key=len)
-    size = max(1, -(-len(ordered) // n_batches))
-    return (ordered[start : start + size] for start in range(0, len(ordered), size))
+    # of the first n rows: what they cost in the best batches, and where these begin
+    best: list[tuple[int, tuple[int, ...]]] = [(0, ())]
+    for n, longest in enumerate(ordered, start=1):
+        costs = [before + (n - begin) * len(longest) for begin, (before, _) in enumerate(best)]
+        begin = min(range(n), key=costs.__getitem__)
+        best.append((costs[begin] + batch_cost, (*best[begin][1], begin)))
+    begins = best[-1][1]
+    return [ordered[begin:end] for begin, end in pairwise((*begins, len(ordered)))]
