@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from bot.line.notes import CampaignNotes
@@ -80,3 +81,23 @@ async def test_a_stop_that_is_lost_names_its_attempt(sqlite_url: str) -> None:
     assert lost.keys() == {"campaign_notes_lost", "stop_lost"}
     assert lost["stop_lost"]["attempt"] == order.attempt_id
     assert then
+
+
+async def test_a_stop_that_a_database_refuses_names_its_attempt(sqlite_url: str) -> None:
+    """One that fails for good is told at once, and other notes are written all the same."""
+    async with desk(sqlite_url) as ours:
+        order = await ours.order()
+        async with ours.database.writing() as connection:
+            refusal = "BEFORE INSERT ON do_not_call BEGIN SELECT RAISE(ABORT, 'refused'); END"
+            await connection.execute(text(f"CREATE TRIGGER refusing {refusal}"))
+        keeper = notes(ours)
+        with capture_logs() as logs:
+            async with keeper.running():
+                is_written = await keeper.stop(order.attempt_id, "key")
+                keeper.told(order.attempt_id, 1, "field", "value")
+        told = await ours.findings.of(order.attempt_id)
+
+    assert not is_written
+    [failed] = [one for one in logs if one["event"] == "campaign_note_failed"]
+    assert failed["stop_of"] == order.attempt_id
+    assert [one.name for one in told] == ["field"]
