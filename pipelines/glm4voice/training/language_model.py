@@ -78,6 +78,8 @@ def prepare(run: Run, *, start: Path | None = None) -> tuple[GlmForCausalLM, Tea
     else:
         model = known_model(folder, start, n_audio=len(codebook), n_layers=settings.n_layers)
     model.to(torch.device(run.device))  # type: ignore[arg-type]  # its decorator hides the types
+    if (run.device, run.dtype) == ("cpu", "bfloat16"):
+        model.set_attn_implementation("eager")  # the fused one takes twice as long there
     material = material_of(run, corpus, hearings)
     tokenizer = TextTokenizer.load(folder)
     torch.manual_seed(run.config.seed)
