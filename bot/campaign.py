@@ -33,7 +33,7 @@ from rich.progress import (
 from rich.progress import Progress as ProgressBars
 from rich.table import Table
 
-from bot.calls.numbers import NumberError, e164
+from bot.calls.numbers import NumberError, e164, is_region
 from bot.campaigns.contact_list import (
     ContactFileError,
     Duplicate,
@@ -400,7 +400,17 @@ def _add_columns(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="which column a field is read from, where it has another name",
     )
-    parser.add_argument("--region", help="of numbers without a country code, such as US")
+    parser.add_argument(
+        "--region", type=_region, help="of numbers without a country code, such as US"
+    )
+
+
+def _region(text: str) -> str:
+    if not is_region(text):
+        raise argparse.ArgumentTypeError(
+            f"expected a country in two capital letters, such as US or GB, got {text!r}"
+        )
+    return text
 
 
 def _column(text: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@ database keeps of it.
 
 import re
 from datetime import date, datetime, time, timedelta
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -104,6 +105,11 @@ class Budget(Strict):
 
     per_day: float = Field(gt=0, allow_inf_nan=False)
     per_minute: float = Field(gt=0, allow_inf_nan=False)  # each begun minute
+
+    @property
+    def minutes_per_day(self) -> int:
+        """Whole minutes that a day pays for, of the prices as they are written in decimals."""
+        return int(Fraction(str(self.per_day)) / Fraction(str(self.per_minute)))
 
 
 class Breaker(Strict):
@@ -207,7 +213,7 @@ class Campaign(Strict):
 
     @model_validator(mode="after")
     def _can_pay_for_a_call(self) -> Self:
-        if self.budget and self.longest_minutes * self.budget.per_minute > self.budget.per_day:
+        if self.budget and self.longest_minutes > self.budget.minutes_per_day:
             raise ValueError(
                 "budget.per_day should pay for one call at least: max_call_ms is"
                 f" {self.longest_minutes} minutes at budget.per_minute each"

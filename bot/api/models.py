@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from bot.calls.numbers import is_region
 from bot.campaigns.contact_list import Duplicate, Preview, Result, RowError
 from bot.campaigns.gate import CampaignState
 from bot.campaigns.records import CampaignRecord, Counts, NewContact
@@ -95,10 +96,16 @@ class CampaignAnswer(Message):
 # --- contacts
 
 
+def _region(text: str) -> str:
+    if not is_region(text):
+        raise ValueError("should be a country that has telephone numbers, such as 'US' or 'GB'")
+    return text
+
+
 class ImportOptions(Message):
     """How a file of people is read."""
 
-    region: Annotated[str, Field(pattern=patterns.COUNTRY)] | None = Field(
+    region: Annotated[str, Field(pattern=patterns.COUNTRY), AfterValidator(_region)] | None = Field(
         None, description="Of numbers without a country code, such as US."
     )
     column: list[Annotated[str, Field(pattern=patterns.COLUMN, max_length=300)]] = Field(

@@ -269,7 +269,7 @@ def _affordable_at(facts: Facts, now: datetime) -> datetime:
     campaign, budget = facts.campaign, facts.campaign.budget
     if budget is None:
         return now
-    most_minutes = budget.per_day / budget.per_minute
+    most_minutes = budget.minutes_per_day
     alone = facts.minutes_today + campaign.longest_minutes
     if alone > most_minutes:
         return (now + DAY).replace(hour=0, minute=0, second=0, microsecond=0)

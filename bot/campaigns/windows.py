@@ -85,7 +85,7 @@ def zones_of(number: str, *, row_zone: str | None = None) -> tuple[str, ...]:
     Empty if nothing is known, or if the row's zone is none.
     """
     if row_zone is not None:
-        return (row_zone,) if _is_zone(row_zone) else ()
+        return (row_zone,) if _is_place(row_zone) and _is_zone(row_zone) else ()
     try:
         found = timezone.time_zones_for_number(phonenumbers.parse(number))
     except phonenumbers.NumberParseException:
@@ -182,6 +182,12 @@ def _is_calling_day(window: CallingWindow, day: date) -> bool:
 @lru_cache(maxsize=64)
 def _public_holidays(country: str, year: int) -> holidays.HolidayBase:
     return holidays.country_holidays(country, years=year, expand=False)
+
+
+def _is_place(name: str) -> bool:
+    """Whether it says where, not how far from UTC: EST is a zone without summer time, and few who
+    write it mean that."""
+    return "/" in name or name == "UTC"
 
 
 def _is_zone(name: str) -> bool:

@@ -133,9 +133,12 @@ class DialStore:
                     )
                     return Granted(order)
                 case Later(at=at, reason=reason):
-                    await _move(connection, claim, S.PLANNED, due_at=max(at, found.due_at))
                     if reason in HOLDS_UP_CAMPAIGN:
+                        # the person stays due: whoever ends the hold has them rung at once
+                        await _move(connection, claim, S.PLANNED)
                         await _hold(connection, found.campaign_id, reason.value, at)
+                    else:
+                        await _move(connection, claim, S.PLANNED, due_at=max(at, found.due_at))
                 case Never(reason=reason):
                     await _move(connection, claim, S.CANCELLED, reason=reason.value)
                     await connection.execute(
@@ -161,12 +164,14 @@ class DialStore:
     ) -> None:
         """Nobody was rung: the attempt is planned again, unless more is known of it by now.
 
-        What keeps all people of its campaign from being rung holds the campaign as long.
+        What keeps all people of its campaign from being rung holds the campaign as long, and this
+        one no longer than that.
         """
         async with self._database.writing() as connection:
             claim = Claim(order.attempt_id, order.fence)
+            of_attempt = now if holds_campaign else due_at
             moved = await _move(
-                connection, claim, S.PLANNED, due_at=due_at, committed_at=None, unknown_at=None
+                connection, claim, S.PLANNED, due_at=of_attempt, committed_at=None, unknown_at=None
             )
             if moved is not None:
                 await _take_back_decision(connection, moved, reason, now, next_at=due_at)

@@ -289,3 +289,11 @@ def test_an_unknown_campaign_is_told_with_those_there_are(
     """A name that is misspelt is answered with the names that exist."""
     assert main(["start", "appointment-reminders"]) == 1
     assert f"(there are: {NAME})" in capsys.readouterr().err
+
+
+def test_a_region_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """Otherwise every row would be blamed."""
+    with pytest.raises(SystemExit):
+        main(["stop", "0123", "--region", "UK"])
+
+    assert "such as US or GB, got 'UK'" in capsys.readouterr().err

@@ -175,6 +175,7 @@ async def test_a_query_that_is_not_understood(service: Service) -> None:
     await service.create()
     for query, fault in (
         ("region=America", "region: should be a country in two capital letters, such as 'US'"),
+        ("region=UK", "region: should be a country that has telephone numbers"),
         ("column=number", "column.0: should be a field and a heading"),
         ("column=%3DPhone", "column.0: should be a field and a heading"),
         ("preview=perhaps", "preview: should be a valid boolean"),

@@ -177,6 +177,21 @@ def test_a_budget_is_never_exceeded(changes: dict[str, Any], expected: Decision)
 
 
 @pytest.mark.parametrize(
+    ("per_day", "per_minute", "n_minutes"), [(0.3, 0.1, 3), (4.68, 0.39, 12), (8.25, 0.55, 15)]
+)
+def test_a_budget_of_one_call_pays_for_it(
+    per_day: float, per_minute: float, n_minutes: int
+) -> None:
+    """Prices are decimals, though floats are not."""
+    budget = {"per_day": per_day, "per_minute": per_minute}
+    campaign = plan(budget=budget, max_call_ms=n_minutes * 60_000)
+
+    assert decide(facts(campaign=campaign), LIMITS, NOON) == Dial()
+    with pytest.raises(ValueError, match="pay for one call"):
+        plan(budget=budget, max_call_ms=n_minutes * 60_000 + 1)
+
+
+@pytest.mark.parametrize(
     ("window", "now", "failed_at", "later"),
     [
         ({}, "2026-11-18T17:30Z", "2026-11-17T17:05Z", "2026-11-18T18:00Z"),

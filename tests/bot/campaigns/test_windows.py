@@ -28,6 +28,10 @@ def at(text: str, zone: str = "UTC") -> datetime:
         ("+14155550123", "America/Nowhere", ()),
         ("+14155550123", "../../etc/passwd", ()),
         ("+14155550123", "", ()),
+        ("+14155550123", "EST", ()),  # has no summer time, in which Eastern Time is an hour on
+        ("+14155550123", "localtime", ()),
+        ("+14155550123", "UTC", ("UTC",)),
+        ("+919876543210", None, ("Asia/Calcutta",)),  # an old name, which not every machine has
         ("+15550100", None, ()),
     ],
 )

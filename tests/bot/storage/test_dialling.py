@@ -134,10 +134,24 @@ async def test_who_resumes_a_campaign_need_not_wait(database_url: str) -> None:
         for state in (CampaignState.PAUSED, CampaignState.RUNNING):
             await ours.store.move(ours.campaign.campaign_id, state, now=NOON)
         claims = await ours.claim(9, now=NOON + SECOND)
-        held = await ours.store.held(ours.campaign.campaign_id, now=NOON + SECOND)
 
-    assert len(claims) == 2
-    assert held == {"caller_id": 1}  # the one of the decision has its own time
+    assert len(claims) == 3  # the one of the decision, too
+
+
+async def test_who_resumes_a_campaign_that_twilio_refused_need_not_wait(database_url: str) -> None:
+    """Of one person, too: a campaign is often mended with a list of one."""
+    async with desk(database_url) as ours:
+        order = await ours.order()
+        later = NOON + timedelta(minutes=10)
+        await ours.dials.not_sent(
+            order, reason="twilio_21210", now=NOON, due_at=later, holds_campaign=True
+        )
+        held = await ours.claim(now=NOON + SECOND)
+        for state in (CampaignState.PAUSED, CampaignState.RUNNING):
+            await ours.store.move(ours.campaign.campaign_id, state, now=NOON)
+        claims = await ours.claim(now=NOON + SECOND)
+
+    assert (len(held), len(claims)) == (0, 1)
 
 
 async def test_a_retry_keeps_off_the_hour_that_failed(database_url: str) -> None:
