@@ -43,6 +43,7 @@ class AnsweringNotes:
         self._interval_s = interval_s
         self._process = uuid4().hex
         self._is_known = False  # to answer calls
+        self._is_refused = False  # the last time, by a database that is there
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -76,6 +77,10 @@ class AnsweringNotes:
         try:
             await step()
         except Exception as exc:
-            if not is_out_of_reach(exc):
-                raise
-            log.warning("answering_not_noted", error=type(exc).__name__)
+            # whatever the database refuses, it is not to end all else that runs beside calls
+            is_away = is_out_of_reach(exc)
+            tell = log.warning if is_away or self._is_refused else log.exception
+            tell("answering_not_noted", error=type(exc).__name__)
+            self._is_refused = not is_away
+        else:
+            self._is_refused = False

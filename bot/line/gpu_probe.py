@@ -14,6 +14,7 @@ log = structlog.get_logger()
 
 INTERVAL_MS = 1_000
 TIMEOUT_MS = 1_000
+WHAT_TO_DO = {"status_401": "give web the host's VOICEBOT_GPU_TOKEN"}
 _BAD_ADDRESS = (httpx.InvalidURL, ValueError)  # a port or host that cannot be one
 _HTTP_SCHEMES = {"ws": "http", "wss": "https"}
 
@@ -39,9 +40,11 @@ class GpuProbe:
         interval_ms: int = INTERVAL_MS,
     ) -> None:
         self.is_reachable = False
+        self._fault: str | None = ""  # of the last answer; there has been none
         self.n_free: int | None = None  # seats of the host, if it tells
         self._url = health_url(host_url)
-        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        # without a token, too: a host that wants one answers 401 then, as it would to a call
+        self._headers = {"Authorization": f"Bearer {token or 'none'}"}
         self._on_answer = on_answer
         self._interval_s = interval_ms / 1000
         self._http: httpx.AsyncClient | None = None  # while it runs
@@ -62,18 +65,27 @@ class GpuProbe:
         try:
             async with asyncio.timeout(TIMEOUT_MS / 1000):
                 answer = await self._http.get(self._url)
-        except (TimeoutError, httpx.HTTPError, *_BAD_ADDRESS):
-            self._note(False)
+        except (TimeoutError, httpx.HTTPError, *_BAD_ADDRESS) as exc:
+            self._note(type(exc).__name__)
             return False
         self.n_free = _n_free(answer.content)
-        self._note(answer.is_success)
+        self._note(None if answer.is_success else f"status_{answer.status_code}")
         return answer.is_success
 
-    def _note(self, reachable: bool) -> None:
-        if reachable != self.is_reachable:
-            log.info("gpu_host_reachable" if reachable else "gpu_host_out_of_reach")
-        self.is_reachable = reachable
-        self._on_answer(reachable)
+    async def has_room(self) -> bool:
+        """Ask now whether the host would take a call; one that does not tell how full it is may."""
+        return await self.ask() and self.n_free != 0
+
+    def _note(self, fault: str | None) -> None:
+        if fault != self._fault:
+            if fault is None:
+                log.info("gpu_host_reachable")
+            else:
+                advice = {"what_to_do": WHAT_TO_DO[fault]} if fault in WHAT_TO_DO else {}
+                log.warning("gpu_host_out_of_reach", reason=fault, **advice)
+        self._fault = fault
+        self.is_reachable = fault is None
+        self._on_answer(self.is_reachable)
 
 
 def _n_free(body: bytes) -> int | None:

@@ -56,16 +56,22 @@ class CampaignNotes:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Take notes beside the body; what is not written then has ten seconds more."""
-        async with asyncio.TaskGroup() as self._tasks:
-            yield
-            if waiting := self._writing | self._stopping.keys():
-                _, late = await asyncio.wait(waiting, timeout=self._last_s)
-                if notes := late & self._writing:
-                    log.error("campaign_notes_lost", n=len(notes))
-                for stop in late & self._stopping.keys():
-                    log.error("stop_lost", attempt=self._stopping[stop])
-                for task in late:
-                    task.cancel()
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                yield
+                await self._write_last()
+        finally:
+            self._tasks = None
+
+    async def _write_last(self) -> None:
+        if waiting := self._writing | self._stopping.keys():
+            _, late = await asyncio.wait(waiting, timeout=self._last_s)
+            if notes := late & self._writing:
+                log.error("campaign_notes_lost", n=len(notes))
+            for stop in late & self._stopping.keys():
+                log.error("stop_lost", attempt=self._stopping[stop])
+            for task in late:
+                task.cancel()
 
     def of(self, attempt_id: str, call_sid: str) -> "AttemptNotes":
         """Those of one call."""

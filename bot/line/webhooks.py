@@ -6,6 +6,7 @@ signs.
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
 from urllib.parse import urlencode
@@ -43,6 +44,10 @@ TRANSFER_ENDED_PATH = "/twilio/transfer-ended"
 MEDIA_PATH = "/twilio/media"
 TOKEN_PARAMETER = "token"
 MAX_RETRIES = 1
+MAX_REMEMBERED = 2_000  # calls that were connected, for what Twilio asks about them later
+# After these the person may have heard nothing of ours but an apology.
+UNHEARD = (None, EndReason.FAILED, EndReason.HOST_LOST, EndReason.PROTOCOL_ERROR)
+COMPLETED = "completed"  # a call that is over, in a word of Twilio's
 RETRY = "retry"  # the query parameter that counts them
 FIND_TIMEOUT_MS = 4_000  # for the database; Twilio waits 15 s
 END_TIMEOUT_MS = 4_000  # a stream's end and the webhook about it may cross; Twilio waits 15 s
@@ -72,6 +77,7 @@ class Webhooks:
         self._probe = probe
         self._find_speaker = find_speaker
         self._notes = notes
+        self._connected: OrderedDict[tuple[str, int], Announced] = OrderedDict()  # a call, a try
 
     async def voice(self, request: Request) -> Response:
         """POST /twilio/voice: connect the call to our media socket, or turn it away."""
@@ -88,6 +94,7 @@ class Webhooks:
             return self._turn_away(turned_away, announced, fields.get("CallStatus", ""))
         first_ms = self._calls.first_asked_ms(announced.call_sid, asked_ms)
         announced = replace(announced, at_ms=first_ms)
+        self._remember(announced)
         token = self._tokens.issue(announced.call_sid, announced, now_ms())
         return _answer(
             twiml.connect_stream(
@@ -101,7 +108,7 @@ class Webhooks:
         """POST /twilio/stream-ended: the stream is over; say what follows."""
         try:
             fields = await self._fields(request)
-            announced = await self._announced(request, fields)
+            announced = await self._known(request, fields)
         except RequestRefused as refusal:
             return self._refuse(request, refusal)
         except NoSpeaker as exc:
@@ -110,7 +117,8 @@ class Webhooks:
             announced.call_sid, announced.retry, timeout_ms=END_TIMEOUT_MS
         )
         reason, detail = (end.reason, end.detail) if end else (None, "")
-        step = await self._step(reason, announced.retry, fields.get("CallStatus", ""))
+        call_status = fields.get("CallStatus", "")
+        step = await self._step(reason, announced.retry, call_status)
         log.info(
             "stream_ended",
             call_id=announced.call_sid,
@@ -118,13 +126,16 @@ class Webhooks:
             retry=announced.retry,
             step=step.value,
         )
+        is_last = step in (Step.HANG_UP, Step.APOLOGISE_AND_HANG_UP)
+        if reason in UNHEARD and is_last and call_status != COMPLETED:
+            self._note_silence(announced)
         return _answer(self._document(step, announced, detail))
 
     async def transfer_ended(self, request: Request) -> Response:
         """POST /twilio/transfer-ended: the caller has talked to a person, or nobody answered."""
         try:
             fields = await self._fields(request)
-            persona = (await self._announced(request, fields)).persona
+            persona = (await self._known(request, fields)).persona
         except RequestRefused as refusal:
             return self._refuse(request, refusal)
         except NoSpeaker as exc:
@@ -136,6 +147,17 @@ class Webhooks:
             return _answer(twiml.hang_up())
         sentence = persona.transfer.unavailable
         return _answer(twiml.say_and_hang_up(sentence, persona.language))
+
+    def _remember(self, announced: Announced) -> None:
+        """What follows is not to hang on a database, nor on files that have changed meanwhile."""
+        self._connected[announced.call_sid, announced.retry] = announced
+        if len(self._connected) > MAX_REMEMBERED:
+            self._connected.popitem(last=False)
+
+    async def _known(self, request: Request, fields: Mapping[str, str]) -> Announced:
+        """What the call was connected as, if by this process; else as `_announced`."""
+        known = self._connected.get((fields["CallSid"], _retry(request)))
+        return known or await self._announced(request, fields)
 
     async def _announced(self, request: Request, fields: Mapping[str, str]) -> Announced:
         """Raises NoSpeaker."""
@@ -189,9 +211,17 @@ class Webhooks:
         self._metrics.call_turned_away(reason)
         log.error("call_turned_away", call_id=call_sid, reason=reason)
 
+    def _note_silence(self, announced: Announced) -> None:
+        """That nobody spoke to whom we rang, unless the call had sounded before."""
+        if self._notes is not None and announced.attempt is not None:
+            attempt_id = announced.attempt.attempt_id
+            self._notes.of(attempt_id, announced.call_sid).nobody_spoke()
+
     def _put_through(self, announced: Announced, department: str) -> str:
-        transfer = announced.persona.transfer
-        assert transfer is not None, "the model is only offered departments of its persona"
+        persona, transfer = announced.persona, announced.persona.transfer
+        if transfer is None or department not in transfer.numbers:
+            log.error("department_gone", call_id=announced.call_sid, persona=persona.name)
+            return twiml.say_and_hang_up(persona.apology, persona.language)
         return twiml.dial(
             transfer.numbers[department],
             ring_timeout_s=round(transfer.ring_ms / 1000),
@@ -223,6 +253,7 @@ class Webhooks:
     def _turn_away(self, reason: str, announced: Announced, call_status: str) -> Response:
         self._metrics.call_turned_away(reason)
         log.warning("call_turned_away", call_id=announced.call_sid, reason=reason)
+        self._note_silence(announced)
         persona = announced.persona
         # Only a call that has not been answered can be given a busy tone.
         if announced.retry or call_status == "in-progress":
@@ -230,11 +261,11 @@ class Webhooks:
         return _answer(twiml.reject_busy())
 
     async def _step(self, reason: EndReason | None, retry: int, call_status: str) -> Step:
-        if call_status == "completed":
+        if call_status == COMPLETED:
             return Step.HANG_UP
         may_retry = retry < MAX_RETRIES and not self._calls.is_draining
         host_lost = reason is EndReason.HOST_LOST
-        host_is_there = host_lost and may_retry and await self._probe.ask()
+        host_is_there = host_lost and may_retry and await self._probe.has_room()
         return next_step(reason, may_retry=may_retry, host_is_there=host_is_there)
 
     def _document(self, step: Step, announced: Announced, detail: str) -> str:

@@ -202,7 +202,7 @@ async def _note(
         changes["queue_ms"] = report.queue_ms
     if report.first_sound_ms is not None and attempt.first_sound_ms is None:
         changes["first_sound_ms"] = report.first_sound_ms
-    if report.is_speechless:
+    if report.is_speechless and attempt.first_sound_ms is None:
         changes["reason"] = NOBODY_SPOKE
     answered_by = _answerer(attempt.answered_by, report.answered_by)
     if report.answered_by is not None:
@@ -225,7 +225,8 @@ async def _note(
     )
     if state is S.ENDED:
         outcome = outcome_of(report.status, answered_by)
-        if outcome is Outcome.ANSWERED and attempt.reason == NOBODY_SPOKE:
+        is_unheard = attempt.reason == NOBODY_SPOKE and attempt.first_sound_ms is None
+        if outcome is Outcome.ANSWERED and is_unheard:
             outcome = Outcome.FAILED
         duration_ms = None if report.duration_s is None else 1000 * report.duration_s
         await _end(connection, attempt, outcome, now, duration_ms=duration_ms)

@@ -22,6 +22,7 @@ from telephony.g711 import mulaw_to_pcm16
 HOLD_MS: Final = 2000  # far more than the lead of the play-out
 WRITE_MS: Final = 1000
 MAX_JUMP_MS: Final = 60_000  # a longer hole in the timestamps is not silence but a new clock
+CLOSE_S: Final = 1.0
 MAX_WAITING_WRITES: Final = 30  # half a minute of a disk that does not answer
 
 CALLER: Final = 0
@@ -80,7 +81,7 @@ class StereoTimeline:
 
 
 class CallRecorder:
-    """Records one call. `close` must be awaited, or the last seconds are lost.
+    """Records one call. `close` must be called, or the last seconds are lost.
 
     A disk that fails or stalls ends the recording, is logged once and never troubles the call.
     """
@@ -109,14 +110,25 @@ class CallRecorder:
         self._timeline.cut(BOT, at_ms)
 
     async def close(self) -> None:
-        """Write what is left. Cancelling leaves a valid file without it."""
+        """Have what is left written, and wait for that a second at most.
+
+        A disk that is slower writes it all the same: what follows the call is not to wait for it.
+        Cancelling gives up waiting, too.
+        """
         self._write_until(self._timeline.end_ms)
         self._submit(self._close)
-        await self.written()
+        if not await self.written(timeout_s=CLOSE_S):
+            log.warning("recording_late", n_writes=len(self._waiting))
 
-    async def written(self) -> None:
-        """Wait until the disk has all that was handed to it."""
-        await asyncio.gather(*map(asyncio.wrap_future, list(self._waiting)), return_exceptions=True)
+    async def written(self, *, timeout_s: float | None = None) -> bool:
+        """Wait until the disk has all that was handed to it; False if it has not by then."""
+        waiting = [asyncio.wrap_future(one) for one in list(self._waiting)]
+        if not waiting:
+            return True
+        # not asyncio.timeout: cancelling would take back what waits to be written
+        done, late = await asyncio.wait(waiting, timeout=timeout_s)
+        await asyncio.gather(*done, return_exceptions=True)
+        return not late
 
     def _write_until(self, until_ms: int) -> None:
         block = self._timeline.take(until_ms)

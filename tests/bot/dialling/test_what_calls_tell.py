@@ -7,15 +7,16 @@ from sqlalchemy import select
 
 from bot.operators.operating import contact_headings, contact_rows
 from bot.storage import tables
-from pipelines.call.plan import FieldPlan
+from pipelines.call.plan import EndReason, FieldPlan
 from telephony.emulator import Callee
 from telephony.emulator.callee import Detection
 from tests.bot.campaigns.facts import people
 from tests.bot.dialling.campaigns import MORNING, campaign_line, plan, stays
 from tests.bot.storage.notes import begun, turn
-from tests.waiting import eventually_so
+from tests.waiting import eventually, eventually_so
 
 LISTENER = Callee(answer=stays, rings_ms=1_000)
+PATIENT = Callee(rings_ms=2_000)  # hears out what is said before and after a stream
 
 
 @pytest.mark.parametrize(
@@ -95,6 +96,39 @@ async def test_how_long_an_answer_waited_is_kept(sqlite_url: str) -> None:
     assert all(ms is not None and 0 <= ms < 10_000 for ms in known)
     assert waits.n_answered == 3
     assert waits.n_abandoned == sum(ms > 2_000 for ms in known if ms is not None)
+
+
+@pytest.mark.parametrize(("is_mute", "outcome"), [(True, "failed"), (False, "answered")])
+async def test_who_heard_nothing_but_an_apology_was_not_reached(
+    sqlite_url: str, is_mute: bool, outcome: str
+) -> None:
+    """A stream that fails twice before its first sound; one that was heard did reach somebody."""
+    async with campaign_line(sqlite_url, directory=lambda number: PATIENT) as ours:
+        ours.line.call.is_mute = is_mute
+        ours.line.call.reason = EndReason.FAILED
+        await ours.campaign(people(1), plan())
+        async with ours.dialling():
+            counts = await ours.finished()
+        [call] = ours.rung
+
+    assert call.record is not None
+    assert call.record.twiml_path[-2:] == ("Say", "Hangup")
+    assert counts.done == {outcome: 1}
+
+
+async def test_who_answers_a_line_that_is_going_was_not_reached(sqlite_url: str) -> None:
+    """The drain began while the telephone rang: there is an apology, and another try."""
+    async with campaign_line(sqlite_url, directory=lambda number: PATIENT) as ours:
+        await ours.campaign(people(1), plan())
+        async with ours.dialling():
+            await eventually(lambda: any(call.status == "ringing" for call in ours.rung))
+            ours.line.web.calls.is_draining = True
+            counts = await ours.finished()
+        [call] = ours.rung
+
+    assert call.record is not None
+    assert call.record.twiml_path == ("Say", "Hangup")
+    assert counts.done == {"failed": 1}
 
 
 async def test_outcome_fields_are_filled_from_what_was_said(sqlite_url: str) -> None:

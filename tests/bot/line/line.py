@@ -61,6 +61,7 @@ class StandInCall:
     turns: Sequence[TurnRecord] = ()
     told: Sequence[tuple[int, str, str]] = ()  # turns, fields and values
     stops: bool = False  # whether the person wants no more calls
+    is_mute: bool = False  # whether nothing is ever heard of it
 
     async def __call__(
         self,
@@ -73,7 +74,8 @@ class StandInCall:
     ) -> CallResult:
         self.plans.append(plan)
         observer.count("stand_in")
-        observer.on_first_sound()
+        if not self.is_mute:
+            observer.on_first_sound()
         for turn in self.turns:
             observer.on_turn(turn)
         for turn_number, name, value in self.told:

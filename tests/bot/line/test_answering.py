@@ -4,12 +4,16 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from sqlalchemy import text
+from structlog.testing import capture_logs
+
+from bot.line.answering import AnsweringNotes
 from bot.line.callbacks import Outbound
 from bot.storage.answering import Answering, AnsweringStore
 from bot.storage.database import open_database
 from telephony.clock import RealClock
 from tests.bot.line.line import health_page, persona_folder, running_line
-from tests.waiting import eventually_so
+from tests.waiting import eventually, eventually_so
 
 AGES = timedelta(days=1)
 
@@ -73,3 +77,18 @@ async def test_processes_that_were_killed_are_forgotten(tmp_path: Path) -> None:
         async with running_line(outbound=Outbound.of(database, RealClock(), persona_folder())):
             pass
         assert await only_the_other_is_left()
+
+
+async def test_a_database_that_refuses_ends_nothing_else(sqlite_url: str) -> None:
+    """Told once with its trace; calls, and what else runs beside them, go on."""
+    async with open_database(sqlite_url) as database:
+        async with database.writing() as connection:
+            refusal = "BEFORE INSERT ON answerers BEGIN SELECT RAISE(ABORT, 'refused'); END"
+            await connection.execute(text(f"CREATE TRIGGER refusing {refusal}"))
+        notes = AnsweringNotes(AnsweringStore(database), RealClock(), lambda: 1, interval_s=0.01)
+        with capture_logs() as logs:
+            async with notes.running():
+                await eventually(lambda: len(logs) >= 3)
+
+    assert {one["event"] for one in logs} == {"answering_not_noted"}
+    assert [one["log_level"] for one in logs[:3]] == ["error", "warning", "warning"]

@@ -101,3 +101,17 @@ async def test_a_stop_that_a_database_refuses_names_its_attempt(sqlite_url: str)
     [failed] = [one for one in logs if one["event"] == "campaign_note_failed"]
     assert failed["stop_of"] == order.attempt_id
     assert [one.name for one in told] == ["field"]
+
+
+async def test_a_stop_after_the_notes_have_ended_names_its_attempt(sqlite_url: str) -> None:
+    """As of a call that outlives them."""
+    async with desk(sqlite_url) as ours:
+        order = await ours.order()
+        keeper = notes(ours)
+        async with keeper.running():
+            pass
+        with capture_logs() as logs:
+            is_written = await keeper.stop(order.attempt_id, "key")
+
+    assert not is_written
+    assert [(one["event"], one["attempt"]) for one in logs] == [("stop_lost", order.attempt_id)]

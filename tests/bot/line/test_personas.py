@@ -5,16 +5,19 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from starlette.websockets import WebSocket
 from structlog.testing import capture_logs
 
+from pipelines.call.plan import CallPlan, CallResult, EndReason
 from telephony.emulator import Callee
 from telephony.emulator.outbound import OutboundCall
 from tests.bot.api.service import running_api
 from tests.bot.campaigns.facts import people
 from tests.bot.dialling.campaigns import CampaignLine, campaign_line, plan, stays
-from tests.bot.line.line import PERSONAS, persona_folder
+from tests.bot.line.line import PERSONAS, StandInCall, persona_folder
 from tests.config.test_personas import GOOD
 from tests.waiting import eventually
 
@@ -159,3 +162,22 @@ async def test_the_api_knows_personas_that_are_new(sqlite_url: str, folder: Path
         after = await service.create(persona="mia")
 
     assert (before.status_code, after.status_code) == (422, 201)
+
+
+async def test_what_follows_a_call_is_what_it_was_begun_with(sqlite_url: str, folder: Path) -> None:
+    """A persona that changes in the midst of a call takes nobody's department away."""
+    transfer = "transfer: {numbers: {sales: '+15550192'}, ring_ms: 5000, unavailable: Busy.}\n"
+    path = write(folder, GOOD + transfer)
+    held = StandInCall(reason=EndReason.TRANSFERRED, detail="sales")
+
+    async def edited_meanwhile(websocket: WebSocket, plan: CallPlan, **told: Any) -> CallResult:
+        path.write_text(GOOD, encoding="utf-8")
+        return await held(websocket, plan, **told)
+
+    async with campaign_line(
+        sqlite_url, directory=hears, personas_dir=folder, run_call=edited_meanwhile
+    ) as ours:
+        call = await ring_one(ours)
+
+    assert call.record is not None
+    assert call.record.twiml_path == ("Connect", "Redirect", "Dial", "Say", "Hangup")

@@ -1,11 +1,14 @@
+import asyncio
+import threading
 import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from structlog.testing import capture_logs
 
-from pipelines.call.recording import BOT, CALLER, CallRecorder, StereoTimeline
+from pipelines.call.recording import BOT, CALLER, CLOSE_S, CallRecorder, StereoTimeline, _disk
 from telephony.g711 import mulaw_to_pcm16, pcm16_to_mulaw
 from tests.conftest import mode_of
 
@@ -131,3 +134,22 @@ async def test_a_disk_that_fails_does_not_trouble_the_call(tmp_path: Path) -> No
     await recorder.close()
 
     assert recorder.failed
+
+
+async def test_a_slow_disk_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """What follows a call does not wait for its recording, which is written all the same."""
+    path = tmp_path / "call.wav"
+    goes_on = threading.Event()
+    _disk.submit(goes_on.wait)
+    recorder = CallRecorder(path)
+    for n in range(120):
+        recorder.caller(LOUD, 20 * n)
+    with capture_logs() as logs:
+        async with asyncio.timeout(CLOSE_S + 1):
+            await recorder.close()
+    goes_on.set()
+    is_written = await recorder.written(timeout_s=10)
+
+    assert [one["event"] for one in logs] == ["recording_late"]
+    assert is_written
+    assert len(read(path)) == 120 * 160
