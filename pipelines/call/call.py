@@ -130,7 +130,12 @@ class _Call:
             now_ms=self._line.now_ms,
             on_stop=lambda source: self._end(EndReason.STOPPED, source),
         )
-        self._mailbox = Mailbox(plan.takes_messages, on_ready=observer.on_mailbox_ready)
+        self._mailbox = Mailbox(
+            plan.takes_messages,
+            on_ready=observer.on_mailbox_ready,
+            on_left=lambda: self._end(EndReason.CALLER_SILENT),
+            left_ms=plan.silence_after_ms,
+        )
         self._tools = line_tools(
             plan,
             transfer=self._transfer.called,
@@ -374,11 +379,11 @@ class _Call:
         if self._service.is_answering:  # keys of his: it is not for him to say something
             await self._wait_anew()
             return
+        if self._mailbox.answers:  # waits by itself
+            return
         prompts = self._plan.silence_prompts
         self._observer.count("caller_silent")
-        if self._mailbox.answers:  # nobody has led the call elsewhere to leave the message
-            self._end(EndReason.CALLER_SILENT)
-        elif self._n_prompts < len(prompts):
+        if self._n_prompts < len(prompts):
             await self._speak(prompts[self._n_prompts])
             self._n_prompts += 1
         else:

@@ -33,7 +33,7 @@ class GlmTranscript:
         self.n_prompt_tokens = len(prompt)
         self.n_text_tokens = 0
         self._stream = TextStream(tokenizer)
-        self._context = engine.open()
+        self._context = engine.open(is_aside=True)
         self._generation: Generation | None = None
         try:
             self._context.append(prompt)
@@ -52,7 +52,7 @@ class GlmTranscript:
             return False
         try:
             self._write(self._generation)
-        except NoSlot:  # calls come first: there will be room when one of them ends
+        except NoSlot:  # another transcript is being written
             return False
         return True
 

@@ -55,10 +55,13 @@ class ContextBudget:
         """A reply of at most `max_tokens` is to come, to a prompt with `request` at its end."""
         n_most = min(max_tokens, self._max_tokens // _REPLY_SHARE)
         self._n_reply = n_most + text_tokens(len(request)) + _FRAME_TOKENS
+
+    def begun(self) -> None:
+        """The reply asked for begins: what has gone by now is not in its prompt."""
         self._n_since = 0
 
     def replied(self, n_tokens: int) -> None:
-        """The reply asked for is made; with its prompt it has so many tokens.
+        """The reply that has begun is made; with its prompt it has so many tokens.
 
         What has come or gone while it was made is in that number as it was before.
         """

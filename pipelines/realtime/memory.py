@@ -88,7 +88,9 @@ class Memory:
         The oldest items go if there is no other way; returns how many.
         """
         self._budget.asked(max_tokens, request)
-        return self._forget(self._budget.excess_for_reply(self.history))
+        n_forgotten = self._forget(self._budget.excess_for_reply(self.history))
+        self._budget.begun()
+        return n_forgotten
 
     def replied(self, n_tokens: int) -> None:
         """The reply is made; with its prompt it has so many tokens."""

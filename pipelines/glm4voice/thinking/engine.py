@@ -145,8 +145,12 @@ class Engine(Protocol):
         """Whether sessions can be served now. From any thread."""
         ...
 
-    def open(self) -> EngineSession:
-        """Begin a conversation without ids."""
+    def open(self, *, is_aside: bool = False) -> EngineSession:
+        """Begin a conversation without ids.
+
+        One that `is_aside` is work beside a call: it never takes the place of one, and where there
+        is no place for it now its steps raise NoSlot.
+        """
         ...
 
     def listen(self, wake: Callable[[], None]) -> None:

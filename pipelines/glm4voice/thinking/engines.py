@@ -21,7 +21,8 @@ DTYPES: Mapping[str, torch.dtype] = {
     "float16": torch.float16,
 }
 
-MAX_CPU_SLOTS_BYTES = 1 << 28
+MAX_CPU_SLOTS_BYTES = 1 << 29
+N_ASIDE = 1  # transcripts are written one by one, beside calls and never in the place of one
 
 
 def load_engine(
@@ -70,10 +71,10 @@ def local_engine(model: GlmForCausalLM, *, max_sessions: int) -> LocalEngine:
     step is mostly overhead. But slots keep their memory when a conversation ends, and a large
     model's would be gigabytes of it: there each conversation is computed, and freed, by itself.
     """
-    n_bytes = slots_bytes(model, n_slots=max_sessions)
+    n_bytes = slots_bytes(model, n_slots=max_sessions + N_ASIDE)
     if model.device.type == "cpu" and n_bytes > MAX_CPU_SLOTS_BYTES:
         return LocalEngine(OneByOne(model))
-    return LocalEngine(Slots(model, n_slots=max_sessions))
+    return LocalEngine(Slots(model, n_slots=max_sessions, n_aside=N_ASIDE))
 
 
 def limit_context(config: GlmConfig, max_context_tokens: int | None) -> None:

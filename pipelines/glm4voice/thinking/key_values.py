@@ -43,8 +43,8 @@ class Compute(Protocol[K]):
         """How many conversations it is worth to compute together."""
         ...
 
-    def new(self) -> K:
-        """Of a conversation without ids."""
+    def new(self, *, is_aside: bool = False) -> K:
+        """Of a conversation without ids; see `Engine.open`."""
         ...
 
     def extend(self, key_values: K, ids: Sequence[int]) -> Tensor:
@@ -88,8 +88,8 @@ class OneByOne:
         self.vocab_size: int = model.config.vocab_size
         self.max_positions: int = model.config.max_position_embeddings
 
-    def new(self) -> GrowingKeyValues:
-        """Of a conversation without ids."""
+    def new(self, *, is_aside: bool = False) -> GrowingKeyValues:
+        """See Compute."""
         return GrowingKeyValues(self.model)
 
     def extend(self, key_values: GrowingKeyValues, ids: Sequence[int]) -> Tensor:

@@ -34,9 +34,9 @@ class LocalEngine:
         # those under way; weak, so that a session nobody closed is freed all the same
         self._generations: weakref.WeakSet[LocalGeneration] = weakref.WeakSet()
 
-    def open(self) -> "LocalSession":
-        """Begin a conversation without ids."""
-        return LocalSession(self)
+    def open(self, *, is_aside: bool = False) -> "LocalSession":
+        """See Engine."""
+        return LocalSession(self, is_aside=is_aside)
 
     def listen(self, wake: Callable[[], None]) -> None:
         """Nothing is ever waited for here."""
@@ -80,9 +80,10 @@ class LocalEngine:
 class LocalSession:
     """The ids of one conversation and their keys and values. Dropping it frees both."""
 
-    def __init__(self, engine: LocalEngine) -> None:
+    def __init__(self, engine: LocalEngine, *, is_aside: bool = False) -> None:
         self.logits: Tensor | None = None  # [V], after the last id, if known and not yet used
-        self.key_values: KeyValues = engine.compute.new()
+        self.key_values: KeyValues = engine.compute.new(is_aside=is_aside)
+        self._is_aside = is_aside
         self._engine = engine
         self._tokens = TokenIds(engine.vocab_size, engine.max_positions)
         self._generation: LocalGeneration | None = None
@@ -145,7 +146,7 @@ class LocalSession:
         if self._generation is not None:
             self._generation.cancel()
         self.rewind(0)
-        self.key_values = self._engine.compute.new()
+        self.key_values = self._engine.compute.new(is_aside=self._is_aside)
 
     def make_ready(self) -> bool:
         """One step towards logits after the last id; True once the next draw needs one id at most.

@@ -28,13 +28,17 @@ PARTS = (16, 64, 128, 512)  # ids of a prompt that a graph reads at once
 
 
 class NoSlot(EngineError):
-    """There are more conversations than slots: the host's limit of sessions is wrong."""
+    """There are more conversations than slots: the host's limit of sessions is wrong.
+
+    Of one aside: another one has its slot.
+    """
 
 
 class SlotKeyValues:
     """One conversation's slot, taken with its first id and given back when this is dropped."""
 
-    def __init__(self, take: "Callable[[SlotKeyValues], int]") -> None:
+    def __init__(self, take: "Callable[[SlotKeyValues], int]", *, is_aside: bool = False) -> None:
+        self.is_aside = is_aside
         self._take = take
         self._slot: int | None = None
         self.n_tokens = 0
@@ -54,17 +58,27 @@ class SlotKeyValues:
 class Slots:
     """A `Compute` for a device that takes many conversations in the time of one."""
 
-    def __init__(self, model: GlmForCausalLM, *, n_slots: int, gathers: bool | None = None) -> None:
-        """`gathers`: a batch is just the rows that take part. None means: anywhere but on CUDA,
+    def __init__(
+        self,
+        model: GlmForCausalLM,
+        *,
+        n_slots: int,
+        n_aside: int = 0,
+        gathers: bool | None = None,
+    ) -> None:
+        """Slots for `n_slots` calls, and for `n_aside` conversations beside them.
+
+        `gathers`: a batch is just the rows that take part. None means: anywhere but on CUDA,
         where graphs are captured here instead, which takes some seconds.
         """
+        n_rows = n_slots + n_aside
         config = model.config
         self.model = model
         self._device, dtype = model.device, model.dtype
         self.vocab_size: int = config.vocab_size
         self.max_positions: int = config.max_position_embeddings
-        self.max_batch = n_slots
-        shape = _shape(model, n_slots)
+        self.max_batch = n_rows
+        shape = _shape(model, n_rows)
         self.layers = [
             (
                 torch.zeros(shape, device=self._device, dtype=dtype),
@@ -72,21 +86,22 @@ class Slots:
             )
             for _ in range(config.num_hidden_layers)
         ]
-        self._free = list(range(n_slots))  # a heap
+        # heaps; those aside come first, since a batch may be all rows up to its last
+        self._free_aside, self._free = list(range(n_aside)), list(range(n_aside, n_rows))
         captures = self._device.type == "cuda" and not gathers
         self._gathers = self._device.type != "cuda" if gathers is None else gathers
         smallest = SMALLEST_GRAPH if captures else SMALLEST_LENGTH
         self._lengths = _doublings(smallest, self.max_positions)
-        self._batches = _doublings(1, n_slots)
+        self._batches = _doublings(1, n_rows)
         self._compute = Layers(model)
         self._graphs: dict[tuple[int, int], _Graph] = {}
         self._part_graphs: dict[tuple[int, int], _Graph] = {}
         if captures:
             self._capture()
 
-    def new(self) -> SlotKeyValues:
-        """Of a conversation without ids."""
-        return SlotKeyValues(self._take)
+    def new(self, *, is_aside: bool = False) -> SlotKeyValues:
+        """See Compute."""
+        return SlotKeyValues(self._take, is_aside=is_aside)
 
     def extend(self, key_values: SlotKeyValues, ids: Sequence[int]) -> Tensor:
         """See Compute."""
@@ -196,10 +211,11 @@ class Slots:
 
     def _take(self, owner: SlotKeyValues) -> int:
         """The lowest free slot, so that batches have few rows."""
-        if not self._free:
-            raise NoSlot(f"all {self.max_batch} slots are taken")
-        slot = heappop(self._free)
-        weakref.finalize(owner, heappush, self._free, slot)
+        free = self._free_aside if owner.is_aside else self._free
+        if not free:
+            raise NoSlot("all slots for calls are taken" if free is self._free else "one is aside")
+        slot = heappop(free)
+        weakref.finalize(owner, heappush, free, slot)
         return slot
 
     @torch.inference_mode()

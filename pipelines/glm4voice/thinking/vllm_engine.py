@@ -100,8 +100,8 @@ class VllmEngine:
             self._probe()
         return not self._is_lost
 
-    def open(self) -> "VllmSession":
-        """Begin a conversation without ids."""
+    def open(self, *, is_aside: bool = False) -> "VllmSession":
+        """Begin a conversation without ids; the server has room for any."""
         return VllmSession(self)
 
     def listen(self, wake: Callable[[], None]) -> None:

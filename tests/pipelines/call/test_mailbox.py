@@ -72,6 +72,28 @@ async def test_a_message_that_nobody_leaves_ends_the_call() -> None:
     assert not [entry for entry in model.sessions[0].journal if entry[0] == "say"]
 
 
+async def test_a_machine_that_went_on_speaking_is_left_all_the_same() -> None:
+    """It was known by its first words; its last ones begin the wait."""
+    model = ToneModel(n_words=100)
+    async with (
+        serving(model) as host,
+        calling(
+            plan(
+                host,
+                transcription=True,
+                takes_messages=lambda text: True,
+                silence_after_ms=3_000,
+            )
+        ) as call,
+    ):
+        call.phone.say(spoken("Nobody can take your call now.") + 40 * QUIET)
+        call.phone.say(spoken("Please leave a message after the tone."))
+        result = await call.result()
+
+    assert READY in call.witness.counts
+    assert result.reason is EndReason.CALLER_SILENT
+
+
 async def test_who_is_no_machine_is_answered() -> None:
     """And of whom a campaign leaves no message, too."""
     model = ToneModel(n_words=1)

@@ -31,6 +31,7 @@ def test_a_reply_says_how_long_the_conversation_is() -> None:
     budget, _ = call(speech(100))
     budget.configured(200)
     budget.asked(50, "")
+    budget.begun()
     budget.replied(300)
 
     assert budget.n_tokens == 300
@@ -40,6 +41,7 @@ def test_what_comes_and_goes_while_a_reply_is_made_counts() -> None:
     """Its prompt was fixed before: that counts what has gone, and not what has come."""
     budget, _ = call(old := speech(100))
     budget.asked(50, "")
+    budget.begun()
     budget.added(new := speech(70))
     budget.removed(old)
     budget.cut(10)
@@ -48,14 +50,27 @@ def test_what_comes_and_goes_while_a_reply_is_made_counts() -> None:
     assert budget.n_tokens == 300 + new.n_tokens - old.n_tokens - 10
 
 
+def test_what_went_to_make_room_for_a_reply_is_not_in_its_prompt() -> None:
+    """It is not taken off once more when the reply is made."""
+    budget, _ = call(old := speech(100), speech(70))
+    budget.asked(50, "")
+    budget.removed(old)
+    budget.begun()
+    budget.replied(120)
+
+    assert budget.n_tokens == 120
+
+
 def test_what_came_before_a_reply_is_counted_once() -> None:
     """The items of its prompt are not added to the prompt."""
     budget, _ = call()
     budget.asked(50, "")
+    budget.begun()
     budget.added(speech(70))
     budget.replied(100)
     n_before = budget.n_tokens
     budget.asked(50, "")
+    budget.begun()
     budget.replied(n_before + 20)
 
     assert budget.n_tokens == n_before + 20

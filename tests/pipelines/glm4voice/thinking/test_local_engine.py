@@ -104,6 +104,30 @@ class TestSlots(EngineContract):
         assert extra.prefill()
 
 
+@pytest.mark.parametrize("gathers", [False, True], ids=["first-rows", "some-rows"])
+def test_work_aside_takes_no_calls_place(gathers: bool) -> None:
+    """It has a slot of its own, which others of its kind wait for; calls have all of theirs."""
+    slots = Slots(MODEL, n_slots=2, n_aside=1, gathers=gathers)
+    driver = Driver(engine := LocalEngine(slots))
+    aside, waiting = engine.open(is_aside=True), engine.open(is_aside=True)
+    for session in (aside, waiting):
+        session.append(PROMPT)
+    driver.prefill(aside)
+    calls = [driver.opened(PROMPT) for _ in range(2)]
+    for session in calls:
+        driver.prefill(session)
+    with pytest.raises(NoSlot):
+        waiting.prefill()
+    with pytest.raises(NoSlot):
+        driver.opened(PROMPT).prefill()
+    said = driver.run(*(one.generate(greedy(9), stop_ids=()) for one in (aside, *calls)))
+    alone = Driver(LocalEngine(OneByOne(MODEL)))
+    aside.close()
+
+    assert said == [alone.say(alone.opened(PROMPT), greedy(9))] * 3
+    assert waiting.prefill()
+
+
 @pytest.mark.parametrize("how", ["cancel", "close", "drop", "drop unfinished"])
 def test_nothing_is_left_behind(how: str) -> None:
     """What a call held is freed when it is closed or dropped, a generation under way or not."""
