@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from collections.abc import Iterable
 from typing import Any, Final, TypeVar
 
 from openai import BaseModel
@@ -25,6 +26,8 @@ from pydantic import ValidationError
 from pipelines.realtime.wire_types import ResponseCreate, SessionUpdate
 
 MAX_ID: Final = 64  # characters of an id made by a client
+MAX_DEPTH: Final = 32  # of objects and lists within each other
+MAX_PARTS: Final = 64  # of one message
 
 Model = TypeVar("Model", bound=BaseModel)
 Message = (
@@ -136,7 +139,22 @@ def _json_object(message: str | bytes) -> dict[str, Any]:
         raise ClientMistake("The message is not valid JSON", code="invalid_event") from None
     if not isinstance(body, dict):
         raise ClientMistake("The message is not a JSON object", code="invalid_event")
+    if message.count("[") + message.count("{") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
+        raise ClientMistake(
+            f"The message is nested more than {MAX_DEPTH} deep", code="invalid_event"
+        )
     return body
+
+
+def _depth(body: dict[str, Any]) -> int:
+    """How deep it is nested, as far as it is allowed to be and one more."""
+    level: list[Any] = [body]
+    for depth in range(MAX_DEPTH + 1):
+        values = [one.values() if isinstance(one, dict) else one for one in level]
+        level = [one for some in values for one in some if isinstance(one, dict | list)]
+        if not level:
+            return depth + 1
+    return MAX_DEPTH + 1
 
 
 def _refuse_constant(name: str) -> None:
@@ -166,14 +184,32 @@ def _item(item: object) -> NewItem:
         )
     kind, role = item.get("type"), item.get("role")
     if kind == "function_call_output":
-        return _validated(RealtimeConversationItemFunctionCallOutput, item, ("item",))
+        return _new_item(RealtimeConversationItemFunctionCallOutput, item)
     if kind != "message":
         raise ClientMistake(
             "Items that can be created: 'message', 'function_call_output'", param="item.type"
         )
     if not isinstance(role, str) or role not in _MESSAGES:
         raise ClientMistake("Roles of a message: 'system', 'user', 'assistant'", param="item.role")
-    return _validated(_MESSAGES[role], item, ("item",))
+    content = item.get("content")
+    if isinstance(content, list):
+        if len(content) > MAX_PARTS:
+            raise ClientMistake(
+                f"A message has at most {MAX_PARTS} parts of content", param="item.content"
+            )
+        item = {**item, "content": [_known(part, ("type", "text")) for part in content]}
+    return _new_item(_MESSAGES[role], item)
+
+
+def _new_item(cls: type[Model], item: dict[str, Any]) -> Model:
+    """An item is kept as long as the call: only what is known of it."""
+    return _validated(cls, _known(item, cls.model_fields), ("item",))
+
+
+def _known(value: Any, names: Iterable[str]) -> Any:
+    return (
+        {name: value[name] for name in names if name in value} if isinstance(value, dict) else value
+    )
 
 
 def _validated(cls: type[Model], body: dict[str, Any], path: tuple[str, ...]) -> Model:

@@ -27,8 +27,10 @@ from pipelines.realtime.model import SpeechModel
 log = structlog.get_logger()
 
 MESSAGES_PER_ROUND: Final = 32  # of one session, so that a flood does not starve the others
+READING_S: Final = 0.02  # of them as well: one may hold many seconds of sound
 WAITING_S: Final = 0.02
 LEAD_MS: Final = 1500  # sound in hand with which a reply lets others go first
+STOP_S: Final = 15.0
 SAFE_MS: Final = 500  # with less, one that sounds goes alone: two blocks take a slow CPU as long
 MOST_URGENT_S: Final = 0.25  # the others wait no longer for those that are urgent
 
@@ -48,6 +50,7 @@ class Seat:
     is_gone: bool = False  # the socket is closed
     totals: Totals = field(default_factory=Totals)  # read them after `mailbox.ending` is set
     sounds_since: float | None = None  # when the first sound of the reply under way was sent
+    is_slow: bool = False  # sound of that reply had to wait for the socket
 
     @property
     def can_step(self) -> bool:
@@ -72,6 +75,7 @@ class Seat:
         sent_ms = self.conversation.sound_ms if self.conversation else 0
         if not sent_ms:
             self.sounds_since = None
+            self.is_slow = False
             return 0
         if self.sounds_since is None:
             self.sounds_since = now
@@ -79,7 +83,7 @@ class Seat:
 
     def is_dry(self, now: float) -> bool:
         """Whether its listener, who keeps up, has nothing in hand of a reply under way."""
-        return not self.mailbox.is_full and self.lead_ms(now) < 0
+        return self.lead_ms(now) < 0 and not self.is_slow
 
 
 class Engine:
@@ -108,11 +112,16 @@ class Engine:
         """Begin to serve."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End all sessions and wait for the thread; blocks for at most one step of a reply."""
+    def stop(self, *, timeout_s: float = STOP_S) -> None:
+        """End all sessions and wait for the thread; blocks for one step of a reply.
+
+        A step that takes longer than `timeout_s` will not end: the process ends without it.
+        """
         self._stopping = True
         self.wake()
-        self._thread.join()
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            log.error("engine_left_behind", waited_s=timeout_s)
 
     @property
     def is_alive(self) -> bool:
@@ -245,11 +254,15 @@ class Engine:
         if seat.can_step:
             before_ms = conversation.totals.made_ms
             conversation.step()
+            seat.is_slow |= seat.mailbox.is_full
             self._made_ms += conversation.totals.made_ms - before_ms
         return True
 
     def _read(self, seat: Seat, conversation: Conversation) -> bool:
+        began_s = self._clock()
         for n_read in range(MESSAGES_PER_ROUND):
+            if n_read and self._clock() - began_s > READING_S:
+                return True
             taken = None if seat.mailbox.is_overfull else seat.mailbox.take()
             if taken is None:
                 return n_read > 0

@@ -8,6 +8,7 @@ here comes back to the client as an `error` event that names the parameter; fiel
 here are accepted as the protocol has them.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
@@ -25,7 +26,7 @@ from openai.types.realtime import (
 from openai.types.realtime.realtime_audio_formats import AudioPCM, AudioPCMU
 from openai.types.realtime.realtime_audio_input_turn_detection import ServerVad
 from openai.types.realtime.realtime_response_create_audio_output import Output
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from pipelines.audio import REALTIME_RATE
 
@@ -33,6 +34,7 @@ MAX_OUTPUT_TOKENS: Final = 4096  # what "inf" stands for
 MAX_INSTRUCTIONS: Final = 32_000  # characters
 MAX_WORDS: Final = 4_000  # characters of a reply with given words
 MAX_TOOLS: Final = 64
+MAX_TOOL_TEXT: Final = 32_000  # characters of the parameters of all tools
 
 MaxTokens = Annotated[int, Field(ge=1, le=MAX_OUTPUT_TOKENS)] | Literal["inf"] | None
 Instructions = Annotated[str, Field(max_length=MAX_INSTRUCTIONS)] | None
@@ -80,6 +82,22 @@ class FunctionTool(RealtimeFunctionTool):
     parameters: dict[str, object] | None = None
 
 
+def _of_bounded_length(tools: list[FunctionTool]) -> list[FunctionTool]:
+    """What the model reads of them is indented, and so longer than what came by their depth."""
+    described = [tool.parameters for tool in tools]
+    if len(json.dumps(described)) > MAX_TOOL_TEXT or len(
+        json.dumps(described, indent=4, ensure_ascii=False)
+    ) > (2 * MAX_TOOL_TEXT):
+        raise ValueError(f"the parameters of all tools have more than {MAX_TOOL_TEXT} characters")
+    return tools
+
+
+Tools = (
+    Annotated[list[FunctionTool], Field(max_length=MAX_TOOLS), AfterValidator(_of_bounded_length)]
+    | None
+)
+
+
 class Transcription(AudioTranscription):
     """That turns are to be written down; by the voice model itself, whatever `model` says."""
 
@@ -119,7 +137,7 @@ class Session(RealtimeSessionCreateRequest):
     output_modalities: list[Literal["audio"]] | None = None  # type: ignore[assignment]
     prompt: None = None
     tool_choice: ToolChoice = None
-    tools: Annotated[list[FunctionTool], Field(max_length=MAX_TOOLS)] | None = None  # type: ignore[assignment]
+    tools: Tools = None  # type: ignore[assignment]
     temperature: Temperature = None
     top_p: TopP = None
     seed: Seed = None
@@ -150,7 +168,7 @@ class ResponseParams(RealtimeResponseCreateParams):
     output_modalities: list[Literal["audio"]] | None = None  # type: ignore[assignment]
     prompt: None = None
     tool_choice: ToolChoice = None
-    tools: Annotated[list[FunctionTool], Field(max_length=MAX_TOOLS)] | None = None  # type: ignore[assignment]
+    tools: Tools = None  # type: ignore[assignment]
     temperature: Temperature = None
     top_p: TopP = None
     seed: Seed = None

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai.types.realtime import RealtimeConversationItemUserMessage
 
-from pipelines.realtime.protocol import ClientMistake, parse
+from pipelines.realtime.protocol import ClientMistake, ItemCreate, parse
 from pipelines.realtime.wire_types import ResponseCreate, SessionUpdate
 
 
@@ -17,6 +18,18 @@ def session_update(**session: Any) -> str:
 
 def item_create(**item: Any) -> str:
     return json.dumps({"type": "conversation.item.create", "item": item})
+
+
+def tool(described: Any) -> dict[str, Any]:
+    return {"type": "function", "name": "f", "parameters": {"described": described}}
+
+
+def nested(n: int, *, depth: int) -> Any:
+    """`n` numbers in a list that is so deep in others."""
+    described: Any = [0] * n
+    for _ in range(depth):
+        described = [described]
+    return described
 
 
 MISTAKES = [
@@ -36,7 +49,12 @@ MISTAKES = [
         "missing_required_parameter",
         "session.type",
     ),
+    ('{"type": "response.create", "x": ' + "[" * 32 + "]" * 32 + "}", "invalid_event", None),
     (session_update(temperature=3), "invalid_value", "session.temperature"),
+    (session_update(tools=[tool(["a" * 32_000])]), "invalid_value", "session.tools"),
+    # short as it comes, long as it is read to the model
+    (session_update(tools=[tool(nested(3_000, depth=20))]), "invalid_value", "session.tools"),
+    (session_update(tools=[tool(["a" * 20_000])] * 2), "invalid_value", "session.tools"),
     (session_update(max_output_tokens="all"), "invalid_value", "session.max_output_tokens"),
     (session_update(output_modalities=["text"]), "invalid_value", "session.output_modalities.0"),
     (session_update(tool_choice="required"), "invalid_value", "session.tool_choice"),
@@ -74,6 +92,11 @@ MISTAKES = [
         item_create(type="message", role="user", content=[{"type": "hologram"}]),
         "invalid_value",
         "item.content.0.type",
+    ),
+    (
+        item_create(type="message", role="user", content=[{"type": "input_text"}] * 65),
+        "invalid_value",
+        "item.content",
     ),
     (
         '{"type": "response.create", "response": {"conversation": "none"}}',
@@ -124,6 +147,20 @@ def test_our_values_are_read_beside_the_protocols() -> None:
     assert isinstance(create, ResponseCreate)
     assert create.response is not None
     assert (update.session.temperature, update.session.seed, create.response.seed) == (0.4, 7, 3)
+
+
+def test_of_an_item_only_what_is_known_is_kept() -> None:
+    """It stays as long as the call, whatever a client writes beside its words."""
+    content = [{"type": "input_text", "text": "Hello", "more": [{}] * 9}]
+    message = parse(item_create(type="message", role="user", content=content, extra=[{}] * 9))
+    output = parse(item_create(type="function_call_output", call_id="c", output="ok", more=[{}]))
+
+    assert isinstance(message, ItemCreate)
+    assert isinstance(output, ItemCreate)
+    assert message.item.model_extra == output.item.model_extra == {}
+    assert isinstance(message.item, RealtimeConversationItemUserMessage)
+    [part] = message.item.content
+    assert (part.text, part.model_extra) == ("Hello", {})
 
 
 JSON = st.recursive(

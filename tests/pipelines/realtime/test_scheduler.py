@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import json
 import threading
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 
 from pipelines.realtime.client import RealtimeConnection
 from pipelines.realtime.errors import AtCapacity, HostLost, HostUnreachable
+from pipelines.realtime.mailbox import Mailbox
 from pipelines.realtime.model import SpeechModel
+from pipelines.realtime.scheduler import Engine
 from tests.conftest import MS
 from tests.pipelines.realtime.conftest import (
     append,
@@ -242,3 +245,38 @@ async def test_a_model_that_cannot_open_a_session_refuses_that_one() -> None:
             done = await one(host, "response.done")
 
     assert done.response.status == "completed"
+
+
+async def test_a_flood_of_long_sounds_keeps_nobody_waiting() -> None:
+    """Messages that take their time are read by the clock, however few they are."""
+    model = ToneModel()
+    engine = Engine(model, clock=count(0, 0.005).__next__)  # each look at it is 5 ms later
+    crowd, one_more = Mailbox(engine.wake), Mailbox(engine.wake)
+    without_vad = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
+    for mailbox, n_sounds in ((crowd, 30), (one_more, 1)):
+        engine.attach(mailbox)
+        await mailbox.put(json.dumps({"type": "session.update", "session": without_vad}))
+        for _ in range(n_sounds):
+            await mailbox.put(json.dumps(append(np.zeros(480, dtype=np.float32))))
+    engine._round()
+
+    assert [len(session.heard) for session in model.sessions] == [4, 1]
+
+
+async def test_a_client_that_reads_slowly_is_no_shortage() -> None:
+    """Sound that waits for its socket was made in time, whenever it is heard."""
+    now_s = 0.0
+    engine = Engine(ToneModel(n_words=1_000), clock=lambda: now_s)
+    mailbox = Mailbox(engine.wake)
+    engine.attach(mailbox)
+    await mailbox.put(json.dumps({"type": "response.create"}))
+    while not mailbox.is_full:
+        engine._round()
+    for _ in range(300):  # at half the speed at which it is spoken
+        await mailbox.get()
+        mailbox.sent()
+        now_s += 0.16
+        engine._round()
+
+    assert engine.work.n_short == 0
+    assert engine.work.sound_s > 10

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
@@ -246,9 +247,14 @@ async def test_a_model_that_hangs_is_given_up() -> None:
         with pytest.raises(AtCapacity):
             async with session(server):
                 pass
+        async with asyncio.timeout(5_000 * MS):
+            await server.drain(600_000)  # its sessions will never end
+        with capture_logs() as logs:
+            server._engine.stop(timeout_s=0.1)
         go_on.set()
 
     assert health.status_code == 503
+    assert [one["event"] for one in logs] == ["engine_left_behind"]
 
 
 async def test_a_closed_port_and_a_silent_one_are_unreachable() -> None:
