@@ -304,6 +304,8 @@ def _tell(report: ImportReport, campaign: CampaignRecord, *, skips_bad: bool) ->
         f"people added: {report.n_added}; there before: {report.n_known};"
         f" twice in the file: {report.n_duplicates}; left out: {report.n_bad}"
     )
+    if report.n_known:
+        print("of those who were there before, the list counts now, unless their turn was over")
     if report.n_rows == 0:
         print("no row stands below the headings; of a workbook only the first sheet counts")
     if report.n_without_consent and campaign.plan.consent == "required":

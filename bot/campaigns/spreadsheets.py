@@ -22,7 +22,9 @@ from openpyxl import Workbook, load_workbook
 __all__ = ["ContactFileError", "OnRead", "ignore", "read_rows"]
 
 MAX_FILE_BYTES = 256 << 20
-MAX_UNPACKED_BYTES = 1 << 30  # of an XLSX file, which is a zip file
+MAX_UNPACKED_BYTES = 1 << 30  # of an XLSX file, which is a zip file; its sheets are read as streams
+MAX_STRINGS_BYTES = 128 << 20  # of the texts of its cells, which are read as a whole
+MAX_PART_BYTES = 8 << 20  # of any other part, of which a tree is built: forty times as large
 MAX_ROWS = 1 << 20  # and a spreadsheet has no more
 MAX_COLUMNS = 200
 MAX_ROW_CHARS = 1 << 20  # of a CSV file
@@ -184,9 +186,17 @@ def _faults_of(path: Path) -> Iterator[None]:
 def _refuse_bombs(path: Path, file: BinaryIO) -> None:
     """A small zip file can unpack to terabytes. No more is unpacked than its directory says."""
     with ZipFile(file) as archive:
-        n_bytes = sum(part.file_size for part in archive.infolist())
-    if n_bytes > MAX_UNPACKED_BYTES:
+        parts = archive.infolist()
+    if sum(part.file_size for part in parts) > MAX_UNPACKED_BYTES:
         raise ContactFileError(f"{path}: unpacks to more than {MAX_UNPACKED_BYTES >> 30} GiB")
+    for part in parts:
+        is_tree = part.filename.endswith((".xml", ".rels"))
+        is_sheet = part.filename.startswith("xl/worksheets/sheet")
+        most = MAX_STRINGS_BYTES if part.filename == "xl/sharedStrings.xml" else MAX_PART_BYTES
+        if part.file_size > most and is_tree and not is_sheet:
+            raise ContactFileError(
+                f"{path}: a part of it unpacks to more than {most >> 20} MiB: {HOW_TO_SAVE}"
+            )
 
 
 def _n_rows(workbook: Workbook) -> int | None:

@@ -27,6 +27,7 @@ __all__ = ["WatchTimings", "Watching"]
 
 log = structlog.get_logger()
 
+QUEUED = "queued"  # in a word of Twilio's
 A_FEW = 50
 MOST_UNKNOWN = 1_000
 MOST_TRIES = 60
@@ -140,10 +141,15 @@ class Watching:
         except RestError as exc:
             log.warning("call_not_asked_for", attempt=silent.attempt_id, reason=str(exc))
             return
+        now = self._clock.now()
         if found is None:
-            await self._reports.lost(silent.attempt_id, now=self._clock.now())
-        else:
-            await self._note(silent.attempt_id, found)
+            await self._reports.lost(silent.attempt_id, now=now)
+            return
+        await self._note(silent.attempt_id, found)
+        if found.status == QUEUED:
+            # whoever asked for it could not see to that: it would ring at any hour of a day
+            log.warning("call_queued_too_long", attempt=silent.attempt_id)
+            await self._reports.ask_to_end(silent.attempt_id, now=now)
 
     async def _note(self, attempt_id: str, call: FoundCall) -> bool:
         report = CallReport(

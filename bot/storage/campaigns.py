@@ -15,7 +15,6 @@ from bot.campaigns.gate import CampaignState, Reason
 from bot.campaigns.outcome_fields import Told
 from bot.campaigns.records import (
     CampaignRecord,
-    Consent,
     ContactRow,
     Counts,
     DecisionRow,
@@ -28,7 +27,8 @@ from bot.storage import tables
 from bot.storage.answering import BELIEVED, answering
 from bot.storage.call_reports import SAID_STOP, leave_job
 from bot.storage.database import Database, upsert
-from bot.storage.settling import close_contacts, hash_of, new_attempt, plan_of, waited_long
+from bot.storage.joining import join
+from bot.storage.settling import close_contacts, hash_of, plan_of, waited_long
 from config.campaigns import Campaign
 
 __all__ = ["CampaignGone", "CampaignStore", "NameTaken"]
@@ -145,31 +145,15 @@ class CampaignStore:
     async def add(self, campaign_id: str, people: Sequence[NewContact], *, now: datetime) -> int:
         """Add people, each with a first attempt that is due; how many were new to the campaign.
 
-        All of them or none. Consents are kept of those who were there before, too. Raises
-        CampaignGone.
+        All of them or none. Of those who were there before, variables, zones and consents are
+        brought up to what is told now, unless their turn is over; who was refused for want of a
+        consent or a zone has another one. Raises CampaignGone.
         """
         try:
-            return await self._add(campaign_id, people, now)
+            async with self._database.writing() as connection:
+                return await join(connection, campaign_id, people, now)
         except IntegrityError:
             raise CampaignGone(campaign_id) from None
-
-    async def _add(self, campaign_id: str, people: Sequence[NewContact], now: datetime) -> int:
-        async with self._database.writing() as connection:
-            insert_ = upsert(connection)
-            rows = [_contact(campaign_id, person) for person in people]
-            new = insert_(contacts).on_conflict_do_nothing().returning(contacts.c.contact_id)
-            added = set((await connection.execute(new, rows)).scalars()) if rows else set()
-            firsts = [
-                new_attempt(row["contact_id"], campaign_id, row["number"], n=1, due_at=now)
-                for row in rows
-                if row["contact_id"] in added
-            ]
-            if firsts:
-                await connection.execute(insert(attempts), firsts)
-            agreed = [_consent(p.number, p.consent) for p in people if p.consent is not None]
-            if agreed:
-                await connection.execute(insert_(consents).on_conflict_do_nothing(), agreed)
-        return len(added)
 
     async def script_of(self, attempt_id: str) -> Script | None:
         """Who speaks in an attempt's call, and about what; None if there is no such attempt."""
@@ -317,32 +301,6 @@ class CampaignStore:
         async with self._database.writing_alone() as connection:
             await _stop(connection, number, source, now, said_in=attempt_id)
         return True
-
-
-def _contact(campaign_id: str, person: NewContact) -> dict[str, Any]:
-    return {
-        "contact_id": uuid4().hex,
-        "campaign_id": campaign_id,
-        "number": person.number,
-        "zone": person.zone,
-        "variables": dict(person.variables),
-        "row": person.row,
-        "n_attempts": 1,
-        "is_refused": False,
-    }
-
-
-def _consent(number: str, consent: Consent) -> dict[str, Any]:
-    return {
-        "consent_id": uuid4().hex,
-        "number": number,
-        "purpose": consent.purpose,
-        "method": consent.method,
-        "source": consent.source,
-        "wording": consent.wording,
-        "given_at": consent.given_at,
-        "expires_at": consent.expires_at,
-    }
 
 
 async def _stop(

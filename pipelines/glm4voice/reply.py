@@ -293,7 +293,9 @@ class GlmReply:
             self._state = self._decoder.start()
         block = StreamBlock(self._parser.take_codes(n_codes), self._state, final)
         self._ordered_s = self._clock()
-        due_s = max(self._ahead.dry_at_s, self._ordered_s + FIRST_BLOCK_S)
+        # a reproducible reply knows no time: it is due like one whose listener has nothing in hand
+        dry_s = 0.0 if self._reproducible else self._ahead.dry_at_s
+        due_s = max(dry_s, time.monotonic() + FIRST_BLOCK_S)
         self._order = self._decoding.submit(block, due_s=due_s, alone=self._reproducible)
         return self._collect(self._order) if self._order.is_done else Step()
 

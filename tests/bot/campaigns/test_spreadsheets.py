@@ -18,6 +18,7 @@ from bot.campaigns.spreadsheets import ContactFileError, read_rows
 
 MIB = 1 << 20
 SHEET = "xl/worksheets/sheet1.xml"
+STYLES = "xl/styles.xml"
 SHEET_XML = (
     '<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">'
     "<sheetData>{rows}</sheetData></worksheet>"
@@ -157,6 +158,7 @@ def test_what_openpyxl_warns_of_is_not_said(tmp_path: Path) -> None:
         ("list.xlsx", b"\xd0\xcf\x11\xe0" + bytes(512), "one with a password cannot: save it as"),
         ("list.xlsx", WORKBOOK[:-30], "is no Excel workbook"),
         ("list.xlsx", declared_larger(WORKBOOK), "unpacks to more than 1 GiB"),
+        ("list.xlsx", packed(**{STYLES: b"<x/>" * 3 * MIB}), "a part of it .* more than 8 MiB"),
         ("list.xlsx", packed(list(range(201))), "has more than 200 columns"),
         ("list.xlsx", with_sheet('<row r="99999999999"/>'), "has more than 1,048,576 rows"),
         ("list.xlsx", with_sheet("<row><c><v>x</v></c></row>"), r"can be read \(ValueError\)"),

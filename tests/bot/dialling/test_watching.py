@@ -2,22 +2,23 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from bot.campaigns.records import Order
+from bot.campaigns.records import CallReport, Order
 from bot.dialling.watching import A_FEW, Watching, WatchTimings
 from telephony.emulator import PhoneNetwork, serve_rest
 from telephony.emulator.rest import Rest
-from telephony.rest import twilio_calls
-from tests.bot.campaigns.facts import NOON, people
+from telephony.rest import CallOrder, Placed, TwilioCalls, twilio_calls
+from tests.bot.campaigns.facts import NOON, OURS, number, people
 from tests.bot.line.line import TOKEN
 from tests.bot.storage.desk import Desk, desk
 
-SECOND = timedelta(seconds=1)
+SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 REFUSED = timedelta(milliseconds=WatchTimings().job_refused)
 
 
@@ -44,13 +45,16 @@ class Watch:
     watching: Watching
     clock: HandClock
     rest: Rest
+    calls: TwilioCalls
 
 
 @asynccontextmanager
-async def watch(ours: Desk, at: datetime, token: str = TOKEN) -> AsyncIterator[Watch]:
+async def watch(
+    ours: Desk, at: datetime, token: str = TOKEN, **network_options: Any
+) -> AsyncIterator[Watch]:
     clock = HandClock(at)
     async with (
-        PhoneNetwork(auth_token=TOKEN) as network,
+        PhoneNetwork(auth_token=TOKEN, **network_options) as network,
         serve_rest(network) as rest,
         twilio_calls(network.account_sid, token, base_url=rest.url) as calls,
     ):
@@ -61,7 +65,7 @@ async def watch(ours: Desk, at: datetime, token: str = TOKEN) -> AsyncIterator[W
             calls=calls,
             clock=clock,
         )
-        yield Watch(watching, clock, rest)
+        yield Watch(watching, clock, rest, calls)
 
 
 async def ringing(ours: Desk) -> Order:
@@ -80,6 +84,34 @@ async def test_a_call_that_is_gone_needs_no_ending(sqlite_url: str) -> None:
             await its.watching.do_jobs()
 
         assert await ours.reports.jobs(n=9, now=NOON + timedelta(hours=1)) == []
+
+
+async def test_a_call_that_stays_in_the_queue_is_taken_back(sqlite_url: str) -> None:
+    """Whoever placed it died before it could; after a minute of nothing a watch sees to it."""
+    elsewhere = CallOrder(
+        to_number=number(9),
+        from_number=OURS,
+        answer_url="http://127.0.0.1:9/voice",
+        status_url="http://127.0.0.1:9/status",
+        ring_timeout_s=30,
+        time_limit_s=600,
+    )
+    async with desk(sqlite_url) as ours:
+        order = await ours.order()
+        async with watch(ours, NOON + 2 * MINUTE, calls_per_second=0.001) as its:
+            await its.calls.place(elsewhere)  # leaves at once
+            placed = await its.calls.place(replace(elsewhere, to_number=order.number))
+            assert isinstance(placed, Placed)
+            report = CallReport(call_sid=placed.call_sid, status="queued")
+            await ours.reports.note(order.attempt_id, report, now=NOON)
+            with capture_logs() as logs:
+                await its.watching.ask_silent()
+            await its.watching.do_jobs()
+            found = await its.calls.fetch(placed.call_sid)
+
+    assert [one["event"] for one in logs] == ["call_queued_too_long"]
+    assert found is not None
+    assert found.status == "canceled"
 
 
 async def test_a_job_that_twilio_refuses_is_not_forgotten(sqlite_url: str) -> None:

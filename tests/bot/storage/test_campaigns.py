@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
@@ -12,8 +13,9 @@ from bot.campaigns.records import CampaignRecord
 from bot.storage import tables
 from bot.storage.campaigns import CampaignGone, CampaignStore
 from bot.storage.database import Database, open_database
+from bot.storage.dialling import Granted
 from tests.bot.campaigns.facts import AGREED, NOON, number, people, plan
-from tests.bot.storage.desk import desk
+from tests.bot.storage.desk import FAST, desk
 
 
 async def a_draft(store: CampaignStore, name: str, n: int = 3) -> CampaignRecord:
@@ -113,3 +115,63 @@ async def test_a_stop_revokes_consents(database_url: str) -> None:
     assert sorted(person for person, _ in both) == [number(1), number(1), number(2)]
     assert {at for person, at in both if person != rung} == {NOON + minute}
     assert {at for person, at in both if person == rung} == {NOON}
+
+
+async def test_a_corrected_list_corrects(database_url: str) -> None:
+    """Whoever is still to be rung has the zone, the words and the earlier end that it tells."""
+    ended = NOON - timedelta(days=1)
+    async with desk(database_url, people(3, variables={"day": "Monday"})) as ours:
+        mended = [
+            replace(person, zone=zone, variables={"day": "Friday"}, consent=consent)
+            for person, zone, consent in zip(
+                people(3),
+                (None, "Europe/London", None),
+                (AGREED, replace(AGREED, expires_at=ended), None),
+                strict=True,
+            )
+        ]
+        campaign_id = ours.campaign.campaign_id
+        n_new = await ours.store.add(campaign_id, mended, now=NOON)
+        await ours.store.add(campaign_id, [replace(mended[1], zone=None, consent=AGREED)], now=NOON)
+        async with ours.database.reading() as connection:
+            query = select(tables.contacts.c.zone, tables.contacts.c.variables)
+            rows = (await connection.execute(query.order_by(tables.contacts.c.number))).all()
+        claims = await ours.claim(3)
+        decided = [
+            await ours.commit(claim, FAST, NOON + timedelta(seconds=n))
+            for n, claim in enumerate(claims)
+        ]
+        counts = await ours.store.counts(campaign_id)
+
+    assert n_new == 0
+    assert [row.zone for row in rows] == [None, "Europe/London", None]
+    assert [row.variables for row in rows] == [{"day": "Friday"}] * 3
+    assert [isinstance(one, Granted) for one in decided].count(True) == 2
+    assert counts.refused == {"no_consent": 1}
+
+
+@pytest.mark.parametrize(
+    ("lacking", "mended"),
+    [({"consent": None}, {}), ({"zone": "Mars/Olympus"}, {"zone": "America/New_York"})],
+)
+async def test_who_could_not_be_rung_can_be_with_a_corrected_list(
+    database_url: str, lacking: dict[str, Any], mended: dict[str, Any]
+) -> None:
+    """And nobody else whose turn is over: not who was stopped."""
+    async with desk(database_url, people(2, **lacking)) as ours:
+        campaign = ours.campaign.campaign_id
+        await ours.store.stop(number(2), source="command", now=NOON)
+        [claim] = await ours.claim(2)
+        await ours.commit(claim, FAST, NOON)
+        before = await ours.store.counts(campaign)
+        await ours.store.add(campaign, people(2, consent=None), now=NOON)  # tells nothing new
+        same = await ours.store.counts(campaign)
+        await ours.store.add(campaign, people(2, **mended), now=NOON)
+        [claim] = await ours.claim(2)
+        granted = await ours.commit(claim, FAST, NOON)
+        after = await ours.store.counts(campaign)
+
+    assert before.refused == same.refused
+    assert len(before.refused) == 2
+    assert isinstance(granted, Granted)
+    assert after.refused == {"stopped": 1}
