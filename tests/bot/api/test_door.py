@@ -95,7 +95,8 @@ async def test_what_is_logged(service: Service, caplog: pytest.LogCaptureFixture
         await service.ask("GET", "/campaigns/+12125560001")
         await service.ask("GET", "/stops/+12125560001", token=API_TOKEN + "x")
 
-    assert [line["event"] for line in lines] == [
+    of_api = [line["event"] for line in lines if not line["event"].startswith("gpu_host")]
+    assert of_api == [
         "campaign_created",
         "contacts_imported",
         "campaign_moved",
