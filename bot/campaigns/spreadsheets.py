@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 from zipfile import ZipFile
 
+from defusedxml.ElementTree import fromstring
 from openpyxl import Workbook, load_workbook
 
 __all__ = ["ContactFileError", "OnRead", "ignore", "read_rows"]
@@ -25,6 +26,8 @@ MAX_FILE_BYTES = 256 << 20
 MAX_UNPACKED_BYTES = 1 << 30  # of an XLSX file, which is a zip file; its sheets are read as streams
 MAX_STRINGS_BYTES = 128 << 20  # of the texts of its cells, which are read as a whole
 MAX_PART_BYTES = 8 << 20  # of any other part, of which a tree is built: forty times as large
+MOST_BYTES = {"worksheet+xml": MAX_UNPACKED_BYTES, "sharedStrings+xml": MAX_STRINGS_BYTES}
+CONTENT_TYPES = "[Content_Types].xml"
 MAX_ROWS = 1 << 20  # and a spreadsheet has no more
 MAX_COLUMNS = 200
 MAX_ROW_CHARS = 1 << 20  # of a CSV file
@@ -186,17 +189,24 @@ def _faults_of(path: Path) -> Iterator[None]:
 def _refuse_bombs(path: Path, file: BinaryIO) -> None:
     """A small zip file can unpack to terabytes. No more is unpacked than its directory says."""
     with ZipFile(file) as archive:
-        parts = archive.infolist()
-    if sum(part.file_size for part in parts) > MAX_UNPACKED_BYTES:
-        raise ContactFileError(f"{path}: unpacks to more than {MAX_UNPACKED_BYTES >> 30} GiB")
-    for part in parts:
-        is_tree = part.filename.endswith((".xml", ".rels"))
-        is_sheet = part.filename.startswith("xl/worksheets/sheet")
-        most = MAX_STRINGS_BYTES if part.filename == "xl/sharedStrings.xml" else MAX_PART_BYTES
-        if part.file_size > most and is_tree and not is_sheet:
+        sizes = {part.filename: part.file_size for part in archive.infolist()}
+        if sum(sizes.values()) > MAX_UNPACKED_BYTES:
+            raise ContactFileError(f"{path}: unpacks to more than {MAX_UNPACKED_BYTES >> 30} GiB")
+        large = {name: size for name, size in sizes.items() if size > MAX_PART_BYTES}
+        kinds = _kinds(archive) if large and CONTENT_TYPES not in large else {}
+    for name, size in large.items():
+        most = MOST_BYTES.get(kinds.get(name, "").rpartition(".")[2], MAX_PART_BYTES)
+        is_picture = name.startswith("xl/media/") and name not in kinds
+        if size > most and not is_picture:
             raise ContactFileError(
                 f"{path}: a part of it unpacks to more than {most >> 20} MiB: {HOW_TO_SAVE}"
             )
+
+
+def _kinds(archive: ZipFile) -> dict[str, str]:
+    """The content type of each part that has one of its own: by it openpyxl knows them."""
+    overrides = fromstring(archive.read(CONTENT_TYPES))
+    return {one.get("PartName", "")[1:]: one.get("ContentType", "") for one in overrides}
 
 
 def _n_rows(workbook: Workbook) -> int | None:

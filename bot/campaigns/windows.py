@@ -28,6 +28,11 @@ __all__ = [
 
 EVERY_DAY = frozenset(range(1, 8))
 DAYS_AHEAD = 15  # how far the next opening is looked for: longer than any run of public holidays
+# Zones without summer time, by names that people write for places which have one; and no zones.
+NO_PLACES = frozenset(
+    {"EST", "MST", "HST", "GMT", "GMT0", "GMT+0", "GMT-0", "Greenwich", "UCT", "Universal", "Zulu"}
+    | {"localtime", "posixrules", "Factory"}
+)
 UNKNOWN_ZONE = timezone.UNKNOWN_TIMEZONE
 
 
@@ -185,9 +190,8 @@ def _public_holidays(country: str, year: int) -> holidays.HolidayBase:
 
 
 def _is_place(name: str) -> bool:
-    """Whether it says where, not how far from UTC: EST is a zone without summer time, and few who
-    write it mean that."""
-    return "/" in name or name == "UTC"
+    """Whether it says where. EST is a zone without summer time, and few who write it mean that."""
+    return name not in NO_PLACES and not name.startswith("Etc/")
 
 
 def _is_zone(name: str) -> bool:

@@ -45,8 +45,16 @@ MEDIA_PATH = "/twilio/media"
 TOKEN_PARAMETER = "token"
 MAX_RETRIES = 1
 MAX_REMEMBERED = 2_000  # calls that were connected, for what Twilio asks about them later
-# After these the person may have heard nothing of ours but an apology.
-UNHEARD = (None, EndReason.FAILED, EndReason.HOST_LOST, EndReason.PROTOCOL_ERROR)
+# After these the person may have heard nothing of ours but an apology; who has hung up is not asked
+# about, so of those only the socket broke.
+UNHEARD = (
+    None,
+    EndReason.CALLER_HUNG_UP,
+    EndReason.DRAINED,
+    EndReason.FAILED,
+    EndReason.HOST_LOST,
+    EndReason.PROTOCOL_ERROR,
+)
 COMPLETED = "completed"  # a call that is over, in a word of Twilio's
 RETRY = "retry"  # the query parameter that counts them
 FIND_TIMEOUT_MS = 4_000  # for the database; Twilio waits 15 s
@@ -54,7 +62,7 @@ END_TIMEOUT_MS = 4_000  # a stream's end and the webhook about it may cross; Twi
 
 
 class Webhooks:
-    """The webhooks of the line. Answers at once; nothing here outlives a request."""
+    """The webhooks of the line. Answers at once; keeps who calls were connected as."""
 
     def __init__(
         self,

@@ -145,12 +145,14 @@ class CampaignStore:
     async def add(self, campaign_id: str, people: Sequence[NewContact], *, now: datetime) -> int:
         """Add people, each with a first attempt that is due; how many were new to the campaign.
 
-        All of them or none. Of those who were there before, variables, zones and consents are
-        brought up to what is told now, unless their turn is over; who was refused for want of a
-        consent or a zone has another one. Raises CampaignGone.
+        All of them or none. Of those who were there before, variables and zones are brought up to
+        what is told now, unless their turn is over; a consent that is kept already ends at the
+        earlier time of the two. Who was refused for want of a consent or a zone, and has one now,
+        is due again. Raises CampaignGone.
         """
         try:
-            async with self._database.writing() as connection:
+            # alone: no decision is to be made on what is just being corrected
+            async with self._database.writing_alone() as connection:
                 return await join(connection, campaign_id, people, now)
         except IntegrityError:
             raise CampaignGone(campaign_id) from None

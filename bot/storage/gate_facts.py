@@ -94,7 +94,7 @@ def _known(found: Row[Any], plan: Campaign, now: datetime, since: datetime) -> A
         _n_inbound(now).scalar_subquery().label("n_inbound"),
         _made_before(found).scalar_subquery().label("failed_at"),
         _stopped(found.number).exists().label("is_stopped"),
-        _consented(found.number, plan.purpose, now).exists().label("has_consent"),
+        consented(found.number, plan.purpose, now).exists().label("has_consent"),
         select(paces.c.next_at).where(paces.c.name == LINE).scalar_subquery().label("turn_at"),
     ).select_from(live.join(waits, true()).join(who, true()))
 
@@ -166,7 +166,8 @@ def _stopped(number: str | None) -> Any:
     return select(do_not_call.c.at).where(do_not_call.c.number_hash == hash_of(number or ""))
 
 
-def _consented(number: str | None, purpose: str, now: datetime) -> Any:
+def consented(number: Any, purpose: str, now: datetime) -> Any:
+    """The consents of a number, or of a column's numbers, that hold for a purpose."""
     return select(consents.c.consent_id).where(
         consents.c.number == number,
         consents.c.purpose == purpose,

@@ -12,6 +12,7 @@ from bot.campaigns.gate import Reason
 from bot.campaigns.records import Consent, NewContact
 from bot.storage import tables
 from bot.storage.database import upsert
+from bot.storage.gate_facts import consented
 from bot.storage.settling import new_attempt
 
 __all__ = ["join"]
@@ -25,7 +26,7 @@ async def join(
     """Add people, each with a first attempt that is due; how many were new to the campaign.
 
     Of those who are there and not done with, the list has the last word. Whoever was not rung for
-    want of what it tells now is due again.
+    want of a consent or a zone, and has one now, is due again.
     """
     rows = [_contact(campaign_id, person) for person in people]
     new = upsert(connection)(contacts).on_conflict_do_nothing().returning(contacts.c.contact_id)
@@ -62,7 +63,7 @@ async def _keep_consents(connection: AsyncConnection, people: Sequence[NewContac
 async def _correct(
     connection: AsyncConnection, campaign_id: str, known: Sequence[NewContact]
 ) -> None:
-    """Variables of those who are to be rung, and the zone where the list names one."""
+    """Variables of those whose turn is not over, and the zone where the list names one."""
     outcome = contacts.c.outcome
     mendable = [outcome == reason.value for reason in (Reason.NO_CONSENT, Reason.ZONE_UNKNOWN)]
     mended = (
@@ -80,10 +81,9 @@ async def _correct(
             ),
         )
     )
-    in_order = sorted(known, key=lambda person: person.number)  # two lists must not lock each other
     values = [
         {"of_number": p.number, "new_variables": dict(p.variables), "new_zone": p.zone}
-        for p in in_order
+        for p in known
     ]
     await connection.execute(mended, values)
 
@@ -91,13 +91,15 @@ async def _correct(
 async def _reopen(
     connection: AsyncConnection, campaign_id: str, known: Sequence[NewContact], now: datetime
 ) -> None:
-    agreed = [p.number for p in known if p.consent is not None]
     placed = [p.number for p in known if p.zone is not None]
-    lacked = {Reason.NO_CONSENT: agreed, Reason.ZONE_UNKNOWN: placed}
-    is_mended = [
-        (contacts.c.outcome == reason.value) & contacts.c.number.in_(numbers)
-        for reason, numbers in lacked.items()
-    ]
+    is_mended = [(contacts.c.outcome == Reason.ZONE_UNKNOWN.value) & contacts.c.number.in_(placed)]
+    for purpose in {p.consent.purpose for p in known if p.consent is not None}:
+        agreed = [p.number for p in known if p.consent and p.consent.purpose == purpose]
+        is_mended.append(
+            (contacts.c.outcome == Reason.NO_CONSENT.value)
+            & contacts.c.number.in_(agreed)
+            & consented(contacts.c.number, purpose, now).exists()
+        )
     reopened = await connection.execute(
         update(contacts)
         .where(contacts.c.campaign_id == campaign_id, contacts.c.is_refused, or_(*is_mended))

@@ -62,12 +62,14 @@ class TurnLog:
         self._close(reply.number, heard_ms=heard_ms, interrupted=True)
 
     def utterance_started(self, utterance: str) -> None:
-        """The first sound of a reply is on the wire."""
+        """The first sound of a reply is on the wire, or of an apology, which is none."""
+        turn = self._find(utterance)
+        if turn is None:
+            return
         if not self._has_sounded:
             self._has_sounded = True
             self._observer.on_first_sound()
-        turn = self._find(utterance)
-        if turn is not None and turn.first_sound_s is None:
+        if turn.first_sound_s is None:
             turn.first_sound_s = self._get_time()
 
     def utterance_ended(self, utterance: str, heard_ms: int, interrupted: bool) -> None:

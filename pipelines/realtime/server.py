@@ -128,7 +128,11 @@ class RealtimeServer:
             self._watchdog.cancel()
         if self._observer is not None:
             self._observer.cancel()
-        await asyncio.to_thread(self._engine.stop)
+        timeout_s = self._limits.engine_timeout_ms / 1000
+        await asyncio.to_thread(self._engine.stop, timeout_s=timeout_s)
+        if self._engine.is_alive:  # it hangs: nobody else will end its sessions
+            for mailbox in self._mailboxes:
+                mailbox.finish(_DRAINED)
         self._server.close()
         await self._server.wait_closed()
 

@@ -85,9 +85,13 @@ class FunctionTool(RealtimeFunctionTool):
 def _of_bounded_length(tools: list[FunctionTool]) -> list[FunctionTool]:
     """What the model reads of them is indented, and so longer than what came by their depth."""
     described = [tool.parameters for tool in tools]
-    if len(json.dumps(described)) > MAX_TOOL_TEXT or len(
-        json.dumps(described, indent=4, ensure_ascii=False)
-    ) > (2 * MAX_TOOL_TEXT):
+    n_letters = len(json.dumps(described, ensure_ascii=False))
+    # not indented before it is known to be short
+    is_long = (
+        n_letters > MAX_TOOL_TEXT
+        or len(json.dumps(described, ensure_ascii=False, indent=4)) > 2 * MAX_TOOL_TEXT
+    )
+    if is_long:
         raise ValueError(f"the parameters of all tools have more than {MAX_TOOL_TEXT} characters")
     return tools
 

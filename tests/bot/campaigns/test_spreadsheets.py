@@ -159,6 +159,8 @@ def test_what_openpyxl_warns_of_is_not_said(tmp_path: Path) -> None:
         ("list.xlsx", WORKBOOK[:-30], "is no Excel workbook"),
         ("list.xlsx", declared_larger(WORKBOOK), "unpacks to more than 1 GiB"),
         ("list.xlsx", packed(**{STYLES: b"<x/>" * 3 * MIB}), "a part of it .* more than 8 MiB"),
+        # a sheet by its name, but not by what the workbook says of it
+        ("list.xlsx", packed(**{SHEET + "x.xml": b"<x/>" * 3 * MIB}), "more than 8 MiB"),
         ("list.xlsx", packed(list(range(201))), "has more than 200 columns"),
         ("list.xlsx", with_sheet('<row r="99999999999"/>'), "has more than 1,048,576 rows"),
         ("list.xlsx", with_sheet("<row><c><v>x</v></c></row>"), r"can be read \(ValueError\)"),

@@ -30,6 +30,8 @@ def at(text: str, zone: str = "UTC") -> datetime:
         ("+14155550123", "", ()),
         ("+14155550123", "EST", ()),  # has no summer time, in which Eastern Time is an hour on
         ("+14155550123", "localtime", ()),
+        ("+14155550123", "Etc/GMT+5", ()),  # is five hours behind
+        ("+14155550123", "Singapore", ("Singapore",)),
         ("+14155550123", "UTC", ("UTC",)),
         ("+919876543210", None, ("Asia/Calcutta",)),  # an old name, which not every machine has
         ("+15550100", None, ()),

@@ -98,21 +98,30 @@ async def test_how_long_an_answer_waited_is_kept(sqlite_url: str) -> None:
     assert waits.n_abandoned == sum(ms > 2_000 for ms in known if ms is not None)
 
 
-@pytest.mark.parametrize(("is_mute", "outcome"), [(True, "failed"), (False, "answered")])
+@pytest.mark.parametrize(
+    ("is_mute", "reason", "outcome"),
+    [
+        (True, EndReason.FAILED, "failed"),
+        (False, EndReason.FAILED, "answered"),
+        (True, EndReason.HOST_LOST, "failed"),
+        (True, EndReason.DRAINED, "failed"),
+        (False, EndReason.DRAINED, "answered"),
+    ],
+)
 async def test_who_heard_nothing_but_an_apology_was_not_reached(
-    sqlite_url: str, is_mute: bool, outcome: str
+    sqlite_url: str, is_mute: bool, reason: EndReason, outcome: str
 ) -> None:
-    """A stream that fails twice before its first sound; one that was heard did reach somebody."""
+    """A stream that ends before its first sound; one that was heard did reach somebody."""
     async with campaign_line(sqlite_url, directory=lambda number: PATIENT) as ours:
         ours.line.call.is_mute = is_mute
-        ours.line.call.reason = EndReason.FAILED
+        ours.line.call.reason = reason
         await ours.campaign(people(1), plan())
         async with ours.dialling():
             counts = await ours.finished()
         [call] = ours.rung
 
     assert call.record is not None
-    assert call.record.twiml_path[-2:] == ("Say", "Hangup")
+    assert call.record.twiml_path[-1] == "Hangup"
     assert counts.done == {outcome: 1}
 
 

@@ -17,6 +17,8 @@ from bot.storage.dialling import Granted
 from tests.bot.campaigns.facts import AGREED, NOON, number, people, plan
 from tests.bot.storage.desk import FAST, desk
 
+EXPIRED = replace(AGREED, given_at=NOON - timedelta(days=9), expires_at=NOON - timedelta(days=2))
+
 
 async def a_draft(store: CampaignStore, name: str, n: int = 3) -> CampaignRecord:
     record = await store.create(plan(name=name), now=NOON)
@@ -165,6 +167,7 @@ async def test_who_could_not_be_rung_can_be_with_a_corrected_list(
         await ours.commit(claim, FAST, NOON)
         before = await ours.store.counts(campaign)
         await ours.store.add(campaign, people(2, consent=None), now=NOON)  # tells nothing new
+        await ours.store.add(campaign, people(2, consent=EXPIRED), now=NOON)
         same = await ours.store.counts(campaign)
         await ours.store.add(campaign, people(2, **mended), now=NOON)
         [claim] = await ours.claim(2)

@@ -266,7 +266,10 @@ async def test_keys_do_not_cut_off_the_goodbye() -> None:
 
 
 async def test_host_that_is_not_there() -> None:
-    """Where no model answers, the caller hears the apology within 3 s, to its end."""
+    """Where no model answers, the caller hears the apology within 3 s, to its end.
+
+    An apology is not what he has waited for: it is no first sound.
+    """
     async with calling(plan(None)) as call:
         picked_up = time.monotonic()
         result = await call.result()
@@ -274,6 +277,7 @@ async def test_host_that_is_not_there() -> None:
     assert (result.reason, result.detail) == (EndReason.HOST_LOST, "host_unreachable")
     assert call.phone.heard_at[0] - picked_up < 3
     assert bytes(call.phone.heard) == CLIP
+    assert "first_sound" not in call.witness.counts
 
 
 async def test_host_lost_in_mid_reply() -> None:

@@ -149,6 +149,13 @@ def test_our_values_are_read_beside_the_protocols() -> None:
     assert (update.session.temperature, update.session.seed, create.response.seed) == (0.4, 7, 3)
 
 
+def test_tools_in_chinese_are_as_long_as_others() -> None:
+    """Characters count, however they would be escaped."""
+    update = parse(session_update(tools=[tool("网" * 20_000)]))
+
+    assert isinstance(update, SessionUpdate)
+
+
 def test_of_an_item_only_what_is_known_is_kept() -> None:
     """It stays as long as the call, whatever a client writes beside its words."""
     content = [{"type": "input_text", "text": "Hello", "more": [{}] * 9}]
