@@ -66,6 +66,21 @@ def test_a_fast_greeting_is_heard_wherever_the_ear_begins_and_ends(chain: GlmCha
         assert judge.hear(line[late_ms * 8 :], 8000) == persona.greeting
 
 
+@pytest.mark.parametrize("name", ["support-en-cheerful", "support-en-brisk"])
+def test_an_answer_ends_where_it_should(chain: GlmChain, name: str) -> None:
+    """In a voice other than the plain one, too: no word is missing, and no letter follows."""
+    dialogues = read_dialogues("en")
+    instructions = render_instructions(read_persona(ROOT / f"prompts/personas/{name}.yaml"))
+    said: list[str] = []
+    for intent in dialogues.intents[::5]:
+        call = Caller(chain, instructions=instructions)
+        call.write(intent.questions[0])
+        said.append(call.hear().text.strip())
+        call.close()
+
+    assert set(said) <= set(dialogues.answers.values())
+
+
 def test_what_was_said_can_be_written_down(chain: GlmChain) -> None:
     """A question of those it has learned from, by a voice it knows, over the telephone."""
     call = Caller(chain, instructions="")
