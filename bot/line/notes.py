@@ -8,6 +8,7 @@ that could not be written before the process ended is in the log as `stop_lost`,
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,6 +28,7 @@ __all__ = ["AttemptNotes", "CampaignNotes"]
 log = structlog.get_logger()
 
 MAX_WAITING = 1_000  # notes; stops are not counted
+MAX_SOUNDED = 2_000  # calls: as many as are remembered for what Twilio asks about them later
 LAST_S = 10.0
 
 
@@ -52,6 +54,7 @@ class CampaignNotes:
         self._tasks: asyncio.TaskGroup | None = None
         self._writing: set[asyncio.Task[bool]] = set()
         self._stopping: dict[asyncio.Task[bool], str] = {}  # the attempt of each
+        self._sounded: OrderedDict[str, None] = OrderedDict()  # attempts whose calls have
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -107,7 +110,16 @@ class CampaignNotes:
         self._note(write)
 
     def report(self, attempt_id: str, report: CallReport) -> None:
-        """Have a report of a call written down."""
+        """Have a report of a call written down.
+
+        Reports may be written in any order: that nobody spoke is none of a call that has sounded.
+        """
+        if report.first_sound_ms is not None:
+            self._sounded[attempt_id] = None
+            if len(self._sounded) > MAX_SOUNDED:
+                self._sounded.popitem(last=False)
+        if report.is_speechless and attempt_id in self._sounded:
+            return
 
         async def write() -> bool:
             return await self._reports.note(attempt_id, report, now=self._clock.now())

@@ -21,7 +21,7 @@ from pipelines.realtime.warm_up import warm_up
 from tests.conftest import MS
 from tests.pipelines.realtime.conftest import configure, one, serving, session, waiting
 from tests.pipelines.realtime.tone_model import ToneModel, ToneReply
-from tests.waiting import eventually
+from tests.waiting import eventually, eventually_so
 
 STEP_S = 0.0112  # two make 80 ms of sound: a reply takes 0.28 of its length
 
@@ -85,6 +85,12 @@ async def test_calls_up_to_capacity_keep_their_sound_and_the_next_is_refused() -
                 with pytest.raises(AtCapacity):
                     async with session(server):
                         pass
+
+                async def is_noted() -> bool:  # twice a second it is, in the midst of replies too
+                    found = (await http.get(url)).json()["load"]["speaking"]
+                    return bool(found == pytest.approx(0.28, abs=0.001))
+
+                await eventually_so(is_noted)
                 full = (await http.get(url)).json()
             await eventually(lambda: server.n_sessions == 2)
             async with session(server) as fourth:
