@@ -82,13 +82,13 @@ async def test_a_machine_that_went_on_speaking_is_left_all_the_same() -> None:
                 host,
                 transcription=True,
                 takes_messages=lambda text: True,
-                silence_after_ms=3_000,
+                silence_after_ms=1_000,
             )
         ) as call,
     ):
         call.phone.say(spoken("Nobody can take your call now.") + 40 * QUIET)
         call.phone.say(spoken("Please leave a message after the tone."))
-        result = await call.result()
+        result = await call.result(20_000)
 
     assert READY in call.witness.counts
     assert result.reason is EndReason.CALLER_SILENT
