@@ -109,8 +109,8 @@ class CampaignNotes:
 
         self._note(write)
 
-    def report(self, attempt_id: str, report: CallReport) -> None:
-        """Have a report of a call written down.
+    def report(self, attempt_id: str, report: CallReport) -> asyncio.Task[bool] | None:
+        """Have a report of a call written down; the writing, unless there is none.
 
         Reports may be written in any order: that nobody spoke is none of a call that has sounded.
         """
@@ -119,12 +119,12 @@ class CampaignNotes:
             if len(self._sounded) > MAX_SOUNDED:
                 self._sounded.popitem(last=False)
         if report.is_speechless and attempt_id in self._sounded:
-            return
+            return None
 
         async def write() -> bool:
             return await self._reports.note(attempt_id, report, now=self._clock.now())
 
-        self._note(write)
+        return self._note(write)
 
     async def _written(self, write: Callable[[], Awaitable[bool]], **about: str) -> bool:
         try:
@@ -134,13 +134,14 @@ class CampaignNotes:
             log.exception("campaign_note_failed", error=type(exc).__name__, **about)
             return False
 
-    def _note(self, write: Callable[[], Awaitable[bool]]) -> None:
+    def _note(self, write: Callable[[], Awaitable[bool]]) -> asyncio.Task[bool] | None:
         if self._tasks is None or len(self._writing) >= self._max_waiting:
             log.error("campaign_note_lost", waiting=len(self._writing))
-            return
+            return None
         task = self._tasks.create_task(self._written(write))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
+        return task
 
 
 class AttemptNotes:
@@ -159,9 +160,9 @@ class AttemptNotes:
         """Who answered, as Twilio's detection would say it."""
         self._report(answered_by=who)
 
-    def nobody_spoke(self) -> None:
-        """We had nobody to speak to whoever answered."""
-        self._report(is_speechless=True)
+    def nobody_spoke(self) -> asyncio.Task[bool] | None:
+        """We had nobody to speak to whoever answered; the writing of it, unless there is none."""
+        return self._report(is_speechless=True)
 
     def waited(self, duration_ms: int) -> None:
         """So long after answering the person heard the first sound."""
@@ -171,6 +172,6 @@ class AttemptNotes:
         """The person has said what a field of the campaign is."""
         self._notes.told(self._attempt_id, turn, name, value)
 
-    def _report(self, **told: Any) -> None:
+    def _report(self, **told: Any) -> asyncio.Task[bool] | None:
         report = CallReport(call_sid=self._call_sid, status="in-progress", **told)
-        self._notes.report(self._attempt_id, report)
+        return self._notes.report(self._attempt_id, report)

@@ -99,7 +99,7 @@ class Webhooks:
             return self._apologise(fields["CallSid"], request.query_params[ATTEMPT], nobody)
         turned_away = self._why_not(announced.call_sid)
         if turned_away:
-            return self._turn_away(turned_away, announced, fields.get("CallStatus", ""))
+            return await self._turn_away(turned_away, announced, fields.get("CallStatus", ""))
         first_ms = self._calls.first_asked_ms(announced.call_sid, asked_ms)
         announced = replace(announced, at_ms=first_ms)
         self._remember(announced)
@@ -136,7 +136,7 @@ class Webhooks:
         )
         is_last = step in (Step.HANG_UP, Step.APOLOGISE_AND_HANG_UP)
         if reason in UNHEARD and is_last and call_status != COMPLETED:
-            self._note_silence(announced)
+            await self._note_silence(announced)
         return _answer(self._document(step, announced, detail))
 
     async def transfer_ended(self, request: Request) -> Response:
@@ -219,11 +219,17 @@ class Webhooks:
         self._metrics.call_turned_away(reason)
         log.error("call_turned_away", call_id=call_sid, reason=reason)
 
-    def _note_silence(self, announced: Announced) -> None:
-        """That nobody spoke to whom we rang, unless the call had sounded before."""
-        if self._notes is not None and announced.attempt is not None:
-            attempt_id = announced.attempt.attempt_id
-            self._notes.of(attempt_id, announced.call_sid).nobody_spoke()
+    async def _note_silence(self, announced: Announced) -> None:
+        """That nobody spoke to whom we rang, unless the call had sounded before.
+
+        It is waited for a little: what Twilio tells of the call's end is to come after it.
+        """
+        if self._notes is None or announced.attempt is None:
+            return
+        attempt_id = announced.attempt.attempt_id
+        writing = self._notes.of(attempt_id, announced.call_sid).nobody_spoke()
+        if writing is not None:
+            await asyncio.wait([writing], timeout=FIND_TIMEOUT_MS / 1000)
 
     def _put_through(self, announced: Announced, department: str) -> str:
         persona, transfer = announced.persona, announced.persona.transfer
@@ -258,10 +264,10 @@ class Webhooks:
         n_waiting = self._tokens.n_waiting(now_ms(), besides=call_sid)
         return None if self._calls.has_room(n_waiting) else "full"
 
-    def _turn_away(self, reason: str, announced: Announced, call_status: str) -> Response:
+    async def _turn_away(self, reason: str, announced: Announced, call_status: str) -> Response:
         self._metrics.call_turned_away(reason)
         log.warning("call_turned_away", call_id=announced.call_sid, reason=reason)
-        self._note_silence(announced)
+        await self._note_silence(announced)
         persona = announced.persona
         # Only a call that has not been answered can be given a busy tone.
         if announced.retry or call_status == "in-progress":
