@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pipelines.call.plan import EndReason
 
-__all__ = ["End", "LiveCalls", "Running"]
+__all__ = ["MAX_REMEMBERED", "End", "LiveCalls", "Running"]
 
 MAX_REMEMBERED = 2_000  # ends of streams and beginnings of calls, for the webhooks that follow
 

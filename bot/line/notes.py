@@ -17,6 +17,7 @@ import structlog
 
 from bot.campaigns.outcome_fields import Told
 from bot.campaigns.records import CallReport
+from bot.line.live_calls import MAX_REMEMBERED
 from bot.storage.call_reports import CallReports
 from bot.storage.campaigns import CampaignStore
 from bot.storage.findings import FindingStore
@@ -28,7 +29,6 @@ __all__ = ["AttemptNotes", "CampaignNotes"]
 log = structlog.get_logger()
 
 MAX_WAITING = 1_000  # notes; stops are not counted
-MAX_SOUNDED = 2_000  # calls: as many as are remembered for what Twilio asks about them later
 LAST_S = 10.0
 
 
@@ -116,7 +116,7 @@ class CampaignNotes:
         """
         if report.first_sound_ms is not None:
             self._sounded[attempt_id] = None
-            if len(self._sounded) > MAX_SOUNDED:
+            if len(self._sounded) > MAX_REMEMBERED:
                 self._sounded.popitem(last=False)
         if report.is_speechless and attempt_id in self._sounded:
             return None

@@ -18,7 +18,7 @@ from bot.calls.records import Direction
 from bot.campaigns.urls import ATTEMPT, VOICE_PATH
 from bot.line.announced import Announced, Attempt, FindSpeaker, NoSpeaker, Speaker, now_ms
 from bot.line.gpu_probe import GpuProbe
-from bot.line.live_calls import LiveCalls
+from bot.line.live_calls import MAX_REMEMBERED, LiveCalls
 from bot.line.metrics import Metrics
 from bot.line.notes import CampaignNotes
 from bot.line.requests import CALL_SID, RequestRefused, TwilioRequests, media_url
@@ -44,7 +44,6 @@ TRANSFER_ENDED_PATH = "/twilio/transfer-ended"
 MEDIA_PATH = "/twilio/media"
 TOKEN_PARAMETER = "token"
 MAX_RETRIES = 1
-MAX_REMEMBERED = 2_000  # calls that were connected, for what Twilio asks about them later
 # After these the person may have heard nothing of ours but an apology; who has hung up is not asked
 # about, so of those only the socket broke.
 UNHEARD = (

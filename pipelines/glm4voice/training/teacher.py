@@ -24,8 +24,9 @@ from pipelines.glm4voice.training.scenes import SceneWriter
 from pipelines.glm4voice.training.tasks import TaskWriter
 from pipelines.glm4voice.training.turns import Learn, Row, TurnWriter
 
-# What a batch costs beside its ids, as so many of them. On a GPU more than rows are filled up by.
+# What a batch costs beside its ids, as so many of them; elsewhere more than rows are filled up by.
 _BATCH_COST = {"cpu": 300}
+_DEVICE_BATCH_COST = 1 << 30
 # Rows that are learned from together, in parts; beside each, its share of each kind's loss.
 Lesson = list[tuple[Batch, Mapping[str, float]]]
 _KINDS = (("text", Learn.TEXT), ("sound", Learn.SOUND))
@@ -126,8 +127,8 @@ class Teacher:
         n_of = {name: sum(_count(row.marks[1:], kind) for row in rows) for name, kind in _KINDS}
         n_of["heard"] = sum(map(_n_heard, rows))
         lesson: Lesson = []
-        batch_cost = _BATCH_COST.get(torch.device(self._run.device).type)
-        for some in [rows] if batch_cost is None else by_length(rows, batch_cost):
+        device = torch.device(self._run.device).type
+        for some in by_length(rows, _BATCH_COST.get(device, _DEVICE_BATCH_COST)):
             batch = batch_of(start, some, [self._tasks.damaged(row, rng) for row in some])
             counts = {name: _count(batch.marks.numpy(), kind) for name, kind in _KINDS}
             counts["heard"] = sum(map(_n_heard, some))
