@@ -39,11 +39,12 @@ __all__ = ["main"]
 
 log = structlog.get_logger()
 
+BROKEN = 1  # exit code: whoever watches over the process is to start it again
 UNUSABLE = 2  # exit code: the settings or the prompts have to be mended first
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the process; the exit code is 0 after a drain."""
+    """Run the process; the exit code is 0 after a drain, 1 if a fault of ours was its reason."""
     process_parser("bot.web", __doc__, WebSettings).parse_args(arguments)
     try:
         settings = read_settings(WebSettings)
@@ -56,14 +57,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     configure(level=settings.log_level, fmt=settings.log_format, pii=settings.log_pii)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(_run(settings, routes, listener))
+            is_broken = runner.run(_run(settings, routes, listener))
         except StorageError as exc:
             print(f"VOICEBOT_DATABASE_URL: {exc}", file=sys.stderr)
             return UNUSABLE
-    return 0
+    return BROKEN if is_broken else 0
 
 
-async def _run(settings: WebSettings, routes: Routes, listener: socket.socket) -> None:
+async def _run(settings: WebSettings, routes: Routes, listener: socket.socket) -> bool:
+    """Run until asked to end; whether something of ours failed before."""
     async with _kept(settings, routes) as (keeper, outbound):
         # Pipecat takes a while to import and logs meanwhile: the settings have been checked by now,
         # and the log is ours.
@@ -89,9 +91,11 @@ async def _run(settings: WebSettings, routes: Routes, listener: socket.socket) -
                 web.app,
                 listener,
                 asked_to_end,
+                web.broken,
                 before_exit=lambda: web.drain(settings.drain_limit_ms),
             )
-    log.info("web_stopped")
+    log.info("web_stopped", broken=web.broken.is_set())
+    return web.broken.is_set()
 
 
 @asynccontextmanager

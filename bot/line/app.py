@@ -54,6 +54,7 @@ class Web:
     tokens: StreamTokens[Announced]
     metrics: Metrics
     probe: GpuProbe
+    broken: asyncio.Event  # set once what runs beside the calls has failed, and nothing keeps notes
 
     async def drain(self, limit_ms: int) -> None:
         """Let running calls finish and take no others."""
@@ -123,7 +124,9 @@ def build(
     notes = outbound.notes if outbound else None
     answers = _answering(outbound, calls, tokens, probe)
     beside = [part.running() for part in (keeper, notes, greetings, answers) if part]
-    web = Web(_application(metrics, probe, beside), calls, tokens, metrics, probe)
+    broken = asyncio.Event()
+    app = _application(metrics, probe, beside, broken)
+    web = Web(app, calls, tokens, metrics, probe, broken)
     _add_routes(web, webhooks, media)
     if outbound is not None:
         _add_callbacks(web, requests, outbound, greetings)
@@ -197,29 +200,44 @@ async def _plan_ahead(
 
 
 def _application(
-    metrics: Metrics, probe: GpuProbe, beside: Sequence[AbstractAsyncContextManager[None]]
+    metrics: Metrics,
+    probe: GpuProbe,
+    beside: Sequence[AbstractAsyncContextManager[None]],
+    broken: asyncio.Event,
 ) -> FastAPI:
-    """The bare application; what is `beside` runs as long as it does."""
+    """The bare application; what is `beside` runs as long as it does, or sets `broken`."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with asyncio.TaskGroup() as tasks:
-            watchers = [
-                tasks.create_task(probe.run()),
-                tasks.create_task(watch_loop_lag(metrics)),
-            ]
-            try:
-                async with AsyncExitStack() as stack:
-                    for part in beside:
-                        await stack.enter_async_context(part)
-                    yield
-            finally:
-                for watcher in watchers:
-                    watcher.cancel()
+        try:
+            async with _running_beside(metrics, probe, beside):
+                yield
+        except Exception:
+            broken.set()
+            raise  # uvicorn logs it
 
     return FastAPI(
         lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
     )
+
+
+@asynccontextmanager
+async def _running_beside(
+    metrics: Metrics, probe: GpuProbe, beside: Sequence[AbstractAsyncContextManager[None]]
+) -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as tasks:
+        watchers = [
+            tasks.create_task(probe.run()),
+            tasks.create_task(watch_loop_lag(metrics)),
+        ]
+        try:
+            async with AsyncExitStack() as stack:
+                for part in beside:
+                    await stack.enter_async_context(part)
+                yield
+        finally:
+            for watcher in watchers:
+                watcher.cancel()
 
 
 def _add_routes(web: Web, webhooks: Webhooks, media: MediaSocket) -> None:

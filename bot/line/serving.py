@@ -8,7 +8,7 @@ with the first.
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import structlog
@@ -51,18 +51,17 @@ class _NoPeerFaults(logging.Filter):
 async def serve(
     app: FastAPI,
     listener: socket.socket,
-    asked_to_end: asyncio.Event,
-    *,
+    *reasons_to_end: asyncio.Event,
     before_exit: Callable[[], Awaitable[None]],
 ) -> None:
-    """Serve on a bound socket until asked to end; then `before_exit`, then shut down.
+    """Serve on a bound socket until one of the events is set; then `before_exit`, then shut down.
 
     Not meant to be cancelled: uvicorn leaves its sockets open then.
     """
     server = _Server(_config(app))
     async with asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(server.serve(sockets=[listener]))
-        ending = tasks.create_task(_end(server, asked_to_end, before_exit))
+        ending = tasks.create_task(_end(server, reasons_to_end, before_exit))
         await serving
         ending.cancel()
 
@@ -93,10 +92,15 @@ async def drain(calls: LiveCalls, *, waiting_ms: float, limit_ms: int) -> None:
 
 async def _end(
     server: uvicorn.Server,
-    asked_to_end: asyncio.Event,
+    reasons_to_end: Sequence[asyncio.Event],
     before_exit: Callable[[], Awaitable[None]],
 ) -> None:
-    await asked_to_end.wait()
+    waiting = [asyncio.ensure_future(reason.wait()) for reason in reasons_to_end]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in waiting:
+            one.cancel()
     try:
         await before_exit()
     finally:

@@ -113,6 +113,7 @@ class TestLine:
     http: httpx.AsyncClient
     call: StandInCall
     asked_to_end: asyncio.Event
+    serving: asyncio.Task[None]  # done once the application has ended
 
     @property
     def media_url(self) -> str:
@@ -267,9 +268,10 @@ async def running_line(
 
     with listener:
         async with httpx.AsyncClient(trust_env=False) as http, asyncio.TaskGroup() as tasks:
-            tasks.create_task(serve(web.app, listener, asked_to_end, before_exit=before_exit))
+            serving = serve(web.app, listener, asked_to_end, web.broken, before_exit=before_exit)
+            task = tasks.create_task(serving)
             try:
-                yield TestLine(web, url, http, call, asked_to_end, public_url)
+                yield TestLine(web, url, http, call, asked_to_end, task, public_url)
             finally:
                 done.set()
                 asked_to_end.set()

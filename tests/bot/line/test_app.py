@@ -1,7 +1,13 @@
-"""The web application over real sockets: a call, health, metrics."""
+"""The web application over real sockets: a call, health, metrics, and how it ends by a fault."""
 
+from collections.abc import Sequence
 from xml.etree import ElementTree
 
+import httpx
+import pytest
+
+from bot.line.record_keeper import RecordKeeper
+from bot.storage.calls import Note
 from tests.bot.line.line import (
     CALL_SID,
     FIELDS,
@@ -79,3 +85,24 @@ async def test_metrics(line: TestLine) -> None:
     assert 'voicebot_webhooks_refused_total{reason="no_signature"} 1.0' in page
     assert "voicebot_loop_lag_seconds_bucket" in page
     assert "voicebot_reply_latency_seconds_bucket" in page
+
+
+async def test_a_fault_beside_the_calls_ends_the_process_after_them() -> None:
+    """Who keeps notes has failed: no call is taken any more, the running one goes on to its end."""
+
+    async def write(_notes: Sequence[Note]) -> None:
+        raise OverflowError("no such number")
+
+    async with running_line(keeper=RecordKeeper(write)) as line:
+        async with line.running_call():
+            await line.web.broken.wait()
+            answer = await line.http.get(line.url + "/readyz")
+            other = await line.post("/twilio/voice", {**FIELDS, "CallSid": "CA2"})
+
+            assert answer.json()["draining"]
+            assert "Stream" not in other.text
+            assert line.metric("calls_running") == 1
+        await eventually(lambda: line.metric("calls_running") == 0)
+        await line.serving
+        with pytest.raises(httpx.ConnectError):
+            await line.http.get(line.url + "/healthz")
