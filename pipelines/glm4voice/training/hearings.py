@@ -21,15 +21,16 @@ from pipelines.glm4voice.training.drawing import drawn
 from pipelines.glm4voice.training.lineage import hold_to
 from pipelines.glm4voice.training.no_speech import KINDS, no_speech
 from pipelines.glm4voice.training.run import Run
-from pipelines.glm4voice.training.speakers import as_another
+from pipelines.glm4voice.training.speakers import as_another, with_other_vowels
 
 Codes = NDArray[np.int16]
 
 _PART = 128  # sounds that are encoded together and kept in one file
 _STRENGTH = 0.7  # of what lines do: worse ones teach to guess
+_WITH_OTHER_VOWELS = 0.5  # of what is heard
 _LONGEST_LEAD_S, _LEAST_TAIL_S = 0.6, 0.1
 _LONGEST_TAIL_S = 2.2  # a turn that might go on is waited for that long
-_CALLERS, _NOISES = 0, 1  # of the seeds
+_CALLERS, _NOISES, _VOWELS = 0, 1, 2  # of the seeds
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +53,19 @@ def hear_corpus(run: Run, corpus: Corpus, tokenizer_dir: Path) -> Hearings:
     folder = run.folder / "codes"
     n_takes, n_noises, n_callers = settings.n_hearings, settings.n_noises, len(corpus.callers)
     tokenizer_name = hold_to(run, tokenizer_dir)
-    _forget_others(folder, [tokenizer_name, settings.speaker_spread, n_takes, n_noises])
+    spreads = [settings.speaker_spread, settings.vowel_spread]
+    _forget_others(folder, [tokenizer_name, *spreads, n_takes, n_noises])
     tokenizer = SpeechTokenizer.load(tokenizer_dir, run.device)
 
     def caller(place: int) -> Pcm:
         utterance, take = corpus.callers[place // n_takes], place % n_takes
         if utterance.is_held:
             return np.zeros(0, dtype=np.float32)
+        pcm, others = corpus.pcm(utterance), run.rng(_VOWELS, utterance.id, take)
+        if others.random() < _WITH_OTHER_VOWELS:
+            pcm = with_other_vowels(pcm, others, settings.vowel_spread)
         rng = run.rng(_CALLERS, utterance.id, take)
-        return on_the_line(as_another(corpus.pcm(utterance), rng, settings.speaker_spread), rng)
+        return on_the_line(as_another(pcm, rng, settings.speaker_spread), rng)
 
     def answer(place: int) -> Pcm:
         utterance = corpus.answers[place]

@@ -47,6 +47,7 @@ class LanguageModelSettings(StrictSettings):
     n_positions: Count = 4096
     n_hearings: Count = 3  # telephone lines through which each caller is heard
     speaker_spread: SpeakerSpread = 0.15
+    vowel_spread: SpeakerSpread = 0.0  # of the formants, in half of what is heard
     n_noises: Count = 400  # pieces of noise, music and silence
     n_pretraining_steps: Count = 600
     n_tuning_steps: Count = 4000

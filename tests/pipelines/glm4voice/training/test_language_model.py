@@ -233,6 +233,20 @@ def test_another_number_of_hearings_is_heard_anew(run: Run) -> None:
         assert len(one) == 0 or not np.array_equal(second, one)
 
 
+def test_half_of_what_is_heard_is_of_other_vowels(run: Run) -> None:
+    """Asked for them, about every second sentence is heard anew; the others are as they were."""
+    corpus = Corpus.load(run.work / "corpus")
+    lessons = SMALL.language_model.model_copy(update={"n_hearings": 1, "vowel_spread": 0.4})
+    config = SMALL.model_copy(update={"language_model": lessons})
+
+    usual = hear_corpus(run, corpus, run.work / "tokenizer")
+    other = hear_corpus(replace(run, config=config), corpus, run.work / "tokenizer")
+
+    pairs = [(a, b) for (a,), (b,) in zip(usual.callers, other.callers, strict=True) if len(a)]
+    n_other = sum(not np.array_equal(a, b) for a, b in pairs)
+    assert 0.25 * len(pairs) < n_other < 0.75 * len(pairs)
+
+
 def test_a_model_learns_raised_codes_from_those_it_knows(tmp_path: Path) -> None:
     """With as many codes again it says of the others what it said; a file tells of the new ones."""
     start = tmp_path / "start"
