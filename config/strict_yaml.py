@@ -60,28 +60,41 @@ def _read(path: Path) -> tuple[yaml.Node, Any]:
         raise PromptFileError(f"{path}: cannot be read: {exc.strerror}") from exc
     except UnicodeDecodeError as exc:
         raise PromptFileError(f"{path}: is not UTF-8 (byte {exc.start})") from exc
+    try:
+        return _parsed(path, text)
+    except yaml.MarkedYAMLError as exc:
+        line = exc.problem_mark.line + 1 if exc.problem_mark else 1
+        raise PromptFileError(f"{path}:{line}: {exc.problem or 'is not YAML'}") from exc
+    except yaml.reader.ReaderError as exc:
+        line = text.count("\n", 0, exc.position) + 1
+        raise PromptFileError(
+            f"{path}:{line}: holds the character {exc.character:#06x}, which YAML does not allow:"
+            " take it out, or write the line anew"
+        ) from exc
+    except RecursionError as exc:
+        raise PromptFileError(f"{path}: is nested too deeply") from exc
+
+
+def _parsed(path: Path, text: str) -> tuple[yaml.Node, Any]:
     loader = _Loader(text)
     try:
-        _refuse_aliases(path, text)
+        _refuse_aliases_and_tags(path, text)
         node = loader.get_single_node()
         if node is None:
             raise PromptFileError(f"{path}:1: is empty")
         return node, loader.construct_document(node)
-    except yaml.MarkedYAMLError as exc:
-        line = exc.problem_mark.line + 1 if exc.problem_mark else 1
-        raise PromptFileError(f"{path}:{line}: {exc.problem or 'is not YAML'}") from exc
-    except yaml.YAMLError as exc:
-        raise PromptFileError(f"{path}: is not YAML: {exc}") from exc
     finally:
         loader.dispose()
 
 
-def _refuse_aliases(path: Path, text: str) -> None:
-    """A few nested aliases can unfold to gigabytes."""
+def _refuse_aliases_and_tags(path: Path, text: str) -> None:
+    """A few nested aliases can unfold to gigabytes, and tags say what nobody checked."""
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        if isinstance(event, yaml.AliasEvent):
+        is_alias = isinstance(event, yaml.AliasEvent)
+        if is_alias or getattr(event, "tag", None):
             line = event.start_mark.line + 1 if event.start_mark else 1
-            raise PromptFileError(f"{path}:{line}: aliases are not allowed here")
+            what = "aliases" if is_alias else "tags"
+            raise PromptFileError(f"{path}:{line}: {what} are not allowed here")
 
 
 class _Loader(yaml.SafeLoader):
@@ -97,6 +110,14 @@ class _Loader(yaml.SafeLoader):
                 )
             seen.add(name)
         return super().construct_mapping(node, deep=deep)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Build what a node stands for; of a day that the calendar lacks it tells the line."""
+        try:
+            return super().construct_object(node, deep=deep)
+        except ValueError as exc:
+            problem = f"{node.value}: {exc}; put it in quotes if it is meant as text"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from exc
 
 
 def _lines(node: yaml.Node, at: KeyPath = ()) -> Iterator[tuple[KeyPath, int]]:

@@ -198,6 +198,12 @@ class Webhooks:
                 speaker = await self._find_speaker(attempt_id)
         except OSError:  # a TimeoutError, too
             raise NoSpeaker("database_away") from None
+        except NoSpeaker:
+            raise
+        except Exception as exc:
+            # whoever was rung is to hear an apology, whatever it is that failed
+            log.exception("speaker_not_found", attempt=attempt_id, error=type(exc).__name__)
+            raise NoSpeaker("fault") from None
         if speaker is None:
             raise NoSpeaker("no_attempt")
         return speaker

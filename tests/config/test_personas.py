@@ -70,7 +70,7 @@ def test_a_language_lock_is_asked_for(tmp_path: Path) -> None:
         (("  prompts: [Hello there]\n", ""), 8, "key silence.prompts: is required"),
         (("emotion: cheerful", "language: en"), 7, "key language: appears twice"),
         (("emotion: cheerful", "emotion: [a, b"), 8, "expected"),
-        (("emotion: cheerful", "emotion: !!python/name:os.system ''"), 7, "could not determine"),
+        (("emotion: cheerful", "emotion: !!python/name:os.system ''"), 7, "tags are not allowed"),
         (("Hello.", "&a Hello.\nvoice: *a"), 4, "aliases are not allowed"),
         (("name: mia", "name: ben"), 1, "is called 'mia'"),
     ],
@@ -99,10 +99,21 @@ def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(b"", "is empty"), (b"\xff\xfe", "not UTF-8"), (b"- a\n", "top level")]
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"- a\n", "top level"),
+        (b"a: 1\nb: We\xc2\x92re", r"yaml:2: holds the character 0x0092"),
+        (b"a: 1\nb: \x0b", r"yaml:2: holds the character 0x000b"),
+        (b"a: 1\nb: 2026-02-30", r"yaml:2: 2026-02-30: .*quotes"),
+        (b"a: 1\nb: !!int five", r"yaml:2: tags are not allowed"),
+        (b"a: &one 1\nb: *one", r"yaml:2: aliases are not allowed"),
+        (b"[" * 3_000 + b"]" * 3_000, "nested too deeply"),
+    ],
 )
 def test_files_that_are_no_mapping_are_refused(tmp_path: Path, content: bytes, words: str) -> None:
-    """Empty, binary and list files get a sentence, not a traceback."""
+    """What is empty, binary, no mapping or no plain YAML gets a sentence, not a traceback."""
     path = tmp_path / "mia.yaml"
     path.write_bytes(content)
 

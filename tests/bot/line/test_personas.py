@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from telephony.emulator.outbound import OutboundCall
 from tests.bot.api.service import running_api
 from tests.bot.campaigns.facts import people
 from tests.bot.dialling.campaigns import CampaignLine, campaign_line, plan, stays
-from tests.bot.line.line import PERSONAS, StandInCall, persona_folder
+from tests.bot.line.line import FIELDS, PERSONAS, StandInCall, persona_folder, verbs
 from tests.config.test_personas import GOOD
 from tests.waiting import eventually
 
@@ -72,7 +74,15 @@ async def test_a_persona_is_read_when_it_is_new_or_changed(folder: Path) -> None
     assert (new.greeting, changed.greeting, same.greeting) == ("Hello.", "Good day.", "Good day.")
 
 
-@pytest.mark.parametrize("harm", [lambda path: path.write_text("name: mia"), Path.unlink])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda path: path.write_text("name: mia"),
+        lambda path: path.write_text("name: mia\vmore"),
+        lambda path: path.write_text("name: 2026-02-30"),
+        Path.unlink,
+    ],
+)
 async def test_a_good_persona_is_not_lost(folder: Path, harm: Callable[[Path], object]) -> None:
     """While its file is broken or gone, a persona stays as it was."""
     path = write(folder)
@@ -152,6 +162,22 @@ async def test_a_missing_variable_is_apologised_for(sqlite_url: str) -> None:
     assert call.record.twiml_path == ("Say", "Hangup")
     assert counts.done == {"failed": 1}
     assert (error["log_level"], error["variables"]) == ("error", ["day"])
+
+
+async def test_a_fault_of_ours_is_apologised_for(sqlite_url: str) -> None:
+    """Whatever it is, such as a plan that an older version wrote: it is told with its attempt."""
+    async with campaign_line(sqlite_url) as ours:
+        call = await ring_one(ours, first_name="Ada", day="Monday")
+        with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as database:
+            database.execute("UPDATE campaigns SET plan = '{}'")
+            database.commit()
+        path = (call.request.url or "").removeprefix(ours.line.url)
+        with capture_logs() as told:
+            answer = await ours.line.post(path, {**FIELDS, "CallSid": "CA2"})
+    [error] = [entry for entry in told if entry["event"] == "speaker_not_found"]
+
+    assert verbs(answer.text) == ["Say", "Hangup"]
+    assert (error["log_level"], error["attempt"]) == ("error", path.partition("=")[2])
 
 
 async def test_the_api_knows_personas_that_are_new(sqlite_url: str, folder: Path) -> None:
