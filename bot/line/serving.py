@@ -15,6 +15,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from bot.line.bounded_http import BoundedHttp
 from bot.line.live_calls import LiveCalls
 from telephony.media_stream import MAX_MESSAGE_BYTES
 
@@ -53,12 +54,13 @@ async def serve(
     listener: socket.socket,
     *reasons_to_end: asyncio.Event,
     before_exit: Callable[[], Awaitable[None]],
+    http: type[BoundedHttp] = BoundedHttp,
 ) -> None:
     """Serve on a bound socket until one of the events is set; then `before_exit`, then shut down.
 
     Not meant to be cancelled: uvicorn leaves its sockets open then.
     """
-    server = _Server(_config(app))
+    server = _Server(_config(app, http))
     async with asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(server.serve(sockets=[listener]))
         ending = tasks.create_task(_end(server, reasons_to_end, before_exit))
@@ -107,14 +109,14 @@ async def _end(
         server.should_exit = True
 
 
-def _config(app: FastAPI) -> uvicorn.Config:
+def _config(app: FastAPI, http: type[BoundedHttp]) -> uvicorn.Config:
     errors = logging.getLogger("uvicorn.error")
     if not any(isinstance(known, _NoPeerFaults) for known in errors.filters):
         errors.addFilter(_NoPeerFaults())
     return uvicorn.Config(
         app,
         loop="none",
-        http="httptools",
+        http=http,
         ws="websockets-sansio",
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,  # mu-law in base64 does not shrink, and bombs do grow
