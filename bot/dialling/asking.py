@@ -17,7 +17,7 @@ from bot.campaigns.records import CallReport, Claim, Order
 from bot.campaigns.urls import CallbackUrls
 from bot.storage.call_reports import CallReports
 from bot.storage.dialling import DialStore, Granted, Held
-from bot.storage.patience import with_patience
+from bot.storage.patience import with_patience, with_patience_until
 from telephony.clock import Clock
 from telephony.rest import CallOrder, NotSent, Placed, Refused, TwilioCalls, Unknown
 
@@ -79,13 +79,15 @@ class Dialling:
     async def run(self, stop: asyncio.Event) -> None:
         """Dial until `stop` is set; returns when the last answer is written down.
 
+        What Twilio was not asked for yet is not waited for then, should the database be away: its
+        lease runs out.
         Cancelling leaves it unknown whether those are rung whom Twilio is being asked for; another
         dialer, or this one when it is started again, finds out.
         """
         async with asyncio.TaskGroup() as asking:
             while not stop.is_set():
-                claims = await with_patience(self._claim, self._clock)
-                for claim in claims:
+                claims = await with_patience_until(stop, self._claim, self._clock)
+                for claim in claims or ():
                     await self._asking.acquire()
                     order = await self._permitted_or_none(claim, stop)
                     if order is None:
@@ -121,10 +123,12 @@ class Dialling:
         """Wait for the line's pace and look once more; None if nobody is to be rung for it now."""
         while True:
             if stop.is_set():
-                await with_patience(lambda: self._store.give_back(claim), self._clock)
+                await with_patience_until(stop, lambda: self._store.give_back(claim), self._clock)
                 return None
-            result = await with_patience(
-                lambda: self._store.commit(claim, self._limits, self._clock.now), self._clock
+            result = await with_patience_until(
+                stop,
+                lambda: self._store.commit(claim, self._limits, self._clock.now),
+                self._clock,
             )
             match result:
                 case Granted(order):

@@ -21,6 +21,7 @@ __all__ = ["AnsweringNotes"]
 log = structlog.get_logger()
 
 INTERVAL_S = 2.0
+LAST_S = 10.0
 LOST_AFTER = timedelta(days=1)
 LOOK_S = 0.1  # between two looks whether calls are taken by now
 
@@ -35,12 +36,17 @@ class AnsweringNotes:
         count_places: Callable[[], int | None],
         *,
         interval_s: float = INTERVAL_S,
+        last_s: float = LAST_S,
     ) -> None:
-        """`count_places` tells how many calls could be answered now; None if none are taken."""
+        """`count_places` tells how many calls could be answered now; None if none are taken.
+
+        `last_s` is for the last words, when the process ends.
+        """
         self._store = store
         self._clock = clock
         self._count_places = count_places
         self._interval_s = interval_s
+        self._last_s = last_s
         self._process = uuid4().hex
         self._is_known = False  # to answer calls
         self._is_refused = False  # the last time, by a database that is there
@@ -54,7 +60,11 @@ class AnsweringNotes:
                 yield
             finally:
                 saying.cancel()
-        await self._if_in_reach(self._leave)
+        await self._if_in_reach(self._leave_in_time)
+
+    async def _leave_in_time(self) -> None:
+        async with asyncio.timeout(self._last_s):  # a network that is gone says nothing
+            await self._leave()
 
     async def _leave(self) -> None:
         await self._store.forget(self._process)

@@ -1,5 +1,6 @@
 """Waiting for a database that is away."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -8,7 +9,7 @@ import structlog
 from bot.storage.database import is_out_of_reach
 from telephony.clock import Clock
 
-__all__ = ["with_patience"]
+__all__ = ["with_patience", "with_patience_until"]
 
 log = structlog.get_logger()
 
@@ -21,7 +22,25 @@ async def with_patience(step: Callable[[], Awaitable[T]], clock: Clock) -> T:
         try:
             return await step()
         except Exception as exc:
-            if not is_out_of_reach(exc):
-                raise
-            log.warning("database_away", error=type(exc).__name__)
+            _tell_or_raise(exc)
         await clock.sleep(1)
+
+
+async def with_patience_until(
+    stop: asyncio.Event, step: Callable[[], Awaitable[T]], clock: Clock
+) -> T | None:
+    """As `with_patience`, but None once `stop` is set and the database is still away."""
+    while True:
+        try:
+            return await step()
+        except Exception as exc:
+            _tell_or_raise(exc)
+        if stop.is_set():
+            return None
+        await clock.sleep(1)
+
+
+def _tell_or_raise(exc: Exception) -> None:
+    if not is_out_of_reach(exc):
+        raise exc
+    log.warning("database_away", error=type(exc).__name__)

@@ -8,6 +8,9 @@ from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 
+from sqlalchemy import text
+from structlog.testing import capture_logs
+
 from bot.campaigns.gate import CampaignState, Later, Reason
 from bot.campaigns.urls import CallbackUrls
 from bot.dialling.asking import Dialling
@@ -145,6 +148,19 @@ async def test_a_call_that_waits_in_twilios_queue_is_taken_back(sqlite_url: str)
     assert isinstance(held.decision, Later)
     assert held.decision.reason is Reason.PACE
     assert held.decision.at - rung.times.created > timedelta(seconds=60)
+
+
+async def test_a_dialer_ends_while_its_database_is_away(sqlite_url: str) -> None:
+    """It has asked Twilio for nothing that would have to be written down."""
+    async with campaign_line(sqlite_url) as ours:
+        await ours.campaign(people(1), plan(), starts=False)
+        with capture_logs() as logs:
+            async with asyncio.timeout(5), ours.dialling():
+                async with ours.database.writing() as connection:
+                    await connection.execute(text("ALTER TABLE attempts RENAME TO away"))
+                await eventually(lambda: {"database_away"} & {one["event"] for one in logs})
+
+    assert ours.rung == []
 
 
 async def test_a_stop_cancels_what_is_planned(database_url: str) -> None:

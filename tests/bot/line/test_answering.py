@@ -92,3 +92,15 @@ async def test_a_database_that_refuses_ends_nothing_else(sqlite_url: str) -> Non
 
     assert {one["event"] for one in logs} == {"answering_not_noted"}
     assert [one["log_level"] for one in logs[:3]] == ["error", "warning", "warning"]
+
+
+async def test_a_database_that_hangs_does_not_keep_the_process(postgresql_url: str) -> None:
+    """At its end the process says that it answers no more, unless that takes too long."""
+    async with open_database(postgresql_url) as database:
+        notes = AnsweringNotes(AnsweringStore(database), RealClock(), lambda: 1, last_s=0.2)
+        with capture_logs() as logs:
+            async with asyncio.timeout(5), database.writing() as connection, notes.running():
+                await connection.execute(text("LOCK TABLE answerers"))
+
+    assert logs[-1]["event"] == "answering_not_noted"
+    assert logs[-1]["error"] == "TimeoutError"
