@@ -1,6 +1,6 @@
 """Forms of text that files and requests may have, and how each is told to whoever writes them."""
 
-NUMBER = r"^\+[1-9]\d{1,14}$"  # E.164
+NUMBER = r"^\+[1-9][0-9]{1,14}$"  # E.164; not \d, which takes the digits of any script
 NAME = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 DEPARTMENT = r"^[a-z0-9]+([_-][a-z0-9]+)*$"
 LABEL = r"^[a-z][a-z0-9_]*$"

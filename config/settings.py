@@ -3,8 +3,8 @@
     SettingsError        names each setting that is unknown or invalid, with an example
 
 A process calls `read_settings` once and passes plain values downwards. Variables of the environment
-win over the `.env` file. One `.env` serves all processes: a name is unknown only if no process has
-it.
+win over the `.env` file, empty ones, too: such a setting is unset. One `.env` serves all processes:
+a name is unknown only if no process has it.
 """
 
 import difflib
@@ -25,7 +25,13 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 PREFIX = "VOICEBOT_"
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,17 +53,26 @@ def _check_host(parts: SplitResult) -> None:
         raise ValueError("has a host or a port that no address can have") from None
 
 
+def _check_blanks(url: str) -> None:
+    """Raise ValueError for what `urlsplit` takes out in silence."""
+    if any(character.isspace() or not character.isprintable() for character in url):
+        raise ValueError("must hold no blanks")
+
+
 def _public_url(url: str) -> str:
+    """As scheme, host and port alone: other addresses are made of it."""
+    _check_blanks(url)
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be the address Twilio calls, beginning with https://")
     if parts.path.strip("/") or parts.query or parts.fragment or parts.username:
         raise ValueError("must have no path, query or user")
     _check_host(parts)
-    return url.rstrip("/")
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _websocket_url(url: str) -> str:
+    _check_blanks(url)
     parts = urlsplit(url)
     if parts.scheme not in ("ws", "wss") or not parts.hostname:
         raise ValueError("must be a websocket address, beginning with ws:// or wss://")
@@ -66,6 +81,7 @@ def _websocket_url(url: str) -> str:
 
 
 def _http_url(url: str) -> str:
+    _check_blanks(url)
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be an address beginning with http:// or https://")
@@ -76,7 +92,7 @@ def _numbers(text: object) -> object:
     return tuple(number.strip() for number in text.split(",")) if isinstance(text, str) else text
 
 
-CallerIds = tuple[Annotated[str, Field(pattern=r"^\+[1-9]\d{6,14}$")], ...]
+CallerIds = tuple[Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$")], ...]
 # The dialer's, where another process is told of them: a campaign with another number is refused.
 KnownCallerIds = Annotated[CallerIds | None, NoDecode, BeforeValidator(_numbers)]
 
@@ -100,6 +116,25 @@ class ProcessSettings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = Field("auto", examples=["json"])
     log_pii: bool = Field(False, examples=["false"])  # words, numbers and prompts in the log
     insecure: bool = Field(False, examples=["1"])  # no secrets; only on a loopback bind
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment before `.env`, of which an empty variable hides its namesake."""
+        if isinstance(dotenv_settings, DotEnvSettingsSource):
+            hidden = {name.lower() for name, value in os.environ.items() if not value}
+            dotenv_settings.env_vars = {
+                name: value
+                for name, value in dotenv_settings.env_vars.items()
+                if name.lower() not in hidden
+            }
+        return init_settings, env_settings, dotenv_settings
 
 
 class DatabaseSettings(ProcessSettings):
@@ -216,7 +251,7 @@ class GpuSettings(ProcessSettings):
     tokenizer_dir: Path | None = Field(None, examples=["models/glm-4-voice-tokenizer"])
     language_model_dir: Path | None = Field(None, examples=["models/glm-4-voice-9b"])
     decoder_dir: Path | None = Field(None, examples=["models/glm-4-voice-decoder"])
-    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", examples=["cuda:0"])
+    device: str = Field("cpu", pattern=r"^(cpu|cuda(:[0-9]+)?)$", examples=["cuda:0"])
     dtype: Literal["float32", "bfloat16"] = Field("float32", examples=["bfloat16"])
     quantize: Literal["none", "8bit", "4bit"] = Field("none", examples=["8bit"])
     # a vLLM server that computes the language model; it must serve language_model_dir
@@ -284,7 +319,7 @@ PROCESSES: tuple[type[ProcessSettings], ...] = (
 
 def read_settings(kind: type[Settings], env_file: Path = Path(".env")) -> Settings:
     """Read the settings of one process. Raises SettingsError."""
-    faults = _unknown(os.environ) + _unknown(dotenv_values(env_file))
+    faults = _unknown(os.environ) + _unknown(_of_file(env_file))
     if faults:
         raise SettingsError("\n".join(faults))
     try:
@@ -296,6 +331,16 @@ def read_settings(kind: type[Settings], env_file: Path = Path(".env")) -> Settin
         raise SettingsError(
             "\n".join(_fault(kind, firsts[loc]) for loc in reversed(firsts))
         ) from None
+
+
+def _of_file(env_file: Path) -> Mapping[str, str | None]:
+    """Raises SettingsError."""
+    try:
+        return dotenv_values(env_file)
+    except OSError as exc:
+        raise SettingsError(f"{env_file}: cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise SettingsError(f"{env_file}: is not UTF-8 (byte {exc.start}): save it so") from exc
 
 
 def settings_help(kind: type[ProcessSettings]) -> str:

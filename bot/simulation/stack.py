@@ -127,9 +127,11 @@ class Stack:
             "MAX_PENDING_SOCKETS": str(self._max_calls + 2),
             "LOG_PII": "true",
             "TRANSCRIBE_CALLERS": "true",
+            # never those of the line whose checkout this may be
+            "DATABASE_URL": self._database_url or "",
+            "RECORDING_DIR": "",
+            "API_TOKEN": "",
         }
-        if self._database_url is not None:
-            web["DATABASE_URL"] = self._database_url
         # The host is at home on another machine: here it must not hold up the line or the caller.
         self._gpu = await _Child.start(
             "bot.gpu", common | gpu, self._log_dir / "gpu.log", niceness=HOST_NICENESS

@@ -15,6 +15,13 @@ def test_the_example_is_one(pattern: str) -> None:
     assert shown is None or re.fullmatch(pattern, shown[1])
 
 
+@pytest.mark.parametrize("digit", ["\uff14", "\u0664"])
+def test_a_number_has_digits_that_a_telephone_has(digit: str) -> None:
+    """Not those of another script, as an input method may write them: Twilio knows none of them."""
+    assert re.fullmatch(patterns.NUMBER, "+14155550123")
+    assert not re.fullmatch(patterns.NUMBER, f"+1{digit}155550123")
+
+
 def test_every_pattern_has_its_sentence() -> None:
     """No operator is shown a regular expression."""
     values = (value for name, value in vars(patterns).items() if name.isupper())

@@ -39,6 +39,51 @@ def test_the_environment_wins_over_the_env_file(
     assert settings.twilio_auth_token.get_secret_value() == TOKEN
 
 
+def test_an_empty_variable_hides_the_one_of_the_env_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """So a setting of the file can be done without, whatever it was."""
+    file = tmp_path / ".env"
+    file.write_text(
+        f"VOICEBOT_DATABASE_URL=sqlite:///a.db\nVOICEBOT_API_TOKEN={TOKEN}\nVOICEBOT_PORT=1111\n"
+        f"VOICEBOT_TWILIO_AUTH_TOKEN={TOKEN}\n"
+    )
+    env(monkeypatch, DATABASE_URL="", PORT="")
+
+    settings = read_settings(WebSettings, file)
+
+    assert settings.database_url is None
+    assert settings.port == 8080
+    assert settings.api_token is not None
+
+
+@pytest.mark.parametrize(
+    "url", ["HTTPS://a.example", "https://a.example/", "https://a.example?", "https://a.example#"]
+)
+def test_a_public_url_is_scheme_and_host(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """However it is written: what Twilio signs is put together of it."""
+    env(monkeypatch, PUBLIC_URL=url, TWILIO_AUTH_TOKEN=TOKEN)
+
+    assert read_settings(WebSettings, NONE).public_url == "https://a.example"
+
+
+def test_an_env_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    """As some editors save it."""
+    file = tmp_path / ".env"
+    file.write_text("VOICEBOT_PORT=1111", encoding="utf-16")
+
+    with pytest.raises(SettingsError, match=r"\.env: is not UTF-8 \(byte 0\)"):
+        read_settings(WebSettings, file)
+
+
+def test_caller_ids_have_digits_that_a_telephone_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those of another script, as an input method may write them."""
+    env(monkeypatch, CALLER_IDS="+1\uff14155550100", TWILIO_AUTH_TOKEN=TOKEN)
+
+    with pytest.raises(SettingsError, match="VOICEBOT_CALLER_IDS"):
+        read_settings(WebSettings, NONE)
+
+
 def test_settings_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
     """A settings object is frozen."""
     settings = read_settings(GpuSettings, NONE)
@@ -55,6 +100,9 @@ def test_settings_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"PUBLIC_URL": "voice.example.com"}, r"VOICEBOT_PUBLIC_URL: must be .*https://"),
         ({"PUBLIC_URL": "https://a.example/x"}, r"VOICEBOT_PUBLIC_URL: must have no path"),
         ({"PUBLIC_URL": "https://a.example:99999"}, r"VOICEBOT_PUBLIC_URL: has a host or a port"),
+        ({"PUBLIC_URL": "https:// a.example"}, r"VOICEBOT_PUBLIC_URL: must hold no blanks"),
+        ({"PUBLIC_URL": "https://a.exa\tmple"}, r"VOICEBOT_PUBLIC_URL: must hold no blanks"),
+        ({"GPU_URL": " ws://a.example"}, r"VOICEBOT_GPU_URL: must hold no blanks"),
         ({"GPU_URL": "ws://a.example:abc"}, r"VOICEBOT_GPU_URL: has a host or a port"),
         ({"GPU_URL": "ws://a..b"}, r"VOICEBOT_GPU_URL: has a host or a port"),
         ({"GPU_URL": "http://a.example"}, r"VOICEBOT_GPU_URL: must be a websocket address"),

@@ -1,6 +1,7 @@
 """The bot that a simulation starts for itself."""
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,3 +29,17 @@ async def test_a_listener_that_fails_leaves_no_process_behind(tmp_path: Path) ->
 
     assert started == {"web", "gpu"}
     assert stack.cpu_s() == {}
+
+
+async def test_a_simulated_bot_shares_nothing_with_the_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a line is configured in the environment, nothing is written into what is the line's."""
+    monkeypatch.setenv("VOICEBOT_EMBEDDED", "random")  # what is no line's is inherited
+    monkeypatch.setenv("VOICEBOT_DATABASE_URL", f"sqlite:///{tmp_path}/line.db")
+    monkeypatch.setenv("VOICEBOT_RECORDING_DIR", str(tmp_path / "recordings"))
+
+    async with Stack(tmp_path, max_calls=1) as stack:
+        stack.check()
+
+    assert sorted(os.listdir(tmp_path)) == ["gpu.log", "web.log"]
