@@ -5,6 +5,7 @@ NAME = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 DEPARTMENT = r"^[a-z0-9]+([_-][a-z0-9]+)*$"
 LABEL = r"^[a-z][a-z0-9_]*$"
 LINE = r"^[^\x00-\x1f\x7f]+$"
+TEXT = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]+$"  # what XML can hold, and so what Twilio can be told
 COUNTRY = r"^[A-Z]{2}$"
 COLUMN = r"^[a-z][a-z0-9_]*=[\s\S]+$"
 VOICE = r"^[a-z0-9-]{1,40}$"
@@ -19,6 +20,7 @@ EXPECTED = {
     DEPARTMENT: "should be lower-case letters and digits, such as 'billing'",
     LABEL: "should be lower-case letters, digits and underscores, such as 'first_name'",
     LINE: "should be one line of text",
+    TEXT: "should be text without control characters",
     COUNTRY: "should be a country in two capital letters, such as 'US'",
     COLUMN: "should be a field and a heading, such as 'number=Mobile phone'",
     VOICE: "should be lower-case letters, digits and hyphens, such as 'default'",

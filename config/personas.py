@@ -16,7 +16,7 @@ from pydantic import Field
 from config import patterns
 from config.strict_yaml import KeyPath, Strict, fault, read_model
 
-Sentence = Annotated[str, Field(min_length=1, max_length=500)]
+Sentence = Annotated[str, Field(min_length=1, max_length=500, pattern=patterns.TEXT)]
 E164 = Annotated[str, Field(pattern=patterns.NUMBER)]
 PersonaName = Annotated[str, Field(pattern=patterns.NAME, max_length=60)]
 

@@ -132,8 +132,11 @@ def faults_of(
             for name in FILLED_IN
             if stray_braces(str(getattr(persona, name)))
         ]
-    if re.search("[{}]", plan.voicemail.message or ""):
-        faults.append("voicemail: the message is the same for everybody: expected no braces")
+    faults += [
+        f"{name} is the same for everybody: expected no braces"
+        for name, texts in _same_for_everybody(plan, persona).items()
+        if any(re.search("[{}]", text or "") for text in texts)
+    ]
     faults += [
         f"variables: {name} is a column of its own already: expected another name"
         for name in plan.variables
@@ -144,6 +147,26 @@ def faults_of(
     except ValueError as exc:
         faults.append(f"window: {exc}")
     return faults
+
+
+def _same_for_everybody(
+    plan: Campaign, persona: Persona | None
+) -> Mapping[str, Sequence[str | None]]:
+    """What is said as it is written, by where it stands."""
+    said: dict[str, Sequence[str | None]] = {
+        "voicemail: the message": [plan.voicemail.message],
+        "stop: the confirmation": [plan.stop.confirmation],
+    }
+    if persona is not None:
+        transfer = persona.transfer
+        said |= {
+            f"persona: the silence prompt of {persona.name}": persona.silence.prompts,
+            f"persona: the apology of {persona.name}": [persona.apology],
+            f"persona: the unavailable sentence of {persona.name}": [
+                transfer.unavailable if transfer else None
+            ],
+        }
+    return said
 
 
 async def move(store: CampaignStore, campaign: CampaignRecord, word: str, *, now: datetime) -> bool:

@@ -66,6 +66,7 @@ def test_a_campaign_that_cannot_work_is_refused(
     """A persona that is not there, a variable that is missing, nothing to refuse calls with."""
     text = FILE.read_text()
     strays = PERSONA.read_text().replace("Thank you, {first_name}.", "Thank you, {First name}.")
+    strays = re.sub("(?m)^apology: .*$", "apology: Sorry, {first_name}.", strays)
     (tmp_path / "personas").mkdir()
     (tmp_path / "personas" / "reminder-en.yaml").write_text(strays)
     for old, new in (
@@ -73,6 +74,8 @@ def test_a_campaign_that_cannot_work_is_refused(
         ("persona: reminder-en", "persona: reminder-fr"),
         ("[first_name, day]", "[first_name]"),
         ("holidays_of: US", "holidays_of: ZQ"),
+        ("the automated assistant of", "{first_name}'s assistant of"),
+        ("be called again.", "be called again, {first_name}."),
         ('ends: "20:00"', 'ends: "08:00"'),
         ('digit: "9"\n  by_speech: true', "digit: null\n  by_speech: false"),
     ):
@@ -85,6 +88,9 @@ def test_a_campaign_that_cannot_work_is_refused(
     errors = capsys.readouterr().err
 
     assert "persona: the goodbye of reminder-en has a brace that is no {variable}" in errors
+    assert "persona: the apology of reminder-en is the same for everybody" in errors
+    assert "voicemail: the message is the same for everybody: expected no braces" in errors
+    assert "stop: the confirmation is the same for everybody: expected no braces" in errors
     assert "persona: there is no 'reminder-fr'" in errors
     assert "variables: reminder-en also needs day" in errors
     assert "window: no public holidays are known of 'ZQ'" in errors

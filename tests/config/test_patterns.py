@@ -22,6 +22,12 @@ def test_a_number_has_digits_that_a_telephone_has(digit: str) -> None:
     assert not re.fullmatch(patterns.NUMBER, f"+1{digit}155550123")
 
 
+def test_text_is_what_xml_can_hold() -> None:
+    """Lines and tabs are, as a folded YAML text has them; what would break TwiML is not."""
+    assert re.fullmatch(patterns.TEXT, "Hello,\n\tMia 你好 \U0001f600.\n")
+    assert not any(re.fullmatch(patterns.TEXT, f"a{c}b") for c in "\0\x0b\x1f\uffff")
+
+
 def test_every_pattern_has_its_sentence() -> None:
     """No operator is shown a regular expression."""
     values = (value for name, value in vars(patterns).items() if name.isupper())
