@@ -59,7 +59,7 @@ from bot.operators.operating import (
     move,
 )
 from bot.storage.campaigns import CampaignGone, CampaignStore, NameTaken
-from bot.storage.database import StorageError, open_database
+from bot.storage.database import StorageError, open_for_command
 from config.campaigns import read_campaign
 from config.personas import read_personas
 from config.settings import CampaignSettings, SettingsError, read_settings
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def _run(settings: CampaignSettings, options: argparse.Namespace) -> None:
     async with AsyncExitStack() as stack:
         url = settings.database_url.get_secret_value()
-        store = CampaignStore(await stack.enter_async_context(open_database(url)))
+        store = CampaignStore(await stack.enter_async_context(open_for_command(url)))
         match options.command:
             case "create":
                 await _create(store, options.file, settings)

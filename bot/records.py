@@ -17,7 +17,7 @@ from pathlib import Path
 from bot.calls.numbers import NumberError, e164
 from bot.calls.records import CallRecord
 from bot.storage.calls import CallStore
-from bot.storage.database import StorageError, open_database
+from bot.storage.database import StorageError, open_for_command
 from bot.storage.people import PeopleStore
 from config.settings import DatabaseSettings, SettingsError, read_settings
 
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _run(url: str, options: argparse.Namespace) -> int:
-    async with open_database(url) as database:
+    async with open_for_command(url) as database:
         store, people = CallStore(database), PeopleStore(database)
         await store.mark_lost(now=datetime.now(UTC))
         match options.command:

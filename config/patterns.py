@@ -5,7 +5,7 @@ NAME = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 DEPARTMENT = r"^[a-z0-9]+([_-][a-z0-9]+)*$"
 LABEL = r"^[a-z][a-z0-9_]*$"
 LINE = r"^[^\x00-\x1f\x7f]+$"
-TEXT = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]+$"  # what XML can hold, and so what Twilio can be told
+TEXT = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]+$"  # all that XML can hold
 COUNTRY = r"^[A-Z]{2}$"
 COLUMN = r"^[a-z][a-z0-9_]*=[\s\S]+$"
 VOICE = r"^[a-z0-9-]{1,40}$"

@@ -26,7 +26,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from pipelines.private_files import make_private_file
 
-__all__ = ["Database", "StorageError", "is_out_of_reach", "migrate", "open_database", "upsert"]
+__all__ = [
+    "Database",
+    "StorageError",
+    "is_out_of_reach",
+    "migrate",
+    "open_database",
+    "open_for_command",
+    "upsert",
+]
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 # Names for PostgreSQL's locks; any numbers that nobody else uses.
@@ -113,6 +121,25 @@ async def open_database(url: str) -> AsyncIterator[Database]:
         yield database
     finally:
         await engine.dispose()
+
+
+@asynccontextmanager
+async def open_for_command(url: str) -> AsyncIterator[Database]:
+    """As `open_database`, for what is run by hand: it ends where the database goes away or is busy.
+
+    Raises StorageError then, too.
+    """
+    async with open_database(url) as database:
+        try:
+            yield database
+        except (DBAPIError, PoolTimeoutError, ConnectionRefusedError, ConnectionResetError) as exc:
+            if not is_out_of_reach(exc):
+                raise
+            reason = exc.orig if isinstance(exc, DBAPIError) else exc
+            raise StorageError(
+                f"the database is out of reach, or busy: {reason}; what is not done yet is done by"
+                " the same command"
+            ) from None
 
 
 async def _try_file(engine: AsyncEngine) -> None:

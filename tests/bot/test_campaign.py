@@ -3,12 +3,16 @@
 import asyncio
 import csv
 import re
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
 from bot.campaign import main
+from bot.operators.operating import ContactFile, Progress, import_contacts
 from bot.storage.campaigns import CampaignStore
 from bot.storage.database import open_database
 from bot.storage.tables import attempts
@@ -117,6 +121,50 @@ def test_a_campaign_that_shows_no_number_of_the_line_is_refused(
     assert "(+14155550101, +14155550102): nobody would be rung" in known.err
     assert "VOICEBOT_CALLER_IDS" not in known.out
     assert "VOICEBOT_CALLER_IDS one has to be +14155550100" in capsys.readouterr().out
+
+
+def test_a_database_that_is_busy_is_told(draft: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a sentence that names the setting, and says what to do; nothing is half done."""
+    with closing(sqlite3.connect(draft.removeprefix("sqlite:///"))) as database:
+        database.execute("ALTER TABLE campaigns RENAME TO away")
+        assert main(["start", NAME]) == 2
+        told = capsys.readouterr().err
+        database.execute("ALTER TABLE away RENAME TO campaigns")
+        assert main(["start", NAME]) == 0
+
+    assert told.startswith("VOICEBOT_DATABASE_URL: the database is out of reach, or busy: ")
+    assert "the same command" in told
+    assert told.count("\n") == 1
+
+
+async def test_a_file_is_read_no_longer_than_it_is_wanted(draft: str, tmp_path: Path) -> None:
+    """Cancelled while its rows are checked, an import ends; the file is not read to its end."""
+    path = people(tmp_path, *[person(n % 90) for n in range(40_000)])
+    began, told = asyncio.Event(), []
+    loop = asyncio.get_running_loop()
+
+    def on_progress(progress: Progress) -> None:
+        told.append(progress.n)
+        loop.call_soon_threadsafe(began.set)
+
+    async with open_database(draft) as database:
+        store = CampaignStore(database)
+        campaign = await store.find(NAME)
+        assert campaign is not None
+        now = datetime.now(UTC)
+        file = ContactFile(path=Path(path), now=now)
+        importing = asyncio.create_task(
+            import_contacts(
+                store, campaign, file, skips_bad=False, now=lambda: now, on_progress=on_progress
+            )
+        )
+        await began.wait()
+        importing.cancel()
+        await asyncio.wait([importing])
+        await loop.shutdown_default_executor()  # as the process does at its end
+
+    assert importing.cancelled()
+    assert max(told) < 20_000
 
 
 def test_a_campaign_that_was_never_started_can_be_deleted(
