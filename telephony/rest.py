@@ -26,6 +26,9 @@ from telephony.call_status import FINAL_STATUSES
 ANSWER_TIMEOUT_MS = 15_000
 _TOO_MANY = 429
 _ALREADY_OVER = frozenset({20404, 21220})
+_LEAST_CODE = 10_000  # of Twilio's errors; where there is none, the SDK tells the status again
+# what the SDK makes of an answer that is no JSON, or not Twilio's
+_UNREADABLE = (TwilioException, ValueError, TypeError, AttributeError)
 _PAGE = 100
 _MOST_FOUND = 1000
 
@@ -127,7 +130,7 @@ class TwilioCalls:
             return Unknown("no_answer")
         except (aiohttp.ClientError, OSError):
             return Unknown("connection_lost")
-        except (TwilioException, ValueError):
+        except _UNREADABLE:
             return Unknown("unreadable_answer")
         if not call.sid:
             return Unknown("unreadable_answer")
@@ -197,7 +200,7 @@ class TwilioCalls:
                 raise _Missing from exc
             kind = Unreachable if exc.status >= 500 or exc.status == _TOO_MANY else RestError
             raise kind(f"Twilio answered {exc.status}, error {exc.code}") from None
-        except (aiohttp.ClientError, TimeoutError, OSError, TwilioException, ValueError) as exc:
+        except (aiohttp.ClientError, TimeoutError, OSError, *_UNREADABLE) as exc:
             raise Unreachable(f"no answer of Twilio: {type(exc).__name__}") from None
 
 
@@ -247,8 +250,10 @@ def _fields(order: CallOrder) -> dict[str, Any]:
 def _refusal(exc: TwilioRestException) -> NotSent | Refused | Unknown:
     if exc.status == _TOO_MANY:
         return NotSent("too_many_requests")
-    if 400 <= exc.status < 500:
-        return Refused(exc.code or 0)
+    is_twilios = isinstance(exc.code, int) and exc.code >= _LEAST_CODE
+    if is_twilios and 400 <= exc.status < 500:
+        return Refused(exc.code)
+    # something between us and Twilio, which may have passed the request on
     return Unknown(f"status_{exc.status}")
 
 
@@ -259,6 +264,7 @@ def _found(call: Any) -> FoundCall:
     )
 
 
-def _milliseconds(text: str | None) -> int:
-    """Twilio's queue_time; 0 where it is not a number."""
-    return int(text) if text is not None and text.isascii() and text.isdigit() else 0
+def _milliseconds(queue_time: str | int | None) -> int:
+    """Twilio's queue_time, a number in a string; 0 where it is none."""
+    text = str(queue_time)
+    return int(text) if text.isascii() and text.isdigit() else 0

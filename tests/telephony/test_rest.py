@@ -123,19 +123,36 @@ async def test_nobody_is_called_where_nobody_listens() -> None:
             await calls.fetch("CA0")
 
 
-async def test_an_answer_that_is_no_json_is_unknown() -> None:
-    """Something else than Twilio took the request: it is not known what it did with it."""
+@pytest.mark.parametrize(
+    ("status", "body", "outcome"),
+    [
+        (201, "hello", Unknown("unreadable_answer")),
+        (201, "[]", Unknown("unreadable_answer")),
+        (201, "null", Unknown("unreadable_answer")),
+        (201, '{"sid": "CA1", "queue_time": 5}', Placed("CA1", 5)),
+        (403, "<html>Forbidden</html>", Unknown("status_403")),
+        (404, '{"code": "none"}', Unknown("status_404")),
+        (407, "", Unknown("status_407")),
+        (408, '{"message": "too slow"}', Unknown("status_408")),
+        (400, '{"code": 21211, "message": "no number"}', Refused(21211)),
+    ],
+)
+async def test_an_answer_that_is_not_twilios_is_unknown(
+    status: int, body: str, outcome: Outcome
+) -> None:
+    """Something else took the request, as a proxy does: it is not known what it did with it."""
 
     async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 201 Created\r\nContent-Length: 5\r\n\r\nhello")
+        head = f"HTTP/1.1 {status} So\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        writer.write((head + body).encode())
         await writer.drain()
         writer.close()
 
     async with await asyncio.start_server(babble, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with twilio_calls("AC0", TOKEN, base_url=url) as calls:
-            assert await calls.place(order()) == Unknown("unreadable_answer")
+            assert await calls.place(order()) == outcome
 
 
 async def test_a_wrong_order_and_a_wrong_token_are_refused() -> None:
