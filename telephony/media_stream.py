@@ -30,6 +30,7 @@ from telephony.strict_json import (
 
 __all__ = [
     "MAX_MESSAGE_BYTES",
+    "MAX_MESSAGE_BYTES_TO_TWILIO",
     "WORDS",
     "Clear",
     "Connected",
@@ -48,6 +49,8 @@ __all__ = [
 ]
 
 MAX_INBOUND_MEDIA_BYTES = SAMPLE_RATE  # one second; Twilio sends 20 ms
+# Twilio takes audio of any length and queues it; this is to protect whoever stands in for it.
+MAX_MESSAGE_BYTES_TO_TWILIO = 16 * 1024 * 1024
 MAX_PARAMETERS = 50
 ENCODING = "audio/x-mulaw"
 CHANNELS = 1
@@ -226,10 +229,11 @@ def parse_to_twilio(text: str) -> ToTwilio:
 
     Raises MediaStreamError, for an unknown event too.
     """
-    message = load_object(text)
+    message = load_object(text, max_chars=MAX_MESSAGE_BYTES_TO_TWILIO)
     match get_text(message, "event"):
         case "media":
-            payload = get_text(get_object(message, "media"), "payload", max_chars=MAX_MESSAGE_BYTES)
+            media = get_object(message, "media")
+            payload = get_text(media, "payload", max_chars=MAX_MESSAGE_BYTES_TO_TWILIO)
             return SendMedia(get_text(message, "streamSid"), get_base64(payload))
         case "mark":
             name = get_text(get_object(message, "mark"), "name")

@@ -7,6 +7,7 @@ import httpx
 from pipelines.espeak import UnknownVoice
 from telephony.emulator.sound import SoundFileError, from_wav, spoken
 from telephony.emulator.twiml import Verb
+from telephony.emulator.urls import names_a_host
 from telephony.g711 import FRAME_BYTES, SILENCE
 
 _FETCH_TIMEOUT_S = 10.0
@@ -61,6 +62,8 @@ async def said(verb: Verb) -> bytes:
 
 async def played(verb: Verb, http: httpx.AsyncClient, url: str) -> bytes:
     """The sound of a <Play>, fetched from `url`, as mu-law. Raises AnnouncementFailed."""
+    if not names_a_host(url):
+        raise AnnouncementFailed("the URL of <Play> is not valid")
     try:
         response = await http.get(url, timeout=_FETCH_TIMEOUT_S, follow_redirects=True)
         response.raise_for_status()

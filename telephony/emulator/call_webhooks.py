@@ -96,8 +96,11 @@ class CallWebhooks:
         return await self.go_on(action, verb.attributes.get("method", "POST"), extra)
 
     def absolute(self, url: str) -> str:
-        """A URL as seen from the present document."""
-        return urljoin(self._base_url, url)
+        """A URL as seen from the present document; what is none stays so, and fails when asked."""
+        try:
+            return urljoin(self._base_url, url)
+        except ValueError:
+            return url
 
     def tell(self, url: str, extra: Mapping[str, str]) -> None:
         """Send a status callback in the background."""

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-E164 = re.compile(r"\+[1-9]\d{6,14}")
+from telephony.emulator.urls import names_a_host
+
+E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 MAX_TWIML_CHARS = 4000
 PROGRESS = ("initiated", "ringing", "answered", "completed")
 _DETECTIONS = ("Enable", "DetectMessageEnd")
@@ -93,8 +95,7 @@ def _number(form: Mapping[str, str], name: str, *, missing: int, wrong: int) -> 
 
 
 def _check_url(name: str, url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not names_a_host(url) or urlsplit(url).scheme not in ("http", "https"):
         raise RequestRefused(400, 21205, f"{name} is not a valid URL")
 
 

@@ -12,12 +12,15 @@ from telephony.emulator.announcements import AnnouncementFailed, Announcements, 
 from telephony.emulator.call_webhooks import CallFailed, CallWebhooks
 from telephony.emulator.events import CallEnd, EndedBy
 from telephony.emulator.line import Line
+from telephony.emulator.media_socket import can_be_opened
 from telephony.emulator.sound import silence
 from telephony.emulator.stream import MediaStream, StreamEnd, StreamSids
 from telephony.emulator.twiml import NOT_EMULATED, Document, Verb
+from telephony.emulator.urls import names_a_host
 from telephony.signature import SIGNATURE_HEADER, sign
 
 _MOST_DOCUMENTS = 100  # a guard against redirects without end
+_NO_STREAM_URL = "the URL of the stream is not valid"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,35 +124,39 @@ class Interpreter:
             child.attributes.get("name", ""): child.attributes.get("value", "")
             for child in noun.children
         }
+        callback = _StreamCallback(self._webhooks, noun, sids.stream_sid)
         stream = MediaStream(
-            sids, parameters, log=self._line.log, on_clear=self._line.cut_bot_sound
+            sids,
+            parameters,
+            log=self._line.log,
+            on_start=callback.started,
+            on_clear=self._line.cut_bot_sound,
         )
         self.streams.append(stream)
         self._line.stream, self._line.on_digit = stream, stream.press
-        callback = _StreamCallback(self._webhooks, noun, sids.stream_sid)
-        callback.send("stream-started")
         try:
             headers = {SIGNATURE_HEADER: sign(self._account.auth_token, url)}
             end = await stream.run(url, headers)
         except asyncio.CancelledError:
-            callback.send("stream-stopped")
+            callback.ended(StreamEnd("hung_up"))
             raise
         finally:
             self._line.stream, self._line.on_digit = None, None
         self._line.log("stream_ended", reason=end.reason, code=end.code)
-        callback.send("stream-error" if end.code else "stream-stopped", end)
+        callback.ended(end)
         return end
 
     def _stream_url(self, url: str) -> str | StreamEnd:
+        if not names_a_host(url):
+            return self._refuse(31923, _NO_STREAM_URL)
         parts = urlsplit(url)
-        if not parts.hostname:
-            return self._refuse(31923, "the URL of the stream is not valid")
-        plain_is_local = parts.scheme == "ws" and _is_loopback(parts.hostname)
+        plain_is_local = parts.scheme == "ws" and _is_loopback(parts.hostname or "")
         if parts.scheme != "wss" and not plain_is_local:
             return self._refuse(31922, "the URL of a stream must begin with wss://")
         if parts.query:
             self._line.log("stream_query_stripped")
-        return urlunsplit(parts._replace(query="", fragment=""))
+        bare_url = urlunsplit(parts._replace(query="", fragment=""))
+        return bare_url if can_be_opened(bare_url) else self._refuse(31923, _NO_STREAM_URL)
 
     def _refuse(self, code: int, why: str) -> StreamEnd:
         self._line.log("twilio_error", code=code, why=why)
@@ -239,18 +246,24 @@ class _StreamCallback:
         self._url = noun.attributes.get("statusCallback")
         self._name = noun.attributes.get("name", "")
         self._stream_sid = stream_sid
+        self._is_started = False
 
-    def send(self, event: str, end: StreamEnd | None = None) -> None:
+    def started(self) -> None:
+        self._is_started = True
+        self._send("stream-started")
+
+    def ended(self, end: StreamEnd) -> None:
+        """Tell of an error, and of an ordinary end only if there was a beginning."""
+        if end.code:
+            self._send("stream-error", StreamError=f"{end.code} {end.reason}")
+        elif self._is_started:
+            self._send("stream-stopped")
+
+    def _send(self, event: str, **extra: str) -> None:
         if self._url is None:
             return
-        extra = {
-            "StreamSid": self._stream_sid,
-            "StreamName": self._name,
-            "StreamEvent": event,
-        }
-        if end is not None and end.code:
-            extra["StreamError"] = f"{end.code} {end.reason}"
-        self._webhooks.tell(self._url, extra)
+        facts = {"StreamSid": self._stream_sid, "StreamName": self._name, "StreamEvent": event}
+        self._webhooks.tell(self._url, facts | extra)
 
 
 def _is_loopback(host: str) -> bool:

@@ -15,15 +15,16 @@ from dataclasses import dataclass
 from typing import cast
 
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidHandshake
+from websockets.exceptions import InvalidHandshake, InvalidURI
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
+from telephony.media_stream import MAX_MESSAGE_BYTES_TO_TWILIO
+
 OPEN_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 2.0
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_UNREAD_BYTES = 64 * 1024  # four seconds of caller audio
 
 OnMessage = Callable[[str | bytes], None]
@@ -49,12 +50,21 @@ class Closed:
     code: int
 
 
+def can_be_opened(url: str) -> bool:
+    """Whether a ws or wss URL that names a host is one for a socket: a user has a password."""
+    try:
+        parse_uri(url)
+    except (InvalidURI, UnicodeError):
+        return False
+    return True
+
+
 class MediaSocket(asyncio.Protocol):
     """An open websocket. Messages go to `on_message` in order; `closed` resolves at the end."""
 
     def __init__(self, url: str, headers: dict[str, str], on_message: OnMessage) -> None:
         uri = parse_uri(url)
-        self._websocket = ClientProtocol(uri, max_size=MAX_MESSAGE_BYTES)
+        self._websocket = ClientProtocol(uri, max_size=MAX_MESSAGE_BYTES_TO_TWILIO)
         self._headers = headers
         self._on_message = on_message
         self._transport: asyncio.Transport | None = None

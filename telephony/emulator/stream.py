@@ -83,11 +83,14 @@ class MediaStream:
         parameters: Mapping[str, str],
         *,
         log: Log,
+        on_start: Callable[[], None],
         on_clear: Callable[[], None],
     ) -> None:
+        """`on_start` is called when the socket is open and the bot was told what it is for."""
         self._sids = sids
         self._parameters = parameters
         self._log = log
+        self._on_start = on_start
         self._on_clear = on_clear
         self._socket: MediaSocket | None = None
         self._buffer = PlayoutBuffer()
@@ -111,6 +114,7 @@ class MediaStream:
             return StreamEnd("refused", exc.code)
         self._socket = socket
         self._send_opening(socket)
+        self._on_start()
         try:
             socket.closed.add_done_callback(self._on_closed)
             return await asyncio.shield(self._end)

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import httpx
 
+from telephony.emulator.urls import names_a_host
 from telephony.signature import SETTINGS_HEADER, SIGNATURE_HEADER, Algorithm, sign
 
 CONNECT_TIMEOUT_S = 5.0
@@ -51,6 +52,8 @@ class Webhooks:
 
     async def ask(self, url: str, parameters: Mapping[str, str], method: str = "POST") -> Answer:
         """Make one signed request. Raises WebhookFailed after 15 s at the latest."""
+        if not names_a_host(url):
+            raise WebhookFailed(11200, "the URL is not valid")
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 response = await self._connect_and_ask(url, parameters, method.upper())

@@ -12,6 +12,7 @@ from telephony.media_stream import (
     DTMF_DIGITS,
     MAX_INBOUND_MEDIA_BYTES,
     MAX_MESSAGE_BYTES,
+    MAX_MESSAGE_BYTES_TO_TWILIO,
     WORDS,
     Clear,
     Connected,
@@ -289,6 +290,17 @@ def test_twilio_refuses_by_number(text: str, code: int) -> None:
         parse_to_twilio(text)
 
     assert caught.value.twilio_code == code
+
+
+def test_each_way_has_a_limit_of_its_own() -> None:
+    """Twilio takes a minute of audio at once, and sends nothing of that size."""
+    minute = SendMedia("MZ1", bytes(60 * 8000))
+    endless = '"' + "a" * MAX_MESSAGE_BYTES_TO_TWILIO + '"'
+
+    assert parse_to_twilio(minute.dump()) == minute
+    assert word_of(minute.dump()) == "too_large"
+    with pytest.raises(MediaStreamError, match="too_large"):
+        parse_to_twilio(endless)
 
 
 def test_twenty_ms_is_216_characters() -> None:

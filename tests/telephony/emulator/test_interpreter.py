@@ -46,6 +46,17 @@ async def test_play_fetches_a_sound_file(bot: TinyBot, network: PhoneNetwork) ->
     assert codes(record) == [11200]
 
 
+@pytest.mark.parametrize("url", ["http://[oops/", "http://127.0.0.1:99999/"])
+async def test_play_skips_what_is_no_url(bot: TinyBot, network: PhoneNetwork, url: str) -> None:
+    """A warning, and TwiML goes on."""
+    bot.twiml = f"<Response><Play>{url}</Play><Hangup/></Response>"
+
+    record = await call(network, bot, stay)
+
+    assert codes(record) == [11200]
+    assert record.twiml_path == ("Play", "Hangup")
+
+
 async def test_gather_sends_the_digits(bot: TinyBot, network: PhoneNetwork) -> None:
     """A key stops the prompt; the finish key sends what was pressed to the action."""
     bot.twiml = (

@@ -26,6 +26,7 @@ from tests.telephony.emulator.tiny_bot import (
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+NO_URLS = ("http://[oops/", "http://127.0.0.1:99999/")
 
 
 async def echo(socket: Socket) -> None:
@@ -243,6 +244,12 @@ async def test_without_an_answer_the_network_ends_the_call(network: PhoneNetwork
         ("http://127.0.0.1:{port}/media", 31922),
         ("ws://example.com/media", 31922),
         ("wss:///media", 31923),
+        ("wss://host:port/m", 31923),
+        ("wss://127.0.0.1:99999/m", 31923),
+        ("wss://[::1/m", 31923),
+        ("wss://a..b/m", 31923),
+        ("wss://user@host/m", 31923),
+        ("wss://%ff:word@host/m", 31923),
         ("ws://127.0.0.1:1/media", 31902),
         ("ws://127.0.0.1:{port}/voice", 31920),
     ],
@@ -258,6 +265,46 @@ async def test_a_stream_that_cannot_be_opened_is_skipped(
 
     assert codes(record) == [code]
     assert record.twiml_path == ("Connect", "Hangup")
+
+
+@pytest.mark.parametrize("url", NO_URLS)
+async def test_a_webhook_without_a_url_has_failed(
+    bot: TinyBot, network: PhoneNetwork, url: str
+) -> None:
+    """A document that leads to what is no URL leads to the fallback, as one that breaks off."""
+    bot.twiml = f"<Response><Redirect>{url}</Redirect></Response>"
+    bot.pages["/fallback"] = "<Response><Hangup/></Response>"
+
+    record = await call(network, bot, stay, fallback_url=bot.url + "/fallback")
+
+    (webhook,) = bot.requests("/fallback")
+    assert (webhook.field("ErrorCode"), webhook.field("ErrorUrl")) == ("11200", url)
+    assert codes(record) == [11200]
+    assert record.twiml_path == ("Redirect", "Hangup")
+
+
+@pytest.mark.parametrize("url", NO_URLS)
+async def test_a_callback_without_a_url_is_lost(bot: TinyBot, url: str) -> None:
+    """It harms neither its call nor the network that others are on."""
+    bot.twiml = bot.connect(after="<Hangup/>", statusCallback=url)
+    async with PhoneNetwork(auth_token=TOKEN) as network:
+        record = await call(network, bot, stay)
+
+    assert record.twiml_path == ("Connect", "Hangup")
+
+
+async def test_a_stream_that_was_never_opened_never_started(bot: TinyBot) -> None:
+    """Its callback tells of the error alone; one that opened has started, and then stops."""
+    refused = '<Stream url="ws://127.0.0.1:1/media" statusCallback="/refused"/>'
+    bot.twiml = f"<Response><Connect>{refused}</Connect><Redirect>/opened</Redirect></Response>"
+    bot.pages["/opened"] = bot.connect(statusCallback="/opened-status")
+    async with PhoneNetwork(auth_token=TOKEN) as network:
+        await call(network, bot, stay)
+
+    refusals = [webhook.field("StreamEvent") for webhook in bot.requests("/refused")]
+    events = [webhook.field("StreamEvent") for webhook in bot.requests("/opened-status")]
+    assert refusals == ["stream-error"]
+    assert sorted(events) == ["stream-started", "stream-stopped"]
 
 
 async def test_status_callbacks_can_be_late_and_double(bot: TinyBot) -> None:

@@ -449,6 +449,7 @@ async def test_callbacks_come_late_twice_or_never(bot: TinyBot) -> None:
         ({"to": "5550100"}, 21211),
         ({"url": None}, 21205),
         ({"url": "ftp://example.com/"}, 21205),
+        ({"url": "http://[oops/"}, 21205),
         ({"url": None, "twiml": "x" * 4001}, 20001),
         ({"timeout": 601}, 20001),
         ({"status_callback_event": ["picked-up"]}, 21626),

@@ -99,6 +99,24 @@ async def test_ragged_audio_is_played_without_gaps(bot: TinyBot, network: PhoneN
     assert track in record.recording.heard_mulaw
 
 
+async def test_one_message_may_hold_much_audio(bot: TinyBot, network: PhoneNetwork) -> None:
+    """Ten seconds at once are all heard, and the mark behind them comes back."""
+
+    async def on_stream(socket: Socket) -> None:
+        await socket.play(LOUD * 500)
+        await socket.mark("end")
+        await socket.receive_until("mark")
+
+    bot.on_stream = on_stream
+    bot.twiml = bot.connect()
+
+    record = await call(network, bot, stay)
+
+    assert LOUD * 500 in record.recording.heard_mulaw
+    assert bot.sockets[0].marks() == ["end"]
+    assert codes(record) == []
+
+
 async def test_a_reply_that_stalls_is_an_underrun(bot: TinyBot, network: PhoneNetwork) -> None:
     """A bot that pauses for 200 ms in mid reply is charged with one gap of about that length."""
 
