@@ -4,7 +4,8 @@
     python -m bot.rehearse --campaign prompts/campaigns/appointment-reminder.yaml --out calls
 
 It starts a bot and a dialer of its own, shows where the people stand, and ends with a table of what
-the network saw of each beside what was written down. Exit status 1 if the two do not agree.
+the network saw of each beside what was written down. Exit status 1 if the two do not agree, or are
+not what is right for who was rung, or if it is not over in time.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import asyncio
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +24,7 @@ from rich.live import Live
 from rich.table import Table
 
 from bot.campaigns.gate import CampaignState
-from bot.campaigns.records import CampaignRecord, ContactRow
+from bot.campaigns.records import ContactRow
 from bot.operators.board import board
 from bot.rehearsal.people import STOPPED_BEFORE, Person, contacts, ten_people
 from bot.simulation.stack import Stack, StackFailed
@@ -40,14 +41,6 @@ LIMIT_S = 110
 LOOK_EVERY_S = 0.25
 MAX_CALLS = 4
 NEVER = Retry(times=0)
-# What the network's last word for a call is in our records.
-OUTCOMES = {
-    "completed": {"answered", "voicemail", "fax", "stopped"},
-    "busy": {"busy"},
-    "no-answer": {"no_answer"},
-    "failed": {"failed"},
-    "canceled": {"withdrawn", "stopped"},
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         plan = _shortened(read_campaign(options.campaign))
-        people = ten_people(_stop_digit(plan))
+        people = ten_people(plan)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             agrees = runner.run(_rehearse(plan, people, options.out / "campaign", Console()))
     except (PromptFileError, SpeechSynthesisError, OSError) as exc:
@@ -93,10 +86,11 @@ async def _rehearse(plan: Campaign, people: list[Person], out: Path, console: Co
         _network(plan.caller_id, people, stack) as network,
     ):
         store = CampaignStore(database)
-        campaign = await _prepared(store, plan, people)
-        await _watch(store, campaign, stack, console)
-        rows = {row.number: row async for row in store.contacts(campaign.campaign_id)}
-    return _reconcile(people, rows, network, console)
+        campaign_id = await _prepared(store, plan, people)
+        n_open = await watch(store, console, check=stack.check, limit_s=LIMIT_S)
+        rows = {row.number: row async for row in store.contacts(campaign_id)}
+        seen = _seen_by(network, people)
+    return reconcile(people, seen, rows, console, n_open=n_open)
 
 
 @asynccontextmanager
@@ -119,75 +113,82 @@ async def _network(
         yield network
 
 
-async def _prepared(store: CampaignStore, plan: Campaign, people: list[Person]) -> CampaignRecord:
+async def _prepared(store: CampaignStore, plan: Campaign, people: list[Person]) -> str:
     now = datetime.now(UTC)
     campaign = await store.create(plan, now=now)
     await store.add(campaign.campaign_id, contacts(people, plan, now), now=now)
     refusers = [person.number for person in people if person.habit == STOPPED_BEFORE]
     await store.stop(*refusers, source="rehearsal", now=now)
     await store.move(campaign.campaign_id, CampaignState.RUNNING, now=now)
-    return campaign
+    return campaign.campaign_id
 
 
-async def _watch(
-    store: CampaignStore, campaign: CampaignRecord, stack: Stack, console: Console
-) -> None:
-    """Show the campaign until nothing is open any more, or for as long as it may take."""
+async def watch(
+    store: CampaignStore, console: Console, *, check: Callable[[], None], limit_s: float
+) -> int:
+    """Show the one campaign there is until nothing is open; how many people are after `limit_s`.
+
+    Raises what `check` does, which is called at each look.
+    """
+    loop = asyncio.get_running_loop()
+    ends_s = loop.time() + limit_s
     with Live(console=console) as live:
-        async with asyncio.timeout(LIMIT_S):
-            while True:
-                stack.check()
-                [found] = await store.all()
-                counts = await store.counts(campaign.campaign_id)
-                held = await store.held(campaign.campaign_id, now=datetime.now(UTC))
-                live.update(board(found, counts, held=held), refresh=True)
-                if not counts.n_open:
-                    return
-                await asyncio.sleep(LOOK_EVERY_S)
+        while True:
+            check()
+            [found] = await store.all()
+            counts = await store.counts(found.campaign_id)
+            held = await store.held(found.campaign_id, now=datetime.now(UTC))
+            live.update(board(found, counts, held=held), refresh=True)
+            if not counts.n_open or loop.time() >= ends_s:
+                return counts.n_open
+            await asyncio.sleep(LOOK_EVERY_S)
 
 
-def _reconcile(
-    people: list[Person],
-    rows: dict[str | None, ContactRow],
-    network: PhoneNetwork,
+def _seen_by(network: PhoneNetwork, people: Sequence[Person]) -> dict[str, list[str]]:
+    """The network's last word for each call, by number."""
+    seen: dict[str, list[str]] = {person.number: [] for person in people}
+    for call in network.outbound.values():
+        seen[call.request.to_number].append(call.status)
+    return seen
+
+
+def reconcile(
+    people: Sequence[Person],
+    seen: Mapping[str, Sequence[str]],
+    rows: Mapping[str | None, ContactRow],
     console: Console,
+    *,
+    n_open: int,
 ) -> bool:
-    """Show what the network saw beside what was written down; whether they agree."""
+    """Show what the network saw beside what was written down; whether both are as they should be.
+
+    They are not while `n_open` people are open.
+    """
     table = Table(title="the network's log beside the records", title_justify="left")
     for heading in ("who", "", "rung", "the network says", "the records say", "agree"):
         table.add_column(heading)
     all_agree = True
     for person in people:
-        calls = [c for c in network.outbound.values() if c.request.to_number == person.number]
-        row = rows[person.number]
-        seen = ", ".join(call.status for call in calls) or "not rung"
-        agrees = len(calls) <= 1 and _agrees(seen, row)
+        statuses, row = seen[person.number], rows[person.number]
+        agrees = person.agrees(statuses, row)
         all_agree &= agrees
         table.add_row(
             person.name,
             person.habit,
-            str(len(calls)),
-            seen,
+            str(len(statuses)),
+            ", ".join(statuses) or "not rung",
             row.outcome or row.state,
-            "yes" if agrees else "NO",
+            "yes" if agrees else f"NO: should be {person.outcome.value}",
         )
     console.print()
     console.print(table)
     console.print(
-        f"{len(network.outbound)} calls in the network's log, {len(people)} people on the list:"
-        f" {'everything agrees' if all_agree else 'THEY DO NOT AGREE'}"
+        f"{sum(map(len, seen.values()))} calls in the network's log, {len(people)} people on the"
+        f" list: {'everything agrees' if all_agree else 'THEY DO NOT AGREE'}"
     )
-    return all_agree
-
-
-def _agrees(seen: str, row: ContactRow) -> bool:
-    if seen == "not rung":
-        return row.state == "cancelled" and row.committed_at is None
-    return row.outcome in OUTCOMES.get(seen, ())
-
-
-def _stop_digit(plan: Campaign) -> str:
-    return plan.stop.digit or "9"
+    if n_open:
+        console.print(f"It is not over after {LIMIT_S} s: {n_open} people are still open.")
+    return all_agree and not n_open
 
 
 def _parser() -> argparse.ArgumentParser:
