@@ -3,9 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bot.simulation.scenarios import After, Ends, Expect, Heard, Quiet, Span, Spoken
 from bot.simulation.spoken import Listener, pitch_hz, sound_ms
 from bot.simulation.turns import turns_of
@@ -75,11 +72,9 @@ def _heard(item: Heard, record: CallRecord, labels: Mapping[str, int]) -> Check:
     since_ms = labels.get(item.after)
     if since_ms is None:
         return _no_label(name, item)
-    loud = loud_frames(record.recording.heard_mulaw)[
-        since_ms // FRAME_MS : (since_ms + item.within_ms) // FRAME_MS
-    ]
-    new = _without_running_sound(loud)
-    sound_ms = int(new.sum()) * FRAME_MS
+    new_ms = _end_of_running_sound(record, since_ms)
+    new = slice(new_ms // FRAME_MS, (since_ms + item.within_ms) // FRAME_MS)
+    sound_ms = int(loud_frames(record.recording.heard_mulaw)[new].sum()) * FRAME_MS
     found = f"{sound_ms} ms of new sound within {item.within_ms} ms after {item.after}"
     return Check(name, sound_ms >= item.at_least_ms, f"{found}; at least {item.at_least_ms} ms")
 
@@ -90,11 +85,12 @@ def _quiet(item: Quiet, record: CallRecord, labels: Mapping[str, int]) -> Check:
     if since_ms is None:
         return _no_label(name, item)
     first = (since_ms + item.within_ms) // FRAME_MS
-    n_loud = int(
-        loud_frames(record.recording.heard_mulaw)[first : first + item.for_ms // FRAME_MS].sum()
-    )
-    found = f"{n_loud * FRAME_MS} ms of sound in the {item.for_ms} ms that began"
-    return Check(name, n_loud == 0, f"{found} {item.within_ms} ms after {item.after}; none allowed")
+    span = slice(first, first + item.for_ms // FRAME_MS)
+    n_loud = int(loud_frames(record.recording.heard_mulaw)[span].sum())
+    which = f"the {item.for_ms} ms that began {item.within_ms} ms after {item.after}"
+    if record.duration_ms < since_ms + item.within_ms + item.for_ms:
+        return Check(name, False, f"the call ended before the end of {which}")
+    return Check(name, n_loud == 0, f"{n_loud * FRAME_MS} ms of sound in {which}; none allowed")
 
 
 def _cleared(item: After, record: CallRecord, labels: Mapping[str, int]) -> Check:
@@ -159,7 +155,7 @@ def _no_label(name: str, item: After) -> Check:
     return Check(name, False, f"the step labelled {item.after} was never reached")
 
 
-def _without_running_sound(loud: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Drop the sound that was already under way at the start: only what begins anew is new."""
-    quiet = np.flatnonzero(~loud)
-    return loud[quiet[0] :] if len(quiet) else loud[:0]
+def _end_of_running_sound(record: CallRecord, at_ms: int) -> int:
+    """When the sound that was under way at a moment ends, pauses included; without any, then."""
+    running = (s.end_ms for s in record.bot_stretches if s.start_ms < at_ms < s.end_ms)
+    return next(running, at_ms)

@@ -64,7 +64,7 @@ class BargeIn(Say):
 class WaitForReply(Strict):
     """Listen until the bot answers what was done last (or greets)."""
 
-    until: Literal["start", "end"] = "end"
+    until: Literal["start", "end"] = "end"  # start: the next step finds the reply under way
     quiet_ms: Annotated[int, Field(ge=300, le=10_000)] = 1_000  # this much quiet ends a reply
     timeout_ms: Ms = 10_000
     longest_ms: Ms = 30_000
@@ -175,7 +175,7 @@ class Heard(After):
 
 
 class Quiet(After):
-    """No sound of the bot, from `within_ms` after the label on, for `for_ms`."""
+    """No sound of the bot, from `within_ms` after the label on, for `for_ms` of the call."""
 
     for_ms: Ms = 300
 
@@ -201,10 +201,11 @@ class Span(Strict):
 class Spoken(After):
     """A sentence of the bot's, one of the scenario's `sentences`, as an independent ear hears it.
 
-    It listens from the end of what the caller says at the label on, until he speaks again, or
-    `within_ms` after the label. `lasts_ms` bounds its sound, from the first to the last: a line
-    that is to speak fast says the same sentence sooner. `pitch_hz` bounds the mean pitch of what is
-    voiced in it: a line that is to sound excited says it higher.
+    It listens from the label on, or, where the caller speaks before the bot does, from the end of
+    what he says; until he speaks again, or `within_ms` after the label. `lasts_ms` bounds its
+    sound, from the first to the last: a line that is to speak fast says the same sentence sooner.
+    `pitch_hz` bounds the mean pitch of what is voiced in it: a line that is to sound excited says
+    it higher.
     """
 
     sentence: Text

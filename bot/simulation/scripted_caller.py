@@ -18,6 +18,7 @@ from bot.simulation.scenarios import (
 )
 from telephony.emulator import Line
 from telephony.emulator.sound import from_file, noise, spoken
+from telephony.g711 import FRAME_MS
 
 OnSpeech = Callable[[str], None]
 
@@ -126,15 +127,15 @@ class ScriptedCaller:
         await self._say(line, barge_in)
 
     async def _wait_for_reply(self, line: Line, wait: WaitForReply) -> None:
-        since_ms = self._acted_ms
-        reply = await line.wait_for_sound(since_ms=since_ms, timeout_ms=wait.timeout_ms)
+        reply = await line.wait_for_sound(since_ms=self._acted_ms, timeout_ms=wait.timeout_ms)
         if reply is None:
             raise StepFailed(
-                f"no reply began within {wait.timeout_ms} ms of {since_ms / 1000:.1f} s"
+                f"no reply began by {line.now_ms / 1000:.1f} s, in {wait.timeout_ms} ms of waiting"
             )
-        if wait.until == "end" and not await line.wait_for_quiet(
-            quiet_ms=wait.quiet_ms, timeout_ms=wait.longest_ms
-        ):
+        if wait.until == "start":
+            self._acted_ms = reply.start_ms  # so that the next step finds the reply under way
+            return
+        if not await line.wait_for_quiet(quiet_ms=wait.quiet_ms, timeout_ms=wait.longest_ms):
             raise StepFailed(f"the reply did not end in {wait.longest_ms} ms")
         self._acted_ms = line.now_ms
 
@@ -176,9 +177,11 @@ class ScriptedCaller:
                 stream.send_raw(_BROKEN_MESSAGES[kind], name=kind)
 
     async def _repeat(self, line: Line, repeat: Repeat) -> bool:
-        while line.now_ms < repeat.until_ms:
+        while (begun_ms := line.now_ms) < repeat.until_ms:
             if await self._follow(line, repeat.steps):
                 return True
+            if line.now_ms == begun_ms:  # steps that take no time would hold up the loop
+                await line.sleep(FRAME_MS)
         return False
 
 

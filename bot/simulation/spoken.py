@@ -33,13 +33,19 @@ class Listener:
 
 
 def reply_span(item: Spoken, record: CallRecord, since_ms: int) -> tuple[int, int]:
-    """From when to when [ms] the reply is to be listened for."""
+    """From when to when [ms] the reply is to be listened for.
+
+    What the bot is saying at the label already is not it: he may speak over that.
+    """
     latest_ms = since_ms + item.within_ms
+    begins_ms = (s.start_ms for s in record.bot_stretches if s.start_ms >= since_ms)
+    reply_ms = min(next(begins_ms, latest_ms), latest_ms)
     speech = [s for s in record.caller_stretches if s.end_ms > since_ms]
-    if not speech or speech[0].start_ms >= latest_ms:
-        return since_ms, latest_ms
-    again_ms = speech[1].start_ms if len(speech) > 1 else latest_ms
-    return speech[0].end_ms, min(again_ms, latest_ms)
+    start_ms = since_ms
+    if speech and speech[0].start_ms < reply_ms:
+        start_ms = speech.pop(0).end_ms
+    again_ms = speech[0].start_ms if speech else latest_ms
+    return start_ms, min(again_ms, latest_ms)
 
 
 def sound_ms(item: Spoken, record: CallRecord, since_ms: int) -> int:

@@ -1,5 +1,7 @@
 """Expectations, checked against calls made of numbers."""
 
+from dataclasses import replace
+
 import pytest
 
 from bot.simulation.checks import check_call
@@ -57,8 +59,10 @@ RECORD = record_of(
 ENDS = Ends(by="bot")
 
 
-def failures(expect: Expect, labels: dict[str, int] | None = None) -> list[str]:
-    checks = check_call(expect, RECORD, labels or {"answered": 0, "asked": 3000}, None)
+def failures(
+    expect: Expect, labels: dict[str, int] | None = None, record: CallRecord = RECORD
+) -> list[str]:
+    checks = check_call(expect, record, labels or {"answered": 0, "asked": 3000}, None)
     return [check.name for check in checks if not check.passed]
 
 
@@ -94,6 +98,7 @@ def test_turns_pair_speech_with_the_sound_that_follows() -> None:
             Expect(quiet=[Quiet(after="asked", within_ms=500, for_ms=1100)], ends=ENDS),
             ["quiet_after_asked"],
         ),
+        (Expect(quiet=[Quiet(after="asked", within_ms=6000, for_ms=1000)], ends=ENDS), []),
         (Expect(ends=Ends(by="bot", reason="hangup", path=["Connect", "Redirect", "Hangup"])), []),
         (
             Expect(ends=Ends(by="caller", reason="hangup", path=["Connect"])),
@@ -114,6 +119,28 @@ def test_sound_that_is_running_already_is_not_new() -> None:
 
     assert failures(expect, {"lost": 1500}) == ["heard_after_lost"]
     assert failures(expect, {"lost": 3800}) == []
+
+
+def test_a_running_reply_has_pauses() -> None:
+    """What follows a pause of speech is not new; what follows a clear is, however soon it comes."""
+    record = record_of([(480, 900)], [(200, 700), (800, 1400), (1500, 2000)])
+    cleared = replace(record, bot_stretches=(Stretch(200, 700), Stretch(800, 2000)))
+    expect = Expect(heard=[Heard(after="lost", within_ms=1500, at_least_ms=500)], ends=ENDS)
+
+    assert failures(expect, {"lost": 500}, record) == ["heard_after_lost"]
+    assert failures(expect, {"lost": 500}, cleared) == []
+
+
+@pytest.mark.parametrize("within_ms", [6500, 7000, 9000])
+def test_there_is_no_quiet_after_the_call(within_ms: int) -> None:
+    """Whether the bot would have been quiet is not known of a call that ended before."""
+    expect = Expect(quiet=[Quiet(after="asked", within_ms=within_ms, for_ms=600)], ends=ENDS)
+
+    checks = check_call(expect, RECORD, {"asked": 3000}, None)
+
+    assert [check.sentence for check in checks if not check.passed] == [
+        f"the call ended before the end of the 600 ms that began {within_ms} ms after asked"
+    ]
 
 
 def test_a_label_that_was_not_reached_fails_its_expectation() -> None:

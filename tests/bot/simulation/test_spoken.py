@@ -83,9 +83,16 @@ def test_the_sentence_after_the_question_is_heard() -> None:
     record = call(GREETING, QUESTION, (SECOND, said(SHOP) + SECOND), QUESTION, (QUIET, said(BILL)))
 
     assert failures(expected(SHOP), record) == []
-    assert failures(expected(OPEN, after="answered"), record) == [
-        "after answered the judge heard “You find our shop in Garden Street, opposite the"
-        " station.”; expected “We are open from eight in the morning until six.”"
+
+
+def test_what_the_bot_says_before_the_caller_does_is_heard() -> None:
+    """After a label that is not speech it may speak first: a greeting, say."""
+    record = call(GREETING, QUESTION, (SECOND, said(SHOP) + SECOND))
+
+    assert failures(expected(OPEN, after="answered"), record) == []
+    assert failures(expected(SHOP, after="answered"), record) == [
+        "after answered the judge heard “We are open from eight in the morning until six.”;"
+        " expected “You find our shop in Garden Street, opposite the station.”"
     ]
 
 
@@ -159,6 +166,20 @@ def test_the_span_ends_with_the_next_speech_or_in_time(
     """It begins with the end of the caller's speech at the label, if there is any in time."""
     record = call((SECOND * 3, b""), (LOUD * 50, b""), (SECOND * 2, b""), (LOUD * 50, b""))
     item = Spoken(after="asked", within_ms=within_ms, sentence=SHOP)
+
+    assert reply_span(item, record, since_ms) == span
+
+
+@pytest.mark.parametrize(
+    ("since_ms", "within_ms", "span"),
+    [(0, 20_000, (0, 3000)), (0, 2000, (0, 2000)), (1500, 20_000, (4000, 21_500))],
+)
+def test_the_span_ends_with_speech_that_answers_the_bot(
+    since_ms: int, within_ms: int, span: tuple[int, int]
+) -> None:
+    """Where the bot speaks first; what it was saying at the label already is not its reply."""
+    record = call((SECOND * 3, SECOND + LOUD * 50), (LOUD * 50, b""), (b"", LOUD * 50))
+    item = Spoken(after="answered", within_ms=within_ms, sentence=SHOP)
 
     assert reply_span(item, record, since_ms) == span
 
