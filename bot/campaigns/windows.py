@@ -27,7 +27,9 @@ __all__ = [
 ]
 
 EVERY_DAY = frozenset(range(1, 8))
-DAYS_AHEAD = 15  # how far the next opening is looked for: longer than any run of public holidays
+# How far the next opening is looked for: past two holidays on the same weekday, as Christmas and
+# New Year are, where one weekday is all there is.
+DAYS_AHEAD = 35
 # Zones without summer time, by names that people write for places which have one; and no zones.
 NO_PLACES = frozenset(
     {"EST", "MST", "HST", "GMT", "GMT0", "GMT+0", "GMT-0", "Greenwich", "UCT", "Universal", "Zulu"}
@@ -105,6 +107,8 @@ def may_ring(window: CallingWindow, zones: Sequence[str], now: datetime) -> Verd
     if not zones:
         return Verdict(Closed.ZONE_UNKNOWN)
     opening = _next_opening(window, zones, now)
+    if opening is None and len(zones) > 1:
+        return Verdict(Closed.ZONE_UNKNOWN)  # they are never open at once: which is it?
     if opening is None:
         return Verdict(Closed.OUTSIDE_WINDOW)
     if opening <= now:

@@ -74,11 +74,11 @@ def test_all_zones_must_be_open() -> None:
 
 
 def test_zones_that_are_never_open_together() -> None:
-    """Where no moment is lawful everywhere, nobody is rung at all."""
+    """Where no moment is lawful everywhere, it has to be known where somebody is."""
     short = CallingWindow(begins=time(9), ends=time(10))
 
     assert may_ring(short, [NEW_YORK, "Asia/Shanghai"], at("2026-11-27 12:00")) == Verdict(
-        Closed.OUTSIDE_WINDOW
+        Closed.ZONE_UNKNOWN
     )
 
 
@@ -99,6 +99,22 @@ def test_weekdays_and_holidays() -> None:
     assert may_ring(window, [NEW_YORK], saturday) == Verdict(
         Closed.OUTSIDE_WINDOW, at("2026-11-30 08:00", NEW_YORK)
     )
+
+
+@pytest.mark.parametrize(
+    ("weekday", "country", "now", "opens_at"),
+    [
+        (5, "US", "2026-12-19 12:00", "2027-01-08 08:00"),  # past Christmas and New Year
+        (1, "CN", "2026-02-10 12:00", "2026-03-02 08:00"),  # past the Spring Festival
+    ],
+)
+def test_a_weekday_may_be_a_holiday_twice(
+    weekday: int, country: str, now: str, opens_at: str
+) -> None:
+    """The next that is none is waited for, however long that is."""
+    window = CallingWindow(weekdays=frozenset({weekday}), holidays_of=country)
+
+    assert may_ring(window, [NEW_YORK], at(now, NEW_YORK)).next_at == at(opens_at, NEW_YORK)
 
 
 @pytest.mark.parametrize(
