@@ -167,6 +167,7 @@ class GlmSession:
         prompt = self._prompt(instructions)
         opens = say is not None and sampling.seed is None and not len(self._history)
         opening = Words(tuple(prompt), say or "", sampling) if opens else None
+        self._note_call()
         self._reply_item = self._history.add_reply(item_id)
         self._has_news = True
         known = self._parts.openings.find(opening) if opening else None
@@ -211,11 +212,12 @@ class GlmSession:
         )
 
     def truncate(self, item_id: str, audio_end_ms: int) -> int:
-        """Cut a reply to what was heard; a reply still under way is cancelled first.
+        """Cut a reply to what was heard and the call it made; one under way is cancelled first.
 
         Returns the number of audio tokens kept. Raises KeyError or ValueError, see the contract.
         """
         self._cancel_if(self._history.find(item_id))
+        self._note_call()
         self._has_news = True
         is_audio = self._parts.text_tokenizer.is_audio
         return self._history.truncate(item_id, audio_end_ms, is_audio)
@@ -298,6 +300,11 @@ class GlmSession:
         if sampling.language_lock is None:
             return None
         return self._parts.locks.mask(sampling.language_lock, has_tools=bool(self._tools))
+
+    def _note_call(self) -> None:
+        """Have the history know of a tool call that the last reply has made, if it has."""
+        if self._reply_item is not None and self._reply is not None:
+            self._reply_item.has_call = self._reply.tool_call is not None
 
     def _cancel_if(self, item: Item) -> None:
         """Cancel the reply under way if `item` is what it writes to."""

@@ -39,7 +39,12 @@ from pipelines.realtime.response_stream import CancelReason, Emit, ResponseStrea
 from pipelines.realtime.server_vad import SpeechStarted, SpeechStopped, TurnDetector, TurnSignal
 from pipelines.realtime.session_config import SessionConfig
 from pipelines.realtime.transcripts import Transcripts
-from pipelines.realtime.wire_types import ResponseCreate, ResponseParams, SessionUpdate
+from pipelines.realtime.wire_types import (
+    ResponseCreate,
+    ResponseParams,
+    SessionUpdate,
+    TurnDetection,
+)
 
 MAX_APPEND: Final = 512 * 1024  # characters of base64: 8 s at the highest rate
 MIN_COMMIT_MS: Final = 100
@@ -78,8 +83,10 @@ class Conversation:
         self._turn_took_s = 0.0  # from the end of the turn that waits for an answer, as work goes
         self._turn_done_s = -math.inf
         self._decoder = self._new_decoder()
-        self._detector = self._new_detector()
-        self._turn_item_id = new_id("item")  # of the turn that the detector has found
+        self._n_heard = 0  # samples
+        self._detector: TurnDetector | None = None
+        self._detect(self._config.turn_detection)
+        self._turn_item_id = new_id("item")  # that the open turn will have
         self._show_session("session.created")
 
     # ---- what the scheduler calls
@@ -167,7 +174,7 @@ class Conversation:
         if self._config.input_format != before.input_format:
             self._decoder = self._new_decoder()
         if self._config.turn_detection != before.turn_detection:
-            self._detector = self._new_detector()
+            self._detect(self._config.turn_detection)
         self._show_session("session.updated")
 
     @_do.register
@@ -179,6 +186,7 @@ class Conversation:
                 param="audio",
             )
         pcm = self._decoder.decode(event.audio)
+        self._n_heard += len(pcm)
         if self._detector is None:
             self._hear_turn(pcm)
             return
@@ -197,12 +205,13 @@ class Conversation:
                 code="input_audio_buffer_commit_empty",
             )
         self._history.check_new(None)
-        self._commit_turn(new_id("item"))
+        self._commit_turn()
 
     @_do.register
     def _clear(self, event: InputAudioBufferClearEvent) -> None:
         self._session.clear_audio()
         self._turn_samples = 0
+        self._turn_item_id = new_id("item")
         if self._detector is not None:
             self._detector.reset()
         self._emit(events.buffer_cleared())
@@ -269,7 +278,6 @@ class Conversation:
             self._hear_turn(signal)
 
     def _turn_started(self, signal: SpeechStarted) -> None:
-        self._turn_item_id = new_id("item")
         self._emit(events.speech_started(self._turn_item_id, signal.audio_start_ms))
         detection = self._config.turn_detection
         if detection is not None and detection.interrupt_response:
@@ -278,7 +286,7 @@ class Conversation:
     def _turn_stopped(self, signal: SpeechStopped) -> None:
         self._emit(events.speech_stopped(self._turn_item_id, signal.audio_end_ms))
         self._history.check_new(None)
-        self._commit_turn(self._turn_item_id)
+        self._commit_turn()
         detection = self._config.turn_detection
         if detection is not None and detection.create_response and self._response is None:
             self._start_response(None)
@@ -295,7 +303,8 @@ class Conversation:
         self._turn_samples += len(pcm)
         self._session.append_audio(pcm)
 
-    def _commit_turn(self, item_id: str) -> None:
+    def _commit_turn(self) -> None:
+        item_id, self._turn_item_id = self._turn_item_id, new_id("item")
         n_tokens = self._memory.add_speech(item_id)
         self._turn_done_s = time.monotonic()
         self._turn_took_s = self._turn_done_s - self._came_s
@@ -385,6 +394,12 @@ class Conversation:
     def _new_decoder(self) -> SoundDecoder:
         return SoundDecoder(self._config.input_format, self._model.input_sample_rate)
 
-    def _new_detector(self) -> TurnDetector | None:
-        detection = self._config.turn_detection
-        return TurnDetector(detection, self._model.input_sample_rate) if detection else None
+    def _detect(self, detection: TurnDetection | None) -> None:
+        """Have turns found like that from here on; one that has been found goes on."""
+        if detection is None:
+            self._detector = None
+        elif self._detector is not None:
+            self._detector.configure(detection)
+        else:
+            rate = self._model.input_sample_rate
+            self._detector = TurnDetector(detection, rate, n_before=self._n_heard)

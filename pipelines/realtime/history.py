@@ -94,12 +94,13 @@ class History:
     def oldest(self, n_tokens: int) -> list[str]:
         """The oldest items that hold about so many tokens together.
 
-        System texts stay, and so does the newest item. A tool's result goes with its call.
+        System texts stay, and so does the newest item. A tool call goes with the words before it,
+        in which the model has it, and a tool's result with its call.
         """
         chosen: list[str] = []
         for item_id, item in list(self._items.items())[:-1]:
-            is_result = item.wire.type == "function_call_output"
-            if n_tokens <= 0 and not is_result:
+            belongs = item.wire.type == "function_call_output" or not item.in_model
+            if n_tokens <= 0 and not belongs:
                 break
             if not isinstance(item.wire, RealtimeConversationItemSystemMessage):
                 chosen.append(item_id)

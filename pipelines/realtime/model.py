@@ -204,6 +204,7 @@ class SpeechSession(Protocol):
     def truncate(self, item_id: str, audio_end_ms: int) -> int:
         """Cut a reply to what was heard of it; return the number of audio tokens kept.
 
+        A tool call that it has made stays, since the call will have a result.
         Raises KeyError for an unknown item and ValueError if it is not a reply.
         """
         ...

@@ -99,6 +99,7 @@ class Engine:
         self._lock = threading.Lock()
         self._awake = threading.Event()
         self._stopping = False
+        self._is_over = False  # nobody is seated any more
         self._made_ms = 0  # of sound, for all seats there have been
         self._stepping_s = -model.aside_s  # in steps of replies, since we are here
         self._urgent_since_s: float | None = None  # since when the urgent alone are stepped
@@ -122,6 +123,7 @@ class Engine:
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             log.error("engine_left_behind", waited_s=timeout_s)
+            self._seat_nobody()
 
     @property
     def is_alive(self) -> bool:
@@ -140,10 +142,13 @@ class Engine:
         return 0 if since is None else round((time.monotonic() - since) * 1000)
 
     def attach(self, mailbox: Mailbox) -> Seat:
-        """Seat a client. From any thread."""
+        """Seat a client, whose session is over at once if the engine is. From any thread."""
         seat = Seat(mailbox)
         with self._lock:
-            self._arrivals.append(seat)
+            if self._is_over:
+                mailbox.finish(_STOPPED)
+            else:
+                self._arrivals.append(seat)
         self.wake()
         return seat
 
@@ -163,10 +168,14 @@ class Engine:
                 if not self._round():
                     self._awake.wait(self._longest_sleep_s())
         finally:
-            with self._lock:
-                seats = self._seats + self._arrivals
-            for seat in seats:
+            for seat in self._seat_nobody():
                 self._end(seat, _STOPPED)
+
+    def _seat_nobody(self) -> list[Seat]:
+        """From here on; returns those who are seated, or were to be."""
+        with self._lock:
+            self._is_over = True
+            return self._seats + self._arrivals
 
     def _longest_sleep_s(self) -> float | None:
         """A reply that waits is looked at now and then: its sound may be due without news."""

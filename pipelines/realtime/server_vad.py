@@ -46,19 +46,25 @@ TurnSignal = SpeechStarted | SpeechStopped | Pcm  # the samples [T] belong to th
 class TurnDetector:
     """Cuts one caller's stream into turns. Holds `prefix_padding_ms` of sound, no more."""
 
-    def __init__(self, config: TurnDetection, sample_rate: int) -> None:
+    def __init__(self, config: TurnDetection, sample_rate: int, *, n_before: int = 0) -> None:
+        """`n_before` samples of the stream have gone by."""
         self._frame_samples = exact_div(sample_rate * FRAME_MS, 1000)
-        self._margin_db = 4.0 + 16.0 * config.threshold
-        self._least_db = -60.0 + 30.0 * config.threshold
-        self._stop_frames = max(1, config.silence_duration_ms // FRAME_MS)
-        n_prefix = config.prefix_padding_ms // FRAME_MS
-        self._prefix: deque[Pcm] = deque(maxlen=n_prefix + _WINDOW)
+        self._prefix: deque[Pcm] = deque()
         self._rest = NO_SOUND
         self._floor_db = _MOST_FLOOR_DB
         self._loud: deque[bool] = deque(maxlen=_WINDOW)
         self._n_quiet = 0
-        self._n_frames = 0
+        self._n_frames = n_before // self._frame_samples
         self.speaking = False
+        self.configure(config)
+
+    def configure(self, config: TurnDetection) -> None:
+        """Go on with these settings, in a turn too."""
+        self._margin_db = 4.0 + 16.0 * config.threshold
+        self._least_db = -60.0 + 30.0 * config.threshold
+        self._stop_frames = max(1, config.silence_duration_ms // FRAME_MS)
+        n_prefix = config.prefix_padding_ms // FRAME_MS
+        self._prefix = deque(self._prefix, maxlen=n_prefix + _WINDOW)
 
     def feed(self, pcm: Pcm) -> list[TurnSignal]:
         """Take samples [T]; return what happened, with the sound of the turn, in order."""

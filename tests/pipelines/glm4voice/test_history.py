@@ -53,6 +53,20 @@ def test_text_after_the_last_sound_stays_if_all_was_heard(history: History) -> N
     assert history.find("answer").ids == [*IDS, 50]
 
 
+@pytest.mark.parametrize(
+    ("audio_end_ms", "n_ids"), [(0, 0), (80, 14), (27 * 80, 53), (52 * 80, 78)]
+)
+def test_the_call_of_a_tool_stays(history: History, audio_end_ms: int, n_ids: int) -> None:
+    """What was written behind the last sound of such a reply is kept, however often it is cut."""
+    item = history.find("answer")
+    item.ids += [50, 51]
+    item.has_call = True
+
+    for _ in range(2):
+        assert history.truncate("answer", audio_end_ms, is_audio) == audio_end_ms // 80
+        assert item.ids == [*IDS[:n_ids], 50, 51]
+
+
 def test_what_cannot_be_cut_is_refused(history: History) -> None:
     """Only replies are cut, and only those there are."""
     with pytest.raises(KeyError):

@@ -215,6 +215,33 @@ def test_a_tool_call_and_its_result_are_turns(scripted_chain: Callable[..., GlmC
     assert second.tool_call == first.tool_call
 
 
+@pytest.mark.parametrize(("heard_ms", "n_kept"), [(79, 0), (100, 1), (240, 3)])
+def test_a_call_outlives_the_cut_of_its_reply(
+    scripted_chain: Callable[..., GlmChain], heard_ms: int, n_kept: int
+) -> None:
+    """However little was heard of the words before it: its output answers it in the next prompt."""
+    chain = scripted_chain(["Well ", 5, 6, 7, "look_up\n", "{}", "<|observation|>"])
+    session = chain.open_session()
+    session.configure(instructions="", tools=[TOOL])
+    session.add_text("question", Role.USER, "Hello")
+    finish(session.start_reply("call", sampled(1)))
+    made = list(session._history.find("call").ids)
+    session.add_tool_output("output", "sunny")
+    announcement = session.start_reply("announcement", sampled(1))
+    session.truncate("announcement", 0)
+
+    assert session.truncate("call", heard_ms) == n_kept
+    session.start_reply("answer", sampled(1))
+    prompt = session._parts.prompt
+    heard = made[: 1 + n_kept] if n_kept else []
+    turns = [*prompt.answer([*heard, *made[4:]]), *prompt.tool_output("sunny")]
+    assert announcement.stop_reason is StopReason.CANCELLED
+    assert session._context.ids[-len(turns) - len(prompt.answer_header) :] == [
+        *turns,
+        *prompt.answer_header,
+    ]
+
+
 def test_deleted_items_are_gone(embedded_chain: GlmChain) -> None:
     """A deleted item is not in the next prompt; deleting it again is an error."""
     session = embedded_chain.open_session()

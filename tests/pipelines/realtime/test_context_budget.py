@@ -1,9 +1,18 @@
 """What a conversation takes of the model's context, counted as things come and go."""
 
-from openai.types.realtime import RealtimeConversationItemSystemMessage
+from openai.types.realtime import (
+    RealtimeConversationItemFunctionCallOutput,
+    RealtimeConversationItemSystemMessage,
+)
 
 from pipelines.realtime.context_budget import ContextBudget
-from pipelines.realtime.history import History, Item, user_speech
+from pipelines.realtime.history import (
+    History,
+    Item,
+    assistant_message,
+    function_call,
+    user_speech,
+)
 
 LIMIT = 1000
 
@@ -94,6 +103,18 @@ def test_items_go_from_the_oldest_on_down_to_half() -> None:
 
     assert fits == []
     assert budget.excess_for_reply(history) == ["1", "2"]
+
+
+def test_a_call_goes_with_its_words_and_its_result() -> None:
+    """The model has the call within the words: a result without it would answer nothing."""
+    words = Item(wire=assistant_message("0"), is_spoken_reply=True, n_audio_tokens=300)
+    made = Item(wire=function_call("1", "call", "look_up"), in_model=False)
+    result = RealtimeConversationItemFunctionCallOutput(
+        type="function_call_output", call_id="call", output="sunny"
+    )
+    _, history = call(words, made, Item(wire=result, n_text_tokens=10), speech(100), speech(100))
+
+    assert history.oldest(200) == ["0", "1", "2"]
 
 
 def test_a_reply_is_given_a_quarter_at_most_and_a_turn_an_eighth() -> None:

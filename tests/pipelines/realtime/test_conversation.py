@@ -497,11 +497,49 @@ async def test_the_server_takes_turns_by_itself(chain: SpeechModel) -> None:
 
 
 async def test_a_client_may_end_a_turn_that_the_server_watches() -> None:
-    """A commit under server_vad takes what was heard so far."""
+    """A commit under server_vad takes what was heard so far, as the item that was announced."""
     model = ToneModel()
     async with serving(model) as server, session(server) as host:
         await host.send(append(babble(400)))
         await host.send({"type": "input_audio_buffer.commit"})
-        await one(host, "input_audio_buffer.committed")
+        started = await one(host, "input_audio_buffer.speech_started")
+        committed = await one(host, "input_audio_buffer.committed")
 
     assert model.sessions[0].journal == [("commit", pytest.approx(5, abs=1))]
+    assert started.item_id == committed.item_id
+
+
+async def test_what_finds_turns_can_be_changed_in_a_turn() -> None:
+    """The turn that was found goes on, and is over by the new settings; the clock goes on, too."""
+    quiet = np.zeros(24_000, dtype=np.float32)
+    async with serving(ToneModel()) as server, session(server) as host:
+        await configure(host)
+        for sound in (quiet, quiet):
+            await host.send(append(sound))
+        await configure(host, audio={"input": {"turn_detection": {"type": "server_vad"}}})
+        for sound in (quiet, babble(1000)):
+            await host.send(append(sound))
+        started = await one(host, "input_audio_buffer.speech_started")
+        patient = {"type": "server_vad", "silence_duration_ms": 800}
+        await configure(host, audio={"input": {"turn_detection": patient}})
+        for sound in (babble(1000, seed=1), quiet):
+            await host.send(append(sound))
+        events = await until(host, "input_audio_buffer.committed")
+
+    stopped = next(e for e in events if e.type == "input_audio_buffer.speech_stopped")
+    assert "input_audio_buffer.speech_started" not in [event.type for event in events]
+    assert started.audio_start_ms == pytest.approx(3000 - 300, abs=150)
+    assert stopped.audio_end_ms == pytest.approx(5000 + 800, abs=150)
+    assert started.item_id == stopped.item_id == events[-1].item_id
+
+
+async def test_a_turn_that_is_cleared_is_not_the_next_one() -> None:
+    """The item that was announced for it is never made."""
+    async with serving(ToneModel()) as server, session(server) as host:
+        starts = []
+        for _ in range(2):
+            await host.send(append(babble(400)))
+            starts.append(await one(host, "input_audio_buffer.speech_started"))
+            await host.send({"type": "input_audio_buffer.clear"})
+
+    assert starts[0].item_id != starts[1].item_id

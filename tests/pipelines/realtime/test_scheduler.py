@@ -263,6 +263,36 @@ async def test_a_flood_of_long_sounds_keeps_nobody_waiting() -> None:
     assert [len(session.heard) for session in model.sessions] == [4, 1]
 
 
+async def test_who_comes_after_the_end_is_told_so() -> None:
+    """A session that is begun when the engine has stopped is over at once: nobody waits for it."""
+    engine = Engine(ToneModel())
+    engine.start()
+    await asyncio.to_thread(engine.stop)
+    late = Mailbox(engine.wake)
+    engine.attach(late)
+
+    assert late.ending is not None
+    await asyncio.wait_for(late.over(), 1000 * MS)
+
+
+async def test_who_comes_while_the_engine_hangs_is_told_so() -> None:
+    """One that was asked to stop and does not will serve nobody any more."""
+    model, go_on = ToneModel(), threading.Event()
+    model.on_step = lambda reply: (go_on.wait(5000 * MS), None)[1]
+    engine = Engine(model)
+    engine.start()
+    early, late = Mailbox(engine.wake), Mailbox(engine.wake)
+    engine.attach(early)
+    await early.put(json.dumps({"type": "response.create"}))
+    await eventually(lambda: engine.stalled_ms > 0)
+    await asyncio.to_thread(engine.stop, timeout_s=0.05)
+    engine.attach(late)
+    go_on.set()
+
+    assert late.ending is not None
+    await asyncio.wait_for(early.over(), 5000 * MS)
+
+
 async def test_a_client_that_reads_slowly_is_no_shortage() -> None:
     """Sound that waits for its socket was made in time, whenever it is heard."""
     now_s = 0.0

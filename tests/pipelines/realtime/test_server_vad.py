@@ -91,3 +91,14 @@ def test_a_higher_threshold_needs_louder_speech() -> None:
 
     assert turns(detector(threshold=0.2).feed(line))
     assert not turns(detector(threshold=0.9).feed(line))
+
+
+def test_other_settings_keep_what_has_been_learnt() -> None:
+    """In a room that is known to be quiet a low voice is still heard, and at its time."""
+    known, new = detector(), detector()
+    known.feed(noise(1000, -70))
+    known.configure(TurnDetection(type="server_vad", prefix_padding_ms=0))
+    low_voice = noise(300, -35)
+
+    assert turns(known.feed(low_voice)) == [("start", pytest.approx(1000, abs=40))]
+    assert turns(new.feed(low_voice)) == []
