@@ -262,7 +262,7 @@ class _Call:
                 self._line.end(EndReason.FAILED, "no_media")
             elif now_ms > ends_ms:
                 self._end(EndReason.TIME_LIMIT)
-            self._transfer.watch()
+            self._transfer.watch(hears_caller=self._service.hears_caller)
 
     async def _say_last_words(self, reason: EndReason) -> None:
         match reason:

@@ -12,9 +12,10 @@ from pipecat.processors.aggregators.llm_context import LLMContext, LLMContextMes
 from pipelines.call.adapter import GLMVoiceLLMAdapter, is_news
 from pipelines.call.host_session import Event
 
-__all__ = ["HostContext"]
+__all__ = ["CANCELLED", "HostContext"]
 
 MAX_ITEMS: Final = 1000  # known by their ids
+CANCELLED: Final = '"cancelled"'  # the output of a call that came to nothing
 
 log = structlog.get_logger()
 
@@ -66,7 +67,7 @@ class HostContext:
     def answer(self, frame: FunctionCallResultFrame | FunctionCallCancelFrame) -> None:
         """Tell the host how a tool call went, once that is final."""
         if isinstance(frame, FunctionCallCancelFrame):
-            self.answer_call(frame.tool_call_id, '"cancelled"')
+            self.answer_call(frame.tool_call_id, CANCELLED)
         elif frame.properties is None or frame.properties.is_final:
             result = json.dumps(frame.result, ensure_ascii=False, default=str)
             self.answer_call(frame.tool_call_id, result)

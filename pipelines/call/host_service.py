@@ -2,6 +2,7 @@
 
 import asyncio
 from abc import abstractmethod
+from collections.abc import Collection
 from typing import Any, Final
 
 import structlog
@@ -65,8 +66,8 @@ class HostedLLMService(LLMService[GLMVoiceLLMAdapter]):
         """Close the reply under way: no more of it will come."""
 
     @abstractmethod
-    async def _session_update(self) -> Event:
-        """The settings as the host is to be told them."""
+    async def _session_update(self, changed: Collection[str] = ()) -> Event:
+        """The settings as the host is to be told them; it knows the `changed` ones otherwise."""
 
     def can_generate_metrics(self) -> bool:
         """Time to first byte and to first audible sound, processing time and token usage."""
@@ -130,13 +131,13 @@ class HostedLLMService(LLMService[GLMVoiceLLMAdapter]):
         if not self._gone:
             self._host.send(event)
 
-    async def _update_session(self) -> None:
-        self._send(await self._session_update())
+    async def _update_session(self, changed: Collection[str] = ()) -> None:
+        self._send(await self._session_update(changed))
 
     async def _update_settings(self, delta: LLMSettings) -> dict[str, Any]:  # type: ignore[override]
         changed = await super()._update_settings(delta)
         if changed.keys() & UPDATABLE:
-            await self._update_session()
+            await self._update_session(changed)
         self._warn_unhandled_updated_settings(changed.keys() - UPDATABLE)  # type: ignore[no-untyped-call]
         return changed
 

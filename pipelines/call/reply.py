@@ -22,8 +22,13 @@ class Request:
     """Why a reply is wanted."""
 
     say: str | None = None  # the exact words of this reply
-    caller_text: str = ""  # what it answers, where that was written
+    caller_text: str = ""  # what it answers, as far as that was written
     speech_ended_s: float | None = None  # monotonic, where it answers speech
+
+
+def joined(*texts: str) -> str:
+    """What a caller wrote and said in one turn, as one text."""
+    return " ".join(filter(None, texts))
 
 
 @dataclass(slots=True)
@@ -78,6 +83,7 @@ class Replies:
         self._n_asked = 0
         self._unheard: deque[Reply] = deque(maxlen=MAX_UNHEARD)
         self._owed: deque[Request] = deque(maxlen=MAX_OWED)
+        self._nameless: deque[str] = deque(maxlen=MAX_UNHEARD)  # cancelled without any item known
 
     @property
     def any_asked(self) -> bool:
@@ -138,6 +144,8 @@ class Replies:
             cancel: Event = {"type": "response.cancel"}
             if self.current.response_id is not None:
                 cancel["response_id"] = self.current.response_id
+            if self.current.item_id is None:
+                self._nameless.append(str(self.current.number))
             self._send(cancel)
         for cut in cuts:
             if cut.reply.item_id is not None:
@@ -153,9 +161,21 @@ class Replies:
 
     def created(self, response: RealtimeResponse) -> None:
         """The host has begun with a reply."""
-        number = (response.metadata or {}).get("number")
-        if self.current is not None and number == str(self.current.number):
+        if self.current is not None and _number(response) == str(self.current.number):
             self.current.response_id = response.id
+
+    def dropped(self, response: RealtimeResponse) -> bool:
+        """The host has ended a reply that was cancelled; whether nothing of it had come by then.
+
+        Nothing could be cut then, as no item was known: what was made of it is deleted.
+        """
+        number = _number(response)
+        if number not in self._nameless:
+            return False
+        self._nameless.remove(number)
+        for item in response.output or []:
+            self._send({"type": "conversation.item.delete", "item_id": item.id})
+        return True
 
     def of(self, response_id: str | None) -> Reply | None:
         """The reply under way, if it is the one an event is about."""
@@ -173,3 +193,8 @@ class Replies:
     def heard(self) -> None:
         """All that was made has been heard."""
         self._unheard = deque((r for r in self._unheard if not r.done), MAX_UNHEARD)
+
+
+def _number(response: RealtimeResponse) -> str:
+    """The number of the reply, as the host echoes it."""
+    return (response.metadata or {}).get("number", "")

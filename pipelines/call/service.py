@@ -20,7 +20,7 @@ It stands alone: any Pipecat pipeline can use it, with any transport.
 
 import base64
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 import structlog
@@ -71,11 +71,11 @@ from pipelines.audio import (
 )
 from pipelines.call.adapter import first_sound_ms, token_usage, tool_arguments
 from pipelines.call.caller_turn import CallerTurn
-from pipelines.call.host_context import HostContext
+from pipelines.call.host_context import CANCELLED, HostContext
 from pipelines.call.host_service import HostedLLMService
 from pipelines.call.host_session import Event
 from pipelines.call.keys import KeyEntry
-from pipelines.call.reply import Cut, Replies, Reply, Request
+from pipelines.call.reply import Cut, Replies, Reply, Request, joined
 from pipelines.call.settings import GLMVoiceLLMSettings, session_update
 from pipelines.call.written_turns import WrittenTurns
 from pipelines.realtime.errors import HostLost
@@ -102,7 +102,8 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
     In: InputAudioRawFrame is sent on while the user's turn is open, with the pre-roll before it;
     the end of the turn asks for a reply. An interruption cancels the reply and cuts the
     conversation to what was heard. TTSSpeakFrame is said word for word, in the model's own voice;
-    InputTextRawFrame, InputDTMFFrame and messages appended to the context are text turns.
+    InputTextRawFrame, InputDTMFFrame and messages appended to the context are text turns; texts and
+    keys that come in an open turn are answered with it.
     Out: TTSAudioRawFrame at 22,050 Hz with `context_id`, the text as LLMTextFrame and TTSTextFrame.
 
     Event handlers available:
@@ -172,6 +173,7 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
             create_task=self.create_task,
             cancel_task=self.cancel_task,
         )
+        self._written = ""  # by the user in the open turn: texts and keys
         self._heard_ms = heard_ms
         self._forward_user_audio = forward_user_audio
         self._told = HostContext(self._adapter, self._send)
@@ -194,6 +196,11 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
     def is_answering(self) -> bool:
         """Whether keys wait to be entered, or a reply to be made or heard."""
         return self._keys.is_open or self._replies.any_to_hear
+
+    @property
+    def hears_caller(self) -> bool:
+        """Whether a turn of the user is open."""
+        return self._turn.is_open
 
     async def _leave(self) -> None:
         await self._keys.close()
@@ -244,11 +251,7 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
                 ago_s = time.time() - frame.timestamp + frame.stop_secs
                 self._speech_ended_s = time.monotonic() - ago_s
             case UserStoppedSpeakingFrame():
-                if self._turn.close():
-                    request = Request(say=self.answer_with, speech_ended_s=self._speech_ended_s)
-                    self._turns.ended(request)
-                    if self.answers_turns:
-                        await self._ask(request)
+                await self._end_turn()
             case BotStoppedSpeakingFrame():
                 self._replies.heard()
             case InputDTMFFrame():
@@ -267,6 +270,20 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
                 self._told.context.set_tools(frame.tools)
                 self._sync_registered_tool_handlers(self._told.context.tools)
                 await self._update_session()
+
+    async def _end_turn(self) -> None:
+        """Have the turn answered, and with it what was written meanwhile."""
+        is_kept = self._turn.close()
+        text, self._written = self._written, ""
+        if is_kept:
+            request = Request(
+                say=self.answer_with, caller_text=text, speech_ended_s=self._speech_ended_s
+            )
+            self._turns.ended(request)
+            if self.answers_turns:
+                await self._ask(request)
+        elif text:
+            await self._ask(Request(caller_text=text))
 
     def _at_input_rate(self, frame: InputAudioRawFrame) -> bytes:
         if frame.sample_rate == MODEL_INPUT_RATE:
@@ -289,9 +306,13 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
             await self._take_text(KEYS.format(keys=" ".join(keys)))
 
     async def _take_text(self, text: str) -> None:
-        await self.silence()
+        if not self._turn.is_open:
+            await self.silence()
         self._told.add([{"role": "user", "content": text}])
-        await self._ask(Request(caller_text=text))
+        if self._turn.is_open:  # the reply to it answers both, and nothing is said into it
+            self._written = joined(self._written, text)
+        else:
+            await self._ask(Request(caller_text=text))
 
     async def silence(self) -> None:
         """Stop what is being said or about to be, as if the caller had spoken."""
@@ -310,14 +331,17 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
         elif self._told.tell_news() or direction is FrameDirection.UPSTREAM:
             await self._ask(Request())
 
-    async def _session_update(self) -> Event:
+    async def _session_update(self, changed: Collection[str] = ()) -> Event:
         params = await self._adapter.get_llm_invocation_params(
             self._told.context,
             system_instruction=self._settings.system_instruction,
             service_tools=self._service_tools(),
         )
         return session_update(
-            self._settings, instructions=params["instructions"], tools=params["tools"]
+            self._settings,
+            instructions=params["instructions"],
+            tools=params["tools"],
+            changed=changed,
         )
 
     # --- replies
@@ -419,6 +443,7 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
     async def _on_response_done(self, response: RealtimeResponse) -> None:
         reply = self._replies.of(response.id)
         if reply is None:
+            self._drop(response)
             return
         reply.host_ms = first_sound_ms(response)
         if response.usage is not None:
@@ -431,6 +456,15 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
         await self._finish_reply(self._replies.close(cancelled=False))
         await self._run_calls(response.output or [])
         await self._begin_reply(self._replies.ask_owed())
+
+    def _drop(self, response: RealtimeResponse) -> None:
+        """What was made of a reply as its cancel was on the way: no tool that it called is run."""
+        if self._replies.dropped(response):
+            return
+        for item in response.output or []:
+            if item.type == "function_call" and item.call_id is not None:
+                self._told.called(item.call_id)
+                self._told.answer_call(item.call_id, CANCELLED)
 
     async def _run_calls(self, items: list[ConversationItem]) -> None:
         calls = []

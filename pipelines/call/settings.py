@@ -1,5 +1,6 @@
 """What can be set on the model's side of a call, in mid-call too."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -76,22 +77,29 @@ def settings_of(plan: CallPlan) -> GLMVoiceLLMSettings:
 
 
 def session_update(
-    settings: GLMVoiceLLMSettings, *, instructions: str | None, tools: list[dict[str, Any]] | None
+    settings: GLMVoiceLLMSettings,
+    *,
+    instructions: str | None,
+    tools: list[dict[str, Any]] | None,
+    changed: Collection[str] = (),
 ) -> dict[str, Any]:
-    """The `session.update` event that makes the host do as the settings say."""
+    """The `session.update` event that makes the host do as the settings say.
+
+    What is None is left to the host; one that has `changed` to None is null, which takes it back.
+    """
     output: dict[str, Any] = {"format": {"type": "audio/pcm", "rate": MODEL_OUTPUT_RATE}}
-    if settings.voice is not None:
+    if settings.voice is not None or "voice" in changed:
         output["voice"] = settings.voice
     given: dict[str, Any] = {
         "format": {"type": "audio/pcm", "rate": MODEL_INPUT_RATE},
         "turn_detection": None,
     }
-    if settings.transcription is not None:
+    if settings.transcription is not None or "transcription" in changed:
         given["transcription"] = {"model": MODEL_NAME} if settings.transcription else None
     session: dict[str, Any] = {"type": "realtime", "audio": {"input": given, "output": output}}
     for name, wire_name in _SESSION_FIELDS.items():
         value = getattr(settings, name)
-        if value is not None:
+        if value is not None or name in changed:
             session[wire_name] = value
     if instructions:
         session["instructions"] = instructions

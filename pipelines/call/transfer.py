@@ -28,7 +28,7 @@ class Transfer:
     ) -> None:
         """`put_through` is told the department once the model's words after its wish were heard.
 
-        Where none come for `limit_ms`, it is told all the same.
+        Where none come for `limit_ms` after the words before it, it is told all the same.
         """
         self._departments = departments
         self._limit_ms = limit_ms
@@ -36,30 +36,42 @@ class Transfer:
         self._put_through = put_through
         self._department: str | None = None  # that the model has named
         self._due_ms = 0.0
+        self._open: set[int] = set()  # numbers of the replies that are being made or heard
+        self._before: set[int] = set()  # of them, those that had begun before the wish
         self._announcement: Reply | None = None
 
     def reply_started(self, reply: Reply) -> None:
         """The first reply after the model's wish announces it."""
+        self._open.add(reply.number)
         if self._department is not None and self._announcement is None:
             self._announcement = reply
 
     def reply_closed(self, reply: Reply, record: TurnRecord) -> None:
         """A caller who spoke into the announcement stays: there is more to be said.
 
-        One who had heard nothing of it was not done with his wish: the next words are as good.
+        So does one who spoke into the words before it. One who had heard nothing of them was not
+        done with his wish: the next words are as good, as they are after some without sound.
         """
-        if reply is not self._announcement:
-            return
-        self._announcement = None
-        if record.interrupted and not record.heard_ms:
-            return
-        department, self._department = self._department, None
-        if department is not None and not record.interrupted:
-            self._put_through(department)
+        self._open.discard(reply.number)
+        if reply is self._announcement:
+            self._announcement = None
+            if record.heard_ms:
+                self._settle(stays=record.interrupted)
+        elif reply.number in self._before:
+            self._before.remove(reply.number)
+            self._wait_anew()
+            if record.heard_ms and record.interrupted:
+                self._settle(stays=True)
 
-    def watch(self) -> None:
-        """To be called now and then: a model that announces nothing does not keep the caller."""
-        if self._department is not None and self._now_ms() > self._due_ms:
+    def watch(self, *, hears_caller: bool) -> None:
+        """To be called now and then: a model that announces nothing does not keep the caller.
+
+        The wait for it begins when the caller has spoken, and when what is being said was heard.
+        """
+        announces = self._announcement is not None and self._announcement.made_bytes > 0
+        if hears_caller or self._before or announces:
+            self._wait_anew()
+        elif self._department is not None and self._now_ms() > self._due_ms:
             self._put_through(self._department)
 
     async def called(self, params: FunctionCallParams) -> None:
@@ -71,5 +83,14 @@ class Transfer:
             return
         log.info("transfer_asked", department=department)
         self._department, self._announcement = department, None
-        self._due_ms = self._now_ms() + self._limit_ms
+        self._before = set(self._open)
+        self._wait_anew()
         await params.result_callback({"status": "ok"})
+
+    def _settle(self, *, stays: bool) -> None:
+        department, self._department, self._announcement = self._department, None, None
+        if department is not None and not stays:
+            self._put_through(department)
+
+    def _wait_anew(self) -> None:
+        self._due_ms = self._now_ms() + self._limit_ms

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import structlog
 
 from pipelines.call.plan import CallObserver, TurnRecord
-from pipelines.call.reply import Reply, Request
+from pipelines.call.reply import Reply, Request, joined
 
 log = structlog.get_logger()
 
@@ -90,7 +90,7 @@ class TurnLog:
                 turn.caller_text = text
         for closed, number in self._closed:
             if closed is request:
-                self._observer.on_transcript(number, text)
+                self._observer.on_transcript(number, joined(request.caller_text, text))
 
     def close(self, heard_ms: Callable[[str], int]) -> None:
         """The call is over: so are its turns."""
@@ -116,7 +116,7 @@ class TurnLog:
             heard_ms=min(heard_ms, reply.made_ms),
             reply_ms=reply.made_ms,
             interrupted=interrupted,
-            caller_text=reply.request.caller_text or turn.caller_text,
+            caller_text=joined(reply.request.caller_text, turn.caller_text),
             bot_text="".join(reply.text),
             host_ms=reply.host_ms,
         )

@@ -12,10 +12,9 @@ import pytest
 
 from pipelines.call.call import CallPlan, EndReason, warm_up
 from pipelines.call.line import Line
-from pipelines.realtime.model import StopReason
 from pipelines.realtime.server import RealtimeServer
 from tests.pipelines.call.phone import CLIP, TOKEN, Witness, calling, plan, serving, spoken
-from tests.pipelines.realtime.tone_model import ToneModel, ToneReply
+from tests.pipelines.realtime.tone_model import ToneModel, says_nothing
 from tests.waiting import eventually
 
 
@@ -141,6 +140,25 @@ async def test_keys_are_a_turn() -> None:
     assert call.witness.turns[0].caller_text == texts[0]
 
 
+KEY_AND_WORDS = "I pressed these keys on my telephone: 1 one two three"
+
+
+async def test_keys_and_speech_of_one_turn_are_answered_together() -> None:
+    """Who presses a key and speaks on hears nothing before he is done, and is answered once."""
+    model = ToneModel(n_words=5)
+    words = spoken("I would like to ask about the invoice that you have sent to me last week.")
+    async with serving(model) as host, calling(plan(host, transcription=True)) as call:
+        await call.phone.press("1")
+        call.phone.say(words)
+        ended = await call.phone.said()
+        await call.phone.until(lambda: KEY_AND_WORDS in _written(call.witness))
+
+    kinds = [entry[0] for entry in journal(model) if entry[0] in ("text", "commit", "reply")]
+    assert kinds == ["text", "commit", "reply"]
+    assert call.phone.heard_at[0] > ended
+    assert call.witness.turns[0].reply_latency_ms is not None
+
+
 async def test_silent_caller_is_asked_then_left() -> None:
     """Silence brings the prompts in turn, then the goodbye, which is heard before we hang up."""
     model = ToneModel(n_words=1)
@@ -211,9 +229,6 @@ async def test_who_is_answered_without_a_sound_is_asked_whether_he_is_there() ->
     """A reply that brings no sound leaves nobody waiting for ever."""
     model = ToneModel(n_words=1)
     silent = plan(None, greeting="Hi!", silence_after_ms=2_000, silence_prompts=("Hello?",))
-
-    def says_nothing(reply: ToneReply) -> None:
-        reply.stop_reason = StopReason.END
 
     async with serving(model) as host, calling(on(host, silent)) as call:
         await call.phone.until(lambda: len(call.witness.turns) == 1)
@@ -427,81 +442,13 @@ async def test_who_comes_behind_an_assistant_is_greeted() -> None:
         for n_turns, words in ((2, "Please state your name."), (3, "Hello?"), (4, "Who is it?")):
             call.phone.say(spoken(words))
             await call.phone.until(lambda n=n_turns: len(call.witness.turns) == n)
-            await call.phone.until(lambda n=n_turns: _n_written(call.witness) == n - 1)
+            await call.phone.until(lambda n=n_turns: len(_written(call.witness)) == n - 1)
 
     said = [entry for entry in journal(model) if entry[0] in ("say", "reply")]
     assert said == [("say", "Hi!"), ("reply", None), ("say", "Hi!"), ("reply", None)]
 
 
-def _n_written(witness: Witness) -> int:
-    """How many turns of the caller have been written down."""
-    told = [turn for turn in witness.turns if turn.caller_text]
-    return len(told) + len(witness.transcripts)
-
-
-DEPARTMENTS = ("support", "billing")
-
-
-async def test_caller_is_put_through_once_the_announcement_was_heard() -> None:
-    """The model calls the tool, says so, and the call ends for the department it named.
-
-    It has heard its own greeting once.
-    """
-    model = ToneModel(n_words=3, arguments='{"department": "billing"}')
-    async with (
-        serving(model) as host,
-        calling(plan(host, greeting="Hi!", departments=DEPARTMENTS)) as call,
-    ):
-        await call.phone.until(lambda: bool(call.witness.turns))
-        call.phone.say(spoken("I have a question about my bill."))
-        result = await call.result()
-
-    assert (result.reason, result.detail) == (EndReason.TRANSFERRED, "billing")
-    assert ("configure", "You answer the telephone.", ["transfer_to_person"]) in journal(model)
-    assert ("tool_output", '{"status": "ok"}') in journal(model)
-    assert not [entry for entry in journal(model) if entry[0] == "text"]
-    assert call.witness.turns[-1].heard_ms == call.witness.turns[-1].reply_ms == 240
-
-
-async def test_a_department_that_is_not_there_is_told_to_the_model() -> None:
-    """The model hears which ones there are, and the call goes on."""
-    model = ToneModel(n_words=3, arguments='{"department": "space"}')
-    async with serving(model) as host, calling(plan(host, departments=DEPARTMENTS)) as call:
-        call.phone.say(spoken("I have a question about my bill."))
-        await call.phone.until(lambda: call.phone.heard_ms >= 240)
-        await call.phone.until(lambda: len(call.witness.turns) > 0)
-        await call.phone.hang_up()
-        result = await call.result()
-
-    error = '{"error": "department is one of support, billing"}'
-    assert ("tool_output", error) in journal(model)
-    assert result.reason is EndReason.CALLER_HUNG_UP
-
-
-async def test_a_caller_who_speaks_into_the_announcement_stays() -> None:
-    """He has more to say: he is not put through."""
-    model = ToneModel(n_words=100, arguments='{"department": "billing"}')
-    async with serving(model) as host, calling(plan(host, departments=DEPARTMENTS)) as call:
-        call.phone.say(spoken("I have a question about my bill."))
-        await call.phone.until(lambda: call.phone.heard_ms >= 500)
-        model.n_words = 3
-        call.phone.say(spoken("I would like to ask for something else first."))
-        await call.phone.said()
-        await call.phone.until(lambda: not call.witness.turns[-1].interrupted)
-        await call.phone.hang_up()
-        result = await call.result()
-
-    assert result.reason is EndReason.CALLER_HUNG_UP
-    assert result.n_interruptions == 1
-
-
-async def test_a_model_that_announces_nothing_does_not_keep_the_caller() -> None:
-    """After a while the caller is put through all the same."""
-    model = ToneModel(n_words=400, arguments='{"department": "billing"}')
-    async with serving(model) as host:
-        call_plan = plan(host, departments=DEPARTMENTS, transfer_limit_ms=300)
-        async with calling(call_plan) as call:
-            call.phone.say(spoken("I have a question about my bill."))
-            result = await call.result()
-
-    assert (result.reason, result.detail) == (EndReason.TRANSFERRED, "billing")
+def _written(witness: Witness) -> list[str]:
+    """What the caller said, as far as it has been written down."""
+    told = [turn.caller_text for turn in witness.turns if turn.caller_text]
+    return told + [text for _, text in witness.transcripts]

@@ -1,6 +1,7 @@
 import asyncio
 import itertools
 import json
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -44,13 +45,15 @@ from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 from pipecat.utils.errors import ErrorCategory
 from websockets.asyncio.server import serve
 
-from pipelines.call.reply import Reply
+from pipelines.call.reply import Reply, Request
 from pipelines.call.service import GLMVoiceRealtimeLLMService
-from pipelines.realtime.model import StopReason
+from pipelines.realtime.model import Sampling, StopReason
 from pipelines.realtime.server import RealtimeServer
+from pipelines.realtime.wire_types import MAX_OUTPUT_TOKENS
 from tests.conftest import MS
 from tests.pipelines.call.phone import TOKEN, serving
 from tests.pipelines.realtime.tone_model import ToneModel, ToneReply
+from tests.waiting import eventually
 
 Service = GLMVoiceRealtimeLLMService
 
@@ -204,6 +207,58 @@ async def test_interruption_cancels_and_cuts() -> None:
     assert len(of(down, LLMFullResponseEndFrame)) == len(of(down, LLMFullResponseStartFrame)) == 2
 
 
+async def test_what_was_made_of_a_reply_before_its_cancel_came_is_deleted() -> None:
+    """Where nothing of it had come here nobody has heard it, and no item was known to be cut."""
+    model = ToneModel(n_words=2)
+    is_cut = asyncio.Event()
+
+    async def go_on(llm: Service, reply: Reply) -> None:
+        if reply.number == 1:  # the host's events wait until this is over
+            await llm.queue_frame(TTSSpeakFrame("Two."))
+            await eventually(lambda: list(model.sessions[0].replies.values()) == [2, 2])
+            await llm.queue_frame(InterruptionFrame())
+            await is_cut.wait()
+
+    async with serving(model) as host:
+        llm = service(host)
+        llm.add_event_handler("on_reply_done", go_on)
+        llm.add_event_handler("on_reply_cut", lambda *_: is_cut.set())
+        await send(llm, [TTSSpeakFrame("One.")], wait_ms=1500)
+
+    session = model.sessions[0]
+    assert len(session.deleted) == len(session.replies) == 1
+    assert session.deleted.isdisjoint(session.replies)
+
+
+async def test_a_tool_that_was_called_before_the_cancel_came_is_not_run() -> None:
+    """The model is told so."""
+    model = ToneModel()
+    model.n_words_before_call = 1
+    is_cut, run = threading.Event(), list[str]()
+
+    async def look_up(params: FunctionCallParams) -> None:
+        """Look something up."""
+        run.append(params.function_name)
+
+    async def interrupt(llm: Service, reply: Reply) -> None:
+        await eventually(lambda: reply.made_bytes)
+        await llm.queue_frame(InterruptionFrame())
+
+    def wait(reply: ToneReply) -> None:
+        if reply.n_steps == 2:  # the call is next
+            assert is_cut.wait(5000 * MS)
+
+    model.on_step = wait
+    async with serving(model) as host:
+        llm = service(host)
+        llm.add_event_handler("on_reply_started", interrupt)
+        llm.add_event_handler("on_reply_cut", lambda *_: is_cut.set())
+        await send(llm, [LLMContextFrame(LLMContext([_user("Q?")], tools=[look_up]))], wait_ms=1500)
+
+    assert run == []
+    assert journal(model, "tool_output") == [("tool_output", '"cancelled"')]
+
+
 async def test_heard_position_of_the_transport_counts() -> None:
     """Where the transport knows what was heard, the conversation is cut there."""
     model = ToneModel(n_words=20)
@@ -222,6 +277,26 @@ async def test_text_is_a_turn() -> None:
 
     assert [entry[2] for entry in journal(model, "text")] == ["What time is it?"]
     assert journal(model, "reply") == [("reply", None)]
+
+
+async def test_text_in_a_turn_that_comes_to_nothing_is_answered() -> None:
+    """It waits for the turn's end; where no sound is left to be answered, it is answered alone."""
+    model = ToneModel(n_words=2)
+    asked: list[Request] = []
+    async with serving(model) as host:
+        llm = service(host)
+        llm.add_event_handler("on_reply_started", lambda _, reply: asked.append(reply.request))
+        frames = [
+            UserStartedSpeakingFrame(),
+            InputTextRawFrame("What time is it?"),
+            SleepFrame(sleep=0.1),
+            UserStoppedSpeakingFrame(),
+        ]
+        await send(llm, frames)
+
+    kinds = [entry[0] for entry in model.sessions[0].journal if entry[0] != "configure"]
+    assert kinds == ["text", "clear", "reply"]
+    assert asked == [Request(caller_text="What time is it?")]
 
 
 async def test_messages_of_the_context_reach_the_host() -> None:
@@ -319,6 +394,32 @@ async def test_settings_change_in_mid_call() -> None:
     assert sampling is not None
     assert sampling.temperature == 0.9
     assert [entry[1] for entry in journal(model, "configure")] == ["Be kind.", "Be stern."]
+
+
+@pytest.mark.parametrize("instructions", ["", None])
+async def test_settings_are_taken_back_in_mid_call(instructions: str | None) -> None:
+    """What is set to nothing is the host's own again, and not what it was last told."""
+    model = ToneModel(n_words=1)
+    settings = Service.Settings(
+        system_instruction="Be kind.", language_lock="en", seed=7, temperature=0.9, max_tokens=50
+    )
+    nothing = Service.Settings(
+        system_instruction=instructions,
+        language_lock=None,
+        seed=None,
+        temperature=None,
+        max_tokens=None,
+    )
+    samplings: list[Sampling | None] = []
+    model.on_step = lambda reply: samplings.append(reply.session.sampling)
+    async with serving(model) as host:
+        question = LLMMessagesAppendFrame([_user("Q?")], run_llm=True)
+        frames = [question, LLMUpdateSettingsFrame(delta=nothing), question]
+        await send(service(host, settings=settings), frames, wait_ms=1000)
+
+    told = Sampling(temperature=0.9, max_tokens=50, seed=7, language_lock="en")
+    assert (samplings[0], samplings[-1]) == (told, Sampling(max_tokens=MAX_OUTPUT_TOKENS))
+    assert [entry[1] for entry in journal(model, "configure")] == ["Be kind.", ""]
 
 
 async def test_metrics() -> None:

@@ -55,20 +55,26 @@ class ToneReply:
         model.threads.add(threading.current_thread().name)
         model.on_step(self)
         self.n_steps += 1
-        if self.tool_call_due is not None:
+        if self.tool_call_due is not None and self.n_steps > 2 * model.n_words_before_call:
             self.stop_reason, self.tool_call = StopReason.TOOL_CALL, self.tool_call_due
             return Step(n_text_tokens=3)
         n_done = (self.n_steps + 1) // 2
         if self.n_steps % 2:
             return Step(text=f"{WORDS[(n_done - 1) % len(WORDS)]} ", n_text_tokens=1)
         kept = self.session.replies[self.item_id] = n_done
-        if kept == self.n_words:
+        if kept == self.n_words and self.tool_call_due is None:
             self.stop_reason = self.session.model.stop_reason
         return Step(pcm=tone(kept), n_audio_tokens=1)
 
     def cancel(self) -> None:
         if self.stop_reason is None:
             self.stop_reason = StopReason.CANCELLED
+
+
+def says_nothing(reply: ToneReply) -> None:
+    """As a model's `on_step`: replies bring no sound, but calls of tools are made."""
+    if reply.tool_call_due is None:
+        reply.stop_reason = StopReason.END
 
 
 def tone(n_th: int) -> NDArray[np.float32]:
@@ -201,6 +207,7 @@ class ToneModel:
         self.written = WORDS[:3]  # of everything that is said to it
         self.arguments = arguments  # of every tool that is called
         self.n_words = n_words
+        self.n_words_before_call = 0  # of a reply that calls a tool
         self.stop_reason = stop_reason
         self.sessions: list[ToneSession] = []
         self.n_broken_opens = 0
