@@ -12,7 +12,6 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from bot.calls.numbers import NumberError, e164
 from bot.calls.records import CallRecord
@@ -53,7 +52,8 @@ async def _run(url: str, options: argparse.Namespace) -> int:
                 return await _list(store, options.number, options.n)
             case "show":
                 return await _show(store, options.call_sid)
-        return await _forget(people, e164(options.number), is_meant=options.yes)
+        person = e164(options.number)
+        return await (_forget if options.yes else _foretell)(people, person)
 
 
 async def _list(store: CallStore, number: str | None, n: int) -> int:
@@ -77,28 +77,33 @@ async def _show(store: CallStore, call_sid: str) -> int:
     return 0 if calls else FAILED
 
 
-async def _forget(people: PeopleStore, number: str, *, is_meant: bool) -> int:
+async def _foretell(people: PeopleStore, number: str) -> int:
     if await people.n_running(number):
-        print("a call with this number is running: try again when it has ended", file=sys.stderr)
-        return FAILED
-    recordings = await people.recordings(number)
-    if not is_meant:
-        found = [
-            _counted(await people.n_calls(number), "call"),
-            _counted(len(recordings), "recording"),
-            _counted(await people.n_contacts(number), "place") + " on lists of campaigns",
-        ]
-        print(f"{', '.join(found)}; nothing was removed, --yes does")
-        return 0
-    for name in recordings:  # first: once the number is gone nothing leads to them
-        await asyncio.to_thread(Path(name).unlink, missing_ok=True)
+        return _refused()
+    found = [
+        _counted(await people.n_calls(number), "call"),
+        _counted(len(await people.recordings(number)), "recording"),
+        _counted(await people.n_contacts(number), "place") + " on lists of campaigns",
+    ]
+    print(f"{', '.join(found)}; nothing was removed, --yes does")
+    return 0
+
+
+async def _forget(people: PeopleStore, number: str) -> int:
     gone = await people.forget(number, now=datetime.now(UTC))
+    if gone is None:
+        return _refused()
     print(
-        f"removed the number and {_counted(len(recordings), 'recording')} of"
+        f"removed the number and {_counted(gone.n_recordings, 'recording')} of"
         f" {_counted(gone.n_calls, 'call')}, the words of {_counted(gone.n_turns, 'turn')},"
         f" and {_counted(gone.n_contacts, 'place')} on lists of campaigns"
     )
     return 0
+
+
+def _refused() -> int:
+    print("a call with this number is running: try again when it has ended", file=sys.stderr)
+    return FAILED
 
 
 def _line(call: CallRecord) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, delete, select, update
+from sqlalchemy import Row, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -20,14 +20,15 @@ from bot.storage.database import Database, upsert
 from bot.storage.settling import is_stopped, plan_of, settle
 from config.campaigns import Campaign
 
-__all__ = ["SAID_STOP", "CallReports", "leave_job"]
+__all__ = ["SAID_STOP", "CallReports", "leave_job", "lock_attempts"]
 
 campaigns, contacts, attempts = tables.campaigns, tables.contacts, tables.attempts
-call_events, outbox = tables.call_events, tables.outbox
+call_events, findings, outbox = tables.call_events, tables.findings, tables.outbox
 S = AttemptState
 GOES_ON = (S.PLACED, S.RINGING, S.ANSWERED)
 ON_THE_LINE = tuple(state.value for state in GOES_ON)
 NOT_ASKED = (S.NOT_PLACED, S.CANCELLED, S.PLANNED, S.CLAIMED)  # as far as we knew
+NEVER_MADE = (S.PLANNED.value, S.CLAIMED.value, S.CANCELLED.value)
 MINUTE_MS = 60_000
 SAID_STOP = "said_stop"  # in the attempt's own call, which ends by itself
 NOBODY_SPOKE = "nobody_spoke"  # why an attempt failed that was answered
@@ -165,6 +166,20 @@ async def leave_job(
     await connection.execute(once)
 
 
+async def lock_attempts(connection: AsyncConnection, number: str) -> None:
+    """Have reports about calls to a number wait for this transaction, and wait for theirs.
+
+    Older attempts first, as a report would take them.
+    """
+    known = (
+        select(attempts.c.attempt_id)
+        .where(attempts.c.number == number)
+        .order_by(attempts.c.contact_id, attempts.c.n)
+        .with_for_update()
+    )
+    await connection.execute(known)
+
+
 async def _locked(connection: AsyncConnection, attempt_id: str) -> Row[Any] | None:
     query = select(attempts).where(attempts.c.attempt_id == attempt_id).with_for_update()
     return (await connection.execute(query)).first()
@@ -230,6 +245,8 @@ async def _note(
             outcome = Outcome.FAILED
         duration_ms = None if report.duration_s is None else 1000 * report.duration_s
         await _end(connection, attempt, outcome, now, duration_ms=duration_ms)
+    elif attempt.outcome == Outcome.ANSWERED.value:
+        await _correct(connection, attempt, outcome_of("completed", answered_by))
 
 
 def _answerer(known: str | None, told: str | None) -> str | None:
@@ -276,7 +293,8 @@ async def _take_back(connection: AsyncConnection, attempt: Row[Any]) -> None:
     later = delete(attempts).where(
         attempts.c.contact_id == attempt.contact_id,
         attempts.c.n > attempt.n,
-        attempts.c.state.in_((S.PLANNED.value, S.CLAIMED.value)),
+        attempts.c.state.in_(NEVER_MADE),
+        attempts.c.committed_at.is_(None),
     )
     await connection.execute(later)
     newest = (
@@ -286,10 +304,16 @@ async def _take_back(connection: AsyncConnection, attempt: Row[Any]) -> None:
         .limit(1)
     )
     n, outcome = (await connection.execute(newest)).one()
+    # whom a later attempt or a refusal has closed, this one's end does not close again
+    standing: dict[str, Any] = (
+        {"outcome": None, "is_refused": False}
+        if n == attempt.n
+        else {"outcome": func.coalesce(contacts.c.outcome, outcome)}
+    )
     await connection.execute(
         update(contacts)
         .where(contacts.c.contact_id == attempt.contact_id)
-        .values(n_attempts=n, outcome=None if n == attempt.n else outcome, is_refused=False)
+        .values(n_attempts=n, **standing)
     )
 
 
@@ -326,3 +350,29 @@ async def _end(
     if outcome is Outcome.ANSWERED and await _has_rules(connection, attempt):
         await leave_job(connection, JobKind.FILL_FIELDS, attempt.attempt_id, now)
     await settle(connection, attempt, outcome, now)
+
+
+async def _correct(connection: AsyncConnection, attempt: Row[Any], outcome: Outcome) -> None:
+    """Who answered is told after the end: all is as if it had been told before."""
+    if outcome is Outcome.ANSWERED:
+        return
+    mine = attempts.c.attempt_id == attempt.attempt_id
+    await connection.execute(update(attempts).where(mine).values(outcome=outcome.value))
+    await _unfill(connection, attempt)
+    await settle(connection, attempt, outcome, attempt.ended_at)
+
+
+async def _unfill(connection: AsyncConnection, attempt: Row[Any]) -> None:
+    """Take back what rules have found, or are to find, in the words of a machine."""
+    fields = by_rules((await _plan(connection, attempt)).outcome_fields)
+    await connection.execute(
+        delete(outbox).where(
+            outbox.c.attempt_id == attempt.attempt_id,
+            outbox.c.kind == JobKind.FILL_FIELDS.value,
+        )
+    )
+    await connection.execute(
+        delete(findings).where(
+            findings.c.attempt_id == attempt.attempt_id, findings.c.name.in_(fields)
+        )
+    )

@@ -25,7 +25,7 @@ from bot.campaigns.records import (
 )
 from bot.storage import tables
 from bot.storage.answering import BELIEVED, answering
-from bot.storage.call_reports import SAID_STOP, leave_job
+from bot.storage.call_reports import SAID_STOP, leave_job, lock_attempts
 from bot.storage.database import Database, upsert
 from bot.storage.joining import join
 from bot.storage.settling import close_contacts, hash_of, plan_of, waited_long
@@ -313,15 +313,7 @@ async def _stop(
     *,
     said_in: str | None = None,
 ) -> int:
-    # a report that just now finds nobody stopped is waited for, or waits; older attempts first, as
-    # it would take them
-    known = (
-        select(attempts.c.attempt_id)
-        .where(attempts.c.number == number)
-        .order_by(attempts.c.contact_id, attempts.c.n)
-        .with_for_update()
-    )
-    await connection.execute(known)
+    await lock_attempts(connection, number)  # a report may just now find nobody stopped
     row = upsert(connection)(do_not_call).values(number_hash=hash_of(number), source=source, at=now)
     await connection.execute(row.on_conflict_do_nothing())
     await connection.execute(

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from sqlalchemy import select
 
 from bot.campaigns.gate import Never, Reason
@@ -17,9 +18,11 @@ from tests.bot.storage.desk import FAST, desk
 from tests.bot.storage.notes import CALLER, NOON, begun, ended, turn
 
 
-async def test_a_person_is_forgotten_and_counts_stay(database_url: str) -> None:
+async def test_a_person_is_forgotten_and_counts_stay(database_url: str, tmp_path: Path) -> None:
     """Number, words and recordings go; calls, times and counts stay, and other people's words."""
-    note, other = begun("CA1", recording="a.wav"), begun("CA2", person="+14155550199")
+    file = tmp_path / "a.wav"
+    file.touch()
+    note, other = begun("CA1", recording=str(file)), begun("CA2", person="+14155550199")
     async with open_database(database_url) as database:
         store = CallStore(database)
         await store.write([note, turn(note), turn(note, 2), ended(note), other, turn(other)])
@@ -30,8 +33,9 @@ async def test_a_person_is_forgotten_and_counts_stay(database_url: str) -> None:
         said = await store.turns(note.record_id)
         [others] = await store.turns(other.record_id)
 
-    assert recordings == ["a.wav"]
-    assert gone == Forgotten(n_calls=1, n_turns=2, n_contacts=0)
+    assert recordings == [str(file)]
+    assert not file.exists()
+    assert gone == Forgotten(n_calls=1, n_turns=2, n_contacts=0, n_recordings=1)
     assert (call.person, call.recording) == (None, None)
     assert call.forgotten_at == NOON + timedelta(days=1)
     assert (call.reason, call.n_turns) == ("goodbye", 1)
@@ -79,7 +83,7 @@ async def test_a_forgotten_contact_is_not_rung(database_url: str) -> None:
                 for row in await connection.execute(select(table))
             ]
 
-    assert (n_before, gone) == (1, Forgotten(n_calls=0, n_turns=0, n_contacts=1))
+    assert (n_before, gone) == (1, Forgotten(n_calls=0, n_turns=0, n_contacts=1, n_recordings=0))
     assert len(claims) == 1
     assert (counts.planned, counts.refused) == (1, {"forgotten": 1})
     assert numbers == {None, number(2)}
@@ -97,6 +101,54 @@ async def test_who_is_being_rung_counts_as_running(database_url: str) -> None:
         during = await store.n_running(number(1))
 
     assert (before, during) == (0, 1)
+
+
+async def test_who_is_being_rung_is_not_forgotten(database_url: str) -> None:
+    """The number stays until the call has ended, so that a stop that is said in it is kept."""
+    async with desk(database_url) as ours:
+        people, order = PeopleStore(ours.database), await ours.order()
+        gone = await people.forget(order.number, now=CAMPAIGN_NOON)
+        [row] = await ours.rows()
+        is_kept = await ours.store.stop_person_of(order.attempt_id, source="key", now=CAMPAIGN_NOON)
+        await ours.heard(order, "completed", at=CAMPAIGN_NOON)
+        after = await people.forget(order.number, now=CAMPAIGN_NOON)
+
+    assert (gone, row.number, row.state) == (None, order.number, "committed")
+    assert is_kept
+    assert after == Forgotten(n_calls=0, n_turns=0, n_contacts=1, n_recordings=0)
+
+
+async def test_who_talks_now_is_not_forgotten(database_url: str, tmp_path: Path) -> None:
+    """Nothing is taken away of a person in whose newest call words are still to come."""
+    file = tmp_path / "a.wav"
+    file.touch()
+    old, running = begun("CA1", recording=str(file)), begun("CA2")
+    async with open_database(database_url) as database:
+        store = CallStore(database)
+        await store.write([old, turn(old), ended(old), running])
+        gone = await PeopleStore(database).forget(CALLER, now=NOON)
+        [call] = await store.find("CA1")
+        [said] = await store.turns(old.record_id)
+
+    assert gone is None
+    assert file.exists()
+    assert (call.person, call.recording) == (CALLER, str(file))
+    assert said.caller_text == "Where is it?"
+
+
+async def test_a_recording_that_cannot_be_deleted_stays_listed(
+    database_url: str, tmp_path: Path
+) -> None:
+    """Then nothing is forgotten, so that whoever mends it finds the rest."""
+    note = begun(recording=str(tmp_path))  # a folder is not to be deleted as a file
+    async with open_database(database_url) as database:
+        people = PeopleStore(database)
+        await CallStore(database).write([note, turn(note), ended(note)])
+        with pytest.raises(OSError, match=tmp_path.name):
+            await people.forget(CALLER, now=NOON)
+        recordings = await people.recordings(CALLER)
+
+    assert recordings == [str(tmp_path)]
 
 
 async def test_a_stop_outlives_the_number(database_url: str) -> None:
