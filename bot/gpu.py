@@ -9,6 +9,7 @@ import gc
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import Final
 
 import structlog
@@ -29,6 +30,14 @@ UNUSABLE: Final = 2  # exit code: the settings or what they point at have to be 
 DRAIN_LIMIT_MS: Final = 600_000  # a call that lasts longer is ended
 
 log = structlog.get_logger()
+
+
+class CannotListen(Exception):
+    """The port cannot be opened; the text says which, and why.
+
+    Exception
+    └── CannotListen
+    """
 
 
 def load(settings: GpuSettings) -> SpeechModel:
@@ -96,19 +105,25 @@ async def serve(
     admission: Admission | None = None,
     drain_limit_ms: int,
 ) -> None:
-    """Serve until a signal; then let the sessions end. Raises OSError if the port is taken."""
+    """Serve until a signal; then let the sessions end. Raises CannotListen if the port is taken."""
     token = settings.gpu_token.get_secret_value() if settings.gpu_token else None
-    async with (
-        RealtimeServer(
-            model,
-            host=settings.gpu_host,
-            port=settings.gpu_port,
-            token=token,
-            max_sessions=settings.max_sessions,
-            admission=admission,
-        ) as server,
-        asyncio.TaskGroup() as tasks,
-    ):
+    server = RealtimeServer(
+        model,
+        host=settings.gpu_host,
+        port=settings.gpu_port,
+        token=token,
+        max_sessions=settings.max_sessions,
+        admission=admission,
+    )
+    async with AsyncExitStack() as open_ones:
+        try:
+            await open_ones.enter_async_context(server)
+        except OSError as exc:
+            raise CannotListen(
+                f"VOICEBOT_GPU_HOST, VOICEBOT_GPU_PORT: cannot listen on {settings.gpu_host} port"
+                f" {settings.gpu_port}: {exc.strerror}; example: VOICEBOT_GPU_PORT=8091"
+            ) from exc
+        tasks = await open_ones.enter_async_context(asyncio.TaskGroup())
         first, second = asyncio.Event(), asyncio.Event()
         _on_signals(lambda: (second if first.is_set() else first).set())
         log.info("gpu_ready", host=settings.gpu_host, port=server.port)
@@ -147,18 +162,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name = "VOICEBOT_MAX_CONTEXT_TOKENS"
         print(f"{name}: {exc}; example: {name}=4096 (or leave it out)", file=sys.stderr)
         return UNUSABLE
-    except (SettingsError, CheckpointError, EngineError) as exc:
+    except (SettingsError, CheckpointError, EngineError, CannotListen) as exc:
         print(exc, file=sys.stderr)
         return UNUSABLE
     except NoSuchDevice as exc:
         print(f"VOICEBOT_DEVICE: {exc}; example: VOICEBOT_DEVICE=cpu", file=sys.stderr)
-        return UNUSABLE
-    except OSError as exc:
-        print(
-            f"VOICEBOT_GPU_HOST, VOICEBOT_GPU_PORT: cannot listen on {settings.gpu_host} port"
-            f" {settings.gpu_port}: {exc.strerror}; example: VOICEBOT_GPU_PORT=8091",
-            file=sys.stderr,
-        )
         return UNUSABLE
     return 0
 

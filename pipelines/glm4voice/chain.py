@@ -1,9 +1,10 @@
 """The whole chain as a `SpeechModel`: speech tokenizer, language model and speech decoder."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from pipelines.glm4voice.checkpoint import CheckpointError
 from pipelines.glm4voice.hearing.config import SpeechTokenizerConfig
@@ -14,8 +15,9 @@ from pipelines.glm4voice.recital import Sounds, sounds_of
 from pipelines.glm4voice.session import GlmSession, Parts
 from pipelines.glm4voice.speaking.decoder import SpeechDecoder
 from pipelines.glm4voice.speaking.decoding import Decoding
-from pipelines.glm4voice.speaking.stream import StreamingDecoder
+from pipelines.glm4voice.speaking.stream import StreamBlock, StreamingDecoder
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
+from pipelines.glm4voice.thinking.device_watch import DeviceWatch
 from pipelines.glm4voice.thinking.engine import Engine
 from pipelines.glm4voice.thinking.engines import DTYPES, end_ids, load_engine
 from pipelines.glm4voice.thinking.language_lock import LanguageLocks
@@ -28,9 +30,15 @@ MAX_TURN_MS = 60_000
 class GlmChain:
     """A `SpeechModel`: GLM-4-Voice, in this process. Holds weights only."""
 
-    def __init__(self, parts: Parts, *, can_transcribe: bool = False) -> None:
-        """`can_transcribe`: the language model was taught to, as `training/` does."""
+    def __init__(
+        self, parts: Parts, *, can_transcribe: bool = False, watch: DeviceWatch | None = None
+    ) -> None:
+        """`can_transcribe`: the language model was taught to, as `training/` does.
+
+        `watch` is kept on the device that makes sound; the engine has its own.
+        """
         self._parts = parts
+        self._watch = watch or DeviceWatch()
         self.can_transcribe = can_transcribe
 
     @property
@@ -56,7 +64,7 @@ class GlmChain:
     @property
     def is_alive(self) -> bool:
         """Whether new conversations can be served now."""
-        return self._parts.engine.is_alive
+        return self._parts.engine.is_alive and not self._watch.has_failed
 
     @property
     def aside_s(self) -> float:
@@ -76,6 +84,26 @@ class GlmChain:
     def open_session(self) -> GlmSession:
         """Begin a conversation."""
         return GlmSession(self._parts)
+
+
+class _WatchedDecoder(StreamingDecoder):
+    """A decoder that notices the end of its device."""
+
+    def __init__(self, decoder: SpeechDecoder, watch: DeviceWatch) -> None:
+        super().__init__(decoder)
+        self._watch = watch
+
+    def advance(self, blocks: Sequence[StreamBlock]) -> list[Tensor]:
+        with self._watch:
+            return super().advance(blocks)
+
+    def settle(self) -> None:
+        with self._watch:
+            super().settle()
+
+    def speak(self, mels: Sequence[Tensor], blocks: Sequence[StreamBlock]) -> list[Tensor]:
+        with self._watch:
+            return super().speak(mels, blocks)
 
 
 def load_chain(
@@ -154,7 +182,8 @@ def assemble(
     call_id = text_tokenizer.special("<|observation|>")
     stop_ids = frozenset({*end_ids, text_tokenizer.special("<|user|>"), call_id})
     texts = TokenMask([*range(text_tokenizer.n_ranks), *stop_ids], engine.vocab_size)
-    streaming = StreamingDecoder(decoder)
+    watch = DeviceWatch()
+    streaming = _WatchedDecoder(decoder, watch)
     streaming.capture()
     return GlmChain(
         Parts(
@@ -172,6 +201,7 @@ def assemble(
             openings=Openings(decoder.sample_rate),
         ),
         can_transcribe=can_transcribe,
+        watch=watch,
     )
 
 

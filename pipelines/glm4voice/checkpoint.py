@@ -6,9 +6,10 @@ It knows file formats and shapes, not what a model does with them. No code from 
 import json
 import pickle
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -48,12 +49,8 @@ class CheckpointError(Exception):
 
 def read_bytes(path: Path) -> bytes:
     """The whole file. Raises CheckpointError if it is missing or unreadable."""
-    try:
+    with _reading(path):
         return path.read_bytes()
-    except FileNotFoundError as exc:
-        raise CheckpointError(f"{path}: no such file") from exc
-    except OSError as exc:
-        raise CheckpointError(f"{path}: cannot be read ({exc.strerror})") from exc
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -112,19 +109,19 @@ def read_safetensors(folder: Path) -> dict[str, Tensor]:
 def weights_path(folder: Path) -> Path:
     """The file that lists a folder's tensors: model.safetensors, or the index of its shards.
 
-    Raises CheckpointError if there is neither.
+    Raises CheckpointError if there is neither, or nobody may look.
     """
     for name in (WEIGHTS_NAME, INDEX_NAME):
-        if (folder / name).exists():
-            return folder / name
+        with _reading(folder):
+            if (folder / name).exists():
+                return folder / name
     raise CheckpointError(f"{folder}: holds neither {WEIGHTS_NAME} nor {INDEX_NAME}")
 
 
 def read_safetensors_file(path: Path) -> dict[str, Tensor]:
     """All tensors of one safetensors file, on the CPU. Raises CheckpointError as above."""
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
-    _check_length(path)
+    with _reading(path):
+        _check_length(path)
     try:
         with safe_open(path, framework="pt") as opened:
             return {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
@@ -137,21 +134,24 @@ def read_torch(path: Path) -> dict[str, Tensor]:
 
     Raises CheckpointError if the file is missing, broken, or holds anything but named tensors.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except _TORCH_LOAD_ERRORS as exc:
-        reason = str(exc).partition("\n")[0][:200] or type(exc).__name__
-        if isinstance(exc, pickle.UnpicklingError):  # its text advises to run what is in there
-            reason = "it holds something other than tensors, or is damaged"
-        raise CheckpointError(f"{path}: not a readable torch file ({reason})") from exc
+    with _reading(path), path.open("rb") as opened:
+        content = _unpickled(opened, path)
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected named tensors, found {_kind(content)}")
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise CheckpointError(f"{path}: key {key!r}: expected a tensor, found {_kind(value)}")
     return dict(content)
+
+
+def _unpickled(opened: BinaryIO, path: Path) -> object:
+    try:
+        return torch.load(opened, map_location="cpu", weights_only=True)
+    except _TORCH_LOAD_ERRORS as exc:
+        reason = str(exc).partition("\n")[0][:200] or type(exc).__name__
+        if isinstance(exc, pickle.UnpicklingError):  # its text advises to run what is in there
+            reason = "it holds something other than tensors, or is damaged"
+        raise CheckpointError(f"{path}: not a readable torch file ({reason})") from exc
 
 
 def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], *, path: Path) -> None:
@@ -203,7 +203,9 @@ def _read_shards(folder: Path) -> dict[str, Tensor]:
 
     tensors: dict[str, Tensor] = {}
     for name, keys in sorted(shards.items()):
-        if not (folder / name).is_file():
+        with _reading(folder / name):
+            is_there = (folder / name).exists()
+        if not is_there:
             raise CheckpointError(f"{folder / name}: no such file, though {INDEX_NAME} names it")
         shard = read_safetensors_file(folder / name)
         problems = [
@@ -214,6 +216,17 @@ def _read_shards(folder: Path) -> dict[str, Tensor]:
             raise CheckpointError(f"{folder / name}: against {INDEX_NAME}: {'; '.join(problems)}")
         tensors |= shard
     return tensors
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Whatever the system says of `path` meanwhile is told as CheckpointError."""
+    try:
+        yield
+    except FileNotFoundError as exc:
+        raise CheckpointError(f"{path}: no such file") from exc
+    except OSError as exc:
+        raise CheckpointError(f"{path}: cannot be read ({exc.strerror})") from exc
 
 
 def _check_length(path: Path) -> None:

@@ -7,11 +7,15 @@ Nothing of the call is touched, so it can be done beside a reply.
 from collections.abc import Collection, Sequence
 from typing import Final
 
+import structlog
+
 from pipelines.glm4voice.text_tokenizer import TextStream, TextTokenizer
-from pipelines.glm4voice.thinking.engine import ContextFull, Engine, Generation
+from pipelines.glm4voice.thinking.engine import ContextFull, Engine, EngineError, Generation
 from pipelines.glm4voice.thinking.slots import NoSlot
 from pipelines.glm4voice.thinking.token_mask import TokenMask
 from pipelines.realtime.model import Sampling
+
+log = structlog.get_logger()
 
 _SAMPLING: Final = Sampling(temperature=0.0, max_tokens=400)  # words of about two minutes
 
@@ -32,6 +36,7 @@ class GlmTranscript:
         self.text = ""
         self.n_prompt_tokens = len(prompt)
         self.n_text_tokens = 0
+        self.has_failed = False
         self._stream = TextStream(tokenizer)
         self._context = engine.open(is_aside=True)
         self._generation: Generation | None = None
@@ -43,17 +48,24 @@ class GlmTranscript:
 
     @property
     def is_done(self) -> bool:
-        """Whether all is written."""
+        """Whether no more will be written."""
         return self._generation is None or self._generation.finish is not None
 
     def step(self) -> bool:
-        """Write a token; False if there was nothing to do now. Raises EngineLost."""
+        """Write a token; False if there was nothing to do now.
+
+        An engine that fails has this fail, and not the call that it is about.
+        """
         if self._generation is None or self.is_done or self._generation.is_waiting:
             return False
         try:
             self._write(self._generation)
         except NoSlot:  # another transcript is being written
             return False
+        except EngineError as exc:
+            log.warning("transcript_failed", error=type(exc).__name__)
+            self.has_failed = True
+            self.close()
         return True
 
     def close(self) -> None:

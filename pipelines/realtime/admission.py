@@ -108,11 +108,14 @@ class Admission:
         self._elapsed_s = kept * self._elapsed_s + elapsed_s
 
     def _note_shortage(self, now_s: float, is_short: bool, n_sessions: int) -> None:
-        """Whatever the estimate says: a listener who ran short says that there were too many."""
+        """Whatever the estimate says: a listener who ran short says that there were too many.
+
+        One alone says nothing of a crowd: whatever kept its sound, it was no other call.
+        """
         if is_short:
-            lower = max(1, n_sessions - 1)
-            self._ceiling = min(lower, self._ceiling or lower)
             self._calm_since_s = now_s
+            if n_sessions > 1:
+                self._ceiling = min(n_sessions - 1, self._ceiling or n_sessions)
         elif self._ceiling is not None and now_s - self._calm_since_s >= CALM_S:
             self._calm_since_s = now_s
             self._ceiling += 1

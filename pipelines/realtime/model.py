@@ -121,10 +121,11 @@ class Transcript(Protocol):
     text: str  # as much as is written
     n_prompt_tokens: int
     n_text_tokens: int
+    has_failed: bool  # it is done, and `text` is not all
 
     @property
     def is_done(self) -> bool:
-        """Whether all is written."""
+        """Whether no more will be written."""
         ...
 
     def step(self) -> bool:

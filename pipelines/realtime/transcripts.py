@@ -61,6 +61,9 @@ class Transcripts:
     def _end(self, transcript: Transcript) -> None:
         transcript.close()
         self._under_way = None
+        if transcript.has_failed:
+            self._fail(self._item_id, "transcription_failed", "The model failed to write it down")
+            return
         text = transcript.text.strip()
         item = self._history.get(self._item_id)
         if item is not None and isinstance(item.wire, RealtimeConversationItemUserMessage):

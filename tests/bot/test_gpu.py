@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import shutil
 import signal
 import socket
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bot.gpu import UNUSABLE, admission_for, load, main, serve
+from bot.gpu import UNUSABLE, CannotListen, admission_for, load, main, serve
 from config.settings import GpuSettings
 from pipelines.glm4voice.checkpoint import CheckpointError
 from pipelines.realtime.client import RealtimeConnection, connect
@@ -151,9 +152,25 @@ def test_it_says_which_model_file_is_missing(tmp_path: Path) -> None:
         load(settings)
 
 
+def test_a_model_file_that_gives_nothing_is_no_fault_of_the_port(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """One that only another user may read, say: the message names it, and no other setting."""
+    folder = tmp_path / "tokenizer"
+    shutil.copytree(ROOT / "tests" / "golden" / "tokenizer", folder)
+    weights = folder / "model.safetensors"
+    weights.unlink()
+    weights.symlink_to("/proc/self/mem")  # nothing lies at 0
+    for name in ("TOKENIZER", "LANGUAGE_MODEL", "DECODER"):
+        monkeypatch.setenv(f"VOICEBOT_{name}_DIR", str(folder))
+
+    assert main([]) == UNUSABLE
+    assert capsys.readouterr().err.startswith(f"{weights}: cannot be read (")
+
+
 async def test_a_taken_port_is_told() -> None:
     """Two hosts on one port: the second does not start."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = GpuSettings(gpu_port=taken.getsockname()[1])
-        with pytest.raises(OSError, match="in use"):
+        with pytest.raises(CannotListen, match="in use"):
             await serve(ToneModel(), settings, drain_limit_ms=0)

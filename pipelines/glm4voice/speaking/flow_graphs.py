@@ -48,8 +48,11 @@ class FlowGraphs:
         self.n_steps = n_steps
         self.lengths = frozenset(lengths)
         self._pool: Any = None
+        self._stream: torch.cuda.Stream | None = None  # theirs, as they share memory
         self._steps: dict[tuple[int, int], _CapturedStep] = {}
         weight = matching.estimator.final_proj.weight
+        if weight.is_cuda:
+            self._stream = torch.cuda.Stream(weight.device)
         if dtype is None:
             dtype = torch.float16 if weight.is_cuda else weight.dtype
         estimator = copy.deepcopy(matching.estimator).to(dtype)
@@ -63,6 +66,7 @@ class FlowGraphs:
                     moments,
                     n_rows,
                     n_frames,
+                    self._stream,
                     self._pool,
                 )
                 self._steps[n_rows, n_frames] = step
@@ -108,8 +112,10 @@ class _CapturedStep:
         moments: _Moments,
         n_rows: int,
         n_frames: int,
+        stream: torch.cuda.Stream | None,
         pool: Any,
     ) -> None:
+        """It is captured on `stream`, and so on its device, whichever the current one is."""
         weight = estimator.final_proj.weight
         n_mels = weight.shape[0]
         self._guided, self._moments, self._n_rows = guided, moments, n_rows
@@ -119,8 +125,8 @@ class _CapturedStep:
         self._row = moments.rows[0].clone()
         self._graph: Any = None
         self.pool: Any = None
-        if weight.is_cuda:
-            self._capture(pool)
+        if stream is not None:
+            self._capture(stream, pool)
 
     def solve(self, noise: Tensor, prepared: Prepared) -> Tensor:
         """See FlowGraphs. Rows that nobody asked for compute something nobody reads."""
@@ -138,14 +144,14 @@ class _CapturedStep:
         length, shifts = self._moments.of(self._row)
         self._x.add_(length * self._guided(self._x, self._prepared, shifts))
 
-    def _capture(self, pool: Any) -> None:
-        device = self._x.device
+    def _capture(self, stream: torch.cuda.Stream, pool: Any) -> None:
+        device = stream.device
         side = torch.cuda.Stream(device)
         side.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(side):  # libraries set themselves up in the first run
             self._advance()
         torch.cuda.current_stream(device).wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, pool=pool):
+        with torch.cuda.device(device), torch.cuda.graph(self._graph, pool=pool, stream=stream):
             self._advance()
         self.pool = self._graph.pool()

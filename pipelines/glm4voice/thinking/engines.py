@@ -11,7 +11,7 @@ from pipelines.glm4voice.thinking.engine import ContextTooLong, Engine
 from pipelines.glm4voice.thinking.key_values import OneByOne
 from pipelines.glm4voice.thinking.language_model import load_language_model, read_config
 from pipelines.glm4voice.thinking.local_engine import LocalEngine
-from pipelines.glm4voice.thinking.quantize import quantized
+from pipelines.glm4voice.thinking.quantize import NONE, check_kind, quantized
 from pipelines.glm4voice.thinking.slots import Slots, slots_bytes
 from pipelines.glm4voice.thinking.vllm_engine import VllmEngine
 
@@ -58,7 +58,10 @@ def load_engine(
             sends_seeds=device != "cpu",  # vLLM on a CPU can die of one
             adapter=vllm_adapter,
         )
-    model = load_language_model(folder, device=device, dtype=DTYPES[dtype])
+    check_kind(quantize)
+    # on the CPU first, since a card that needs smaller weights has no room for those of the file
+    read_onto = device if quantize == NONE else "cpu"
+    model = load_language_model(folder, device=read_onto, dtype=DTYPES[dtype])
     limit_context(model.config, max_context_tokens)
     model = quantized(model, quantize, device=device)
     return local_engine(model, max_sessions=max_sessions)

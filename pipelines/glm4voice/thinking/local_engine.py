@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipelines.glm4voice.thinking.device_watch import DeviceWatch
 from pipelines.glm4voice.thinking.engine import Finish, TokenIds
 from pipelines.glm4voice.thinking.key_values import Compute, KeyValues
 from pipelines.glm4voice.thinking.sampling import Sampler, check, draw_all
@@ -25,14 +26,18 @@ PREFILL_STEP_TOKENS = 512  # bounds how long one step can keep other conversatio
 class LocalEngine:
     """A language model in this process, shared by its sessions. Holds weights, and who waits."""
 
-    is_alive = True
-
     def __init__(self, compute: Compute[Any]) -> None:
         self.compute = compute
+        self.watch = DeviceWatch()
         self.vocab_size = compute.vocab_size
         self.max_positions = compute.max_positions
         # those under way; weak, so that a session nobody closed is freed all the same
         self._generations: weakref.WeakSet[LocalGeneration] = weakref.WeakSet()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the device still computes."""
+        return not self.watch.has_failed
 
     def open(self, *, is_aside: bool = False) -> "LocalSession":
         """See Engine."""
@@ -53,7 +58,8 @@ class LocalEngine:
         """Draw the next token of a generation, and of others in the same batch."""
         others = [one for one in self._generations if one is not generation and one.is_ready]
         batch = [generation, *others][: self.compute.max_batch]
-        tokens = draw_all([one.sampler for one in batch], self._logits(batch))
+        with self.watch:
+            tokens = draw_all([one.sampler for one in batch], self._logits(batch))
         for one, token in zip(batch, tokens, strict=True):
             one.drawn = token
 
@@ -115,7 +121,7 @@ class LocalSession:
         pending = self.ids[self.n_cached : self.n_cached + n_max]
         if not pending:
             return False
-        with torch.inference_mode():
+        with self._engine.watch, torch.inference_mode():
             logits = self._engine.compute.extend(self.key_values, pending)
         self.logits = logits if self.n_cached == len(self.ids) else None
         return True

@@ -17,14 +17,25 @@ NONE = "none"
 KINDS = (NONE, "8bit", "4bit")
 
 
-def quantized(model: GlmForCausalLM, kind: str, *, device: str) -> GlmForCausalLM:
-    """The model with smaller weights, changed in place; itself for "none".
+def check_kind(kind: str) -> None:
+    """To be asked before weights are read.
 
     Raises CannotQuantize if the library is not installed or cannot be used here, and ValueError for
     an unknown kind.
     """
     if kind not in KINDS:
         raise ValueError(f"quantize must be one of {', '.join(KINDS)}, got {kind!r}")
+    if kind != NONE:
+        _library(kind)
+
+
+def quantized(model: GlmForCausalLM, kind: str, *, device: str) -> GlmForCausalLM:
+    """The model with smaller weights on `device`, changed in place; itself for "none".
+
+    The device never holds more of the large weights than one matrix: they come from the CPU, where
+    the model is to be, one by one. Raises as `check_kind`.
+    """
+    check_kind(kind)
     if kind == NONE:
         return model
     library = _library(kind)
@@ -32,6 +43,8 @@ def quantized(model: GlmForCausalLM, kind: str, *, device: str) -> GlmForCausalL
         for name, linear in list(parent.named_children()):
             if type(linear) is nn.Linear:
                 setattr(parent, name, _smaller(library, linear, kind).to(device))
+    for part in model.children():  # the rest
+        part.to(device)
     return model
 
 

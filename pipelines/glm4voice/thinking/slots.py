@@ -222,20 +222,20 @@ class Slots:
     def _capture(self) -> None:
         """Capture a graph of every shape a batch or a part of a prompt can have.
 
-        The largest of each come first: all share memory.
+        The largest of each come first: all share memory, and so a stream.
         """
-        pool, device = None, self._device
+        pool, stream = None, torch.cuda.Stream(self._device)
         lengths = self._lengths[::-1]
         for n_ids, length in product(PARTS[::-1], lengths):
             places = torch.full((n_ids,), self.max_positions)
             ids, positions = torch.zeros(1, n_ids, dtype=torch.long), torch.zeros(n_ids).long()
             inputs = [ids, positions, places, torch.zeros(1).long(), torch.zeros(1).long()]
-            graph = _Graph(partial(self._part, length=length), inputs, device, pool)
+            graph = _Graph(partial(self._part, length=length), inputs, stream, pool)
             self._part_graphs[n_ids, length], pool = graph, graph.pool
         for n_rows, length in product(self._batches[::-1], lengths):
             places = torch.full((n_rows,), self.max_positions)
             inputs = [torch.zeros(n_rows, 1).long(), torch.zeros(n_rows).long(), places]
-            graph = _Graph(partial(self._step, length=length), inputs, device, pool)
+            graph = _Graph(partial(self._step, length=length), inputs, stream, pool)
             self._graphs[n_rows, length], pool = graph, graph.pool
 
 
@@ -329,10 +329,14 @@ class _Graph:
         self,
         step: Callable[..., Tensor],
         inputs: Sequence[Tensor],
-        device: torch.device,
+        stream: torch.cuda.Stream,
         pool: Any,
     ) -> None:
-        """`inputs` are whole numbers on the CPU, of the shapes to come and harmless."""
+        """`inputs` are whole numbers on the CPU, of the shapes to come and harmless.
+
+        It is captured on `stream`, and so on its device, whichever the current one is.
+        """
+        device = stream.device
         self._packed = _packed(inputs).to(device)  # one copy to the device is made, not several
         parts = self._packed.split([one.numel() for one in inputs])
         self._inputs = [part.view_as(one) for part, one in zip(parts, inputs, strict=True)]
@@ -342,7 +346,7 @@ class _Graph:
             step(*self._inputs)
         torch.cuda.current_stream(device).wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, pool=pool):
+        with torch.cuda.device(device), torch.cuda.graph(self._graph, pool=pool, stream=stream):
             self._logits = step(*self._inputs)
         self.pool = self._graph.pool()
 

@@ -132,8 +132,11 @@ class TokenStream:
 
 
 def _checked(response: http.client.HTTPResponse) -> http.client.HTTPResponse:
-    """Raises EngineLost if the server is in trouble, EngineError if it refuses the request."""
-    if response.status >= 500:
+    """Raises EngineLost if the server is in trouble, EngineError if it refuses the request.
+
+    404 is trouble: a server that was started anew may lack an adapter, and every request fails.
+    """
+    if response.status >= 500 or response.status == 404:
         raise EngineLost(f"the vLLM server answered {response.status}")
     if response.status != 200:
         raise EngineError(f"the vLLM server refused a request with {response.status}")

@@ -13,6 +13,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import structlog
@@ -36,6 +37,25 @@ PROBE_EVERY_S: Final = 1.0
 _NEVER: Final = -100.0  # a bias under which an id is not drawn
 
 
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """What a server says it has loaded."""
+
+    max_positions: int | None  # if it tells
+    adapters: Sequence[str]
+
+    @classmethod
+    def by(cls, client: VllmClient) -> Self:
+        """Ask; blocks. Raises EngineLost, also for an answer that is none, or without a model."""
+        try:
+            models = json.loads(client.get("/v1/models"))["data"]
+            limit = models[0].get("max_model_len")
+            adapters = [str(model["id"]) for model in models if model.get("parent")]
+            return cls(int(limit) if limit else None, adapters)
+        except (EngineError, ValueError, LookupError, TypeError, AttributeError) as exc:
+            raise EngineLost("the vLLM server does not say what it serves") from exc
+
+
 class VllmEngine:
     """A language model on a server. Knows whether it is there."""
 
@@ -54,7 +74,7 @@ class VllmEngine:
         self.max_positions = max_positions
         self.block_tokens = block_tokens
         self.sends_seeds = sends_seeds
-        self._whom = {} if adapter is None else {"model": adapter}
+        self._adapter = adapter
         self.wake: Callable[[], None] = lambda: None
         self._is_lost = False
         self._probed_s = 0.0
@@ -77,25 +97,25 @@ class VllmEngine:
         """
         client = VllmClient(url)
         try:
-            models = json.loads(client.get("/v1/models"))["data"]
-            limit = int(models[0].get("max_model_len") or max_positions)
-            adapters = [str(model["id"]) for model in models if model.get("parent")]
-        except (EngineError, ValueError, LookupError, TypeError) as exc:
+            served = _Served.by(client)
+        except EngineLost as exc:
             raise EngineLost(f"no vLLM server at {url}") from exc
-        if adapter is not None and adapter not in adapters:
-            found = ", ".join(adapters) or "none (start it with --enable-lora --lora-modules)"
+        if adapter is not None and adapter not in served.adapters:
+            found = (
+                ", ".join(served.adapters) or "none (start it with --enable-lora --lora-modules)"
+            )
             raise NoSuchAdapter(f"{url} has no adapter {adapter!r}; it has {found}")
         return cls(
             client,
             vocab_size=vocab_size,
-            max_positions=min(max_positions, limit),
+            max_positions=min(max_positions, served.max_positions or max_positions),
             sends_seeds=sends_seeds,
             adapter=adapter,
         )
 
     @property
     def is_alive(self) -> bool:
-        """Whether the server answered when it was last asked; asks anew, without waiting."""
+        """Whether the server served us when it was last asked; asks anew, without waiting."""
         if self._is_lost:
             self._probe()
         return not self._is_lost
@@ -111,11 +131,12 @@ class VllmEngine:
     def stream(self, ids: Sequence[int], settings: Callable[[], dict[str, Any]]) -> TokenStream:
         """Ask for a continuation of `ids`."""
         copied = list(ids)
+        whom = {} if self._adapter is None else {"model": self._adapter}
 
         def body() -> dict[str, Any]:
             parameters = {"detokenize": False, "ignore_eos": True, **settings()}
             asked = {"token_ids": copied, "sampling_params": parameters, "stream": True}
-            return asked | self._whom
+            return asked | whom
 
         return self.client.stream(body, lambda: self.wake())
 
@@ -123,22 +144,25 @@ class VllmEngine:
         """A request has failed."""
         if isinstance(error, EngineLost) and not self._is_lost:
             self._is_lost = True
-            log.error("vllm_lost")
+            log.error("vllm_lost", error=str(error))
 
     def _probe(self) -> None:
         with self._lock:
             if time.monotonic() - self._probed_s < PROBE_EVERY_S:
                 return
             self._probed_s = time.monotonic()
-        threading.Thread(target=self._ask_health, name="vllm-probe", daemon=True).start()
+        threading.Thread(target=self._look, name="vllm-probe", daemon=True).start()
 
-    def _ask_health(self) -> None:
+    def _look(self) -> None:
+        """One that is well may have been started anew, and not have loaded the adapter yet."""
         try:
             self.client.get("/health")
+            served = _Served.by(self.client)
         except EngineError:
             return
-        self._is_lost = False
-        log.info("vllm_found")
+        if self._adapter is None or self._adapter in served.adapters:
+            self._is_lost = False
+            log.info("vllm_found")
 
 
 class VllmSession:
@@ -150,6 +174,7 @@ class VllmSession:
         self._n_sent = 0  # leading ids that the server has computed
         self._ahead: TokenStream | None = None
         self._n_ahead = 0  # of the ids that are being computed ahead
+        self._n_failed = 0  # leading ids that could not be: alone they are not sent again
         self._generation: VllmGeneration | None = None
 
     @property
@@ -180,7 +205,7 @@ class VllmSession:
             self._end_ahead(self._ahead)
         n_whole = len(self.ids) - len(self.ids) % self._engine.block_tokens
         n_whole = min(n_whole, self._engine.max_positions - 1)
-        if n_whole <= self._n_sent or not self._engine.is_alive:
+        if n_whole <= max(self._n_sent, self._n_failed) or not self._engine.is_alive:
             return False
         self._n_ahead = n_whole
         self._ahead = self._engine.stream(
@@ -211,7 +236,7 @@ class VllmSession:
         if n_kept < self._n_ahead:
             self._forget_ahead()
         self._tokens.cut(n_kept)
-        self._n_sent = min(self._n_sent, n_kept)
+        self._n_sent, self._n_failed = min(self._n_sent, n_kept), min(self._n_failed, n_kept)
 
     def close(self) -> None:
         """Free the ids, and end what the server is doing for them. Idempotent."""
@@ -233,6 +258,7 @@ class VllmSession:
         if stream.error is None:
             self._n_sent = max(self._n_sent, self._n_ahead)
         else:
+            self._n_failed = self._n_ahead
             self._engine.lose(stream.error)
         self._ahead, self._n_ahead = None, 0
 

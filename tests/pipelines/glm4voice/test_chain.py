@@ -9,6 +9,7 @@ from pipelines.glm4voice.chain import GlmChain, load_chain
 from pipelines.glm4voice.checkpoint import CheckpointError
 from pipelines.glm4voice.embedded_language_model import Walk, write_walking_model
 from pipelines.glm4voice.embedded_vocabulary import build_vocabulary
+from pipelines.glm4voice.speaking.stream import StreamBlock
 
 
 def load(embedded_dir: Path, *, language_model_dir: Path, dtype: str = "float32") -> GlmChain:
@@ -61,3 +62,21 @@ def test_a_missing_folder_is_named(embedded_dir: Path, tmp_path: Path) -> None:
     """The message of a folder that is not there names it."""
     with pytest.raises(CheckpointError, match="nowhere"):
         load(embedded_dir, language_model_dir=tmp_path / "nowhere")
+
+
+def test_a_chain_whose_decoder_lost_its_device_is_alive_no_more(embedded_dir: Path) -> None:
+    """Even where another engine thinks on: nobody would hear a word of it."""
+
+    def fail(*_inputs: object) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    chain = load(embedded_dir, language_model_dir=embedded_dir / "lm")
+    decoder = chain.parts.decoding.decoder
+    state = decoder.start()
+    was_alive = chain.is_alive
+    hook = decoder.mel.flow.input_embedding.register_forward_pre_hook(fail)
+
+    with hook, pytest.raises(torch.AcceleratorError):
+        chain.parts.decoding.submit(StreamBlock(range(10), state), due_s=0.0).wait()
+
+    assert (was_alive, chain.is_alive, chain.parts.engine.is_alive) == (True, False, True)

@@ -56,6 +56,22 @@ class TestSafetensors:
         with pytest.raises(CheckpointError, match=r"neither model\.safetensors nor .*index\.json"):
             read_safetensors(tmp_path)
 
+    def test_unreadable(self, tmp_path: Path) -> None:
+        """A file that is there and gives nothing is named, with what the system says of it."""
+        (tmp_path / "model.safetensors").symlink_to("/proc/self/mem")  # nothing lies at 0
+
+        with pytest.raises(CheckpointError, match=r"model\.safetensors: cannot be read \(Input"):
+            read_safetensors(tmp_path)
+
+    def test_folder_in_the_place_of_a_shard(self, tmp_path: Path) -> None:
+        """It is not said to be missing."""
+        write_shards(tmp_path)
+        (tmp_path / "two.safetensors").unlink()
+        (tmp_path / "two.safetensors").mkdir()
+
+        with pytest.raises(CheckpointError, match=r"two\.safetensors: cannot be read \(Is a dir"):
+            read_safetensors(tmp_path)
+
     @pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 0.9])
     def test_truncated(self, tmp_path: Path, share: float) -> None:
         """A file cut anywhere is named, as far as possible with both lengths."""
@@ -207,6 +223,11 @@ class TestTorchFile:
         """A missing file is named."""
         with pytest.raises(CheckpointError, match=r"flow\.pt: no such file"):
             read_torch(tmp_path / "flow.pt")
+
+    def test_folder_in_its_place(self, tmp_path: Path) -> None:
+        """A folder where a file should be is named."""
+        with pytest.raises(CheckpointError, match=r"cannot be read \(Is a directory\)"):
+            read_torch(tmp_path)
 
     @pytest.mark.parametrize("content", [[torch.ones(1)], {"a": 1}, {1: torch.ones(1)}, "text"])
     def test_not_named_tensors(self, tmp_path: Path, content: object) -> None:

@@ -1,13 +1,21 @@
 """A turn is written down by the model in a conversation of its own."""
 
+import threading
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pipelines.glm4voice.chain import GlmChain
 from pipelines.glm4voice.session import GlmSession
+from pipelines.glm4voice.thinking.vllm_engine import VllmEngine
+from pipelines.realtime.history import History
 from pipelines.realtime.model import Role, Sampling
+from pipelines.realtime.transcripts import Transcripts
+from tests.pipelines.glm4voice.thinking.engine_contract import WAIT_S
+from tests.pipelines.glm4voice.thinking.token_server import TokenServer
 
 Scripted = Callable[..., GlmChain]
 WORDS = [" Is", " my", " line", " down"]
@@ -101,3 +109,30 @@ def test_closing_ends_it_and_frees_its_keys_and_values(scripted_chain: Scripted)
     assert transcript.is_done
     assert not transcript.step()
     assert transcript._context.n_cached == 0
+
+
+def test_a_server_that_breaks_off_costs_one_turn_its_words(scripted_chain: Scripted) -> None:
+    """The failure is told, the call goes on, and what is said next is written down."""
+    parts = scripted_chain([*WORDS, END]).parts
+    said: list[Any] = []
+    news = threading.Event()
+    with TokenServer(parts.engine) as server:
+        engine = VllmEngine.connect(
+            server.url,
+            vocab_size=parts.engine.vocab_size,
+            max_positions=parts.engine.max_positions,
+        )
+        engine.listen(news.set)
+        session = heard(GlmChain(replace(parts, engine=engine)))
+        transcripts = Transcripts(session, History(), said.append)
+        for break_after in (2, None):
+            server.break_after = break_after
+            transcripts.ask("turn")
+            n_before = len(said)
+            while len(said) == n_before:
+                news.clear()
+                assert transcripts.work() or news.wait(WAIT_S)
+
+    failed, written = said
+    assert failed.error.code == "transcription_failed"
+    assert written.transcript == "".join(WORDS).strip()

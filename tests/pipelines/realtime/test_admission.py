@@ -180,6 +180,16 @@ def test_calm_opens_the_door_again_seat_by_seat() -> None:
     assert again == [2, 2]
 
 
+def test_a_lone_listener_who_runs_short_leaves_the_door_open() -> None:
+    """A dry moment of the only call is nobody's crowding: all other seats are still there."""
+    host = Host(Admission(MANY, sample=sample(0.05)))
+    before = host.admission.n_seats
+    after = host.serve(1, 1, speaking=0.02, n_short=1)
+
+    assert before > 30
+    assert min(after) >= before
+
+
 def test_one_session_may_always_be() -> None:
     """A host that nobody could ever enter would never learn."""
     host = Host(Admission(MANY, sample=sample(3.0)))

@@ -172,6 +172,7 @@ class ToneTranscript:
     text: str = ""
     n_prompt_tokens: int = 9
     n_text_tokens: int = 0
+    has_failed: bool = False
     is_closed: bool = False
 
     @property

@@ -1,11 +1,14 @@
 """Which engine serves a folder, and smaller weights."""
 
 import importlib.util
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from pipelines.glm4voice.thinking.engine import CannotQuantize, ContextTooLong, Engine, EngineLost
 from pipelines.glm4voice.thinking.engines import limit_context, load_engine, local_engine
@@ -85,16 +88,55 @@ def test_slots_are_as_long_as_conversations(golden: Path) -> None:
 
 @pytest.mark.skipif(HAS_LIBRARY, reason="bitsandbytes is installed")
 @pytest.mark.parametrize("kind", ["8bit", "4bit"])
-def test_a_missing_library_is_named(golden: Path, kind: str) -> None:
-    """Smaller weights without the library end with a sentence that says what to do."""
+def test_a_missing_library_is_named(tmp_path: Path, kind: str) -> None:
+    """Smaller weights without the library end with a sentence that says what to do.
+
+    It comes before minutes of reading: that there are no weights at all is not noticed.
+    """
     with pytest.raises(CannotQuantize, match="pip install bitsandbytes"):
-        load(golden / "lm", quantize=kind)
+        load(tmp_path, quantize=kind)
 
 
 def test_an_unknown_kind_is_refused(golden: Path) -> None:
     """There are three kinds, no more."""
     with pytest.raises(ValueError, match="none, 8bit, 4bit"):
         load(golden / "lm", quantize="2bit")
+
+
+class _AnyLinear(nn.Linear):
+    """What the library has, as far as we use it, without making anything smaller."""
+
+    def __init__(self, n_in: int, n_out: int, has_bias: bool, **_how: object) -> None:
+        super().__init__(n_in, n_out, has_bias)
+
+
+def _parameter(weight: Tensor, *, requires_grad: bool, **_how: object) -> nn.Parameter:
+    return nn.Parameter(weight, requires_grad)
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library in the place of bitsandbytes, which needs a card."""
+    names = {"Linear8bitLt": _AnyLinear, "Linear4bit": _AnyLinear}
+    parts = SimpleNamespace(**names, Int8Params=_parameter, Params4bit=_parameter)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", SimpleNamespace(nn=parts))
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("kind", ["8bit", "4bit"])
+def test_smaller_weights_reach_the_device_by_way_of_the_cpu(golden: Path, kind: str) -> None:
+    """Nothing large is read onto the device, here one from which no number comes back.
+
+    In the end all that the model consists of is there, its table of rotations as well.
+    """
+    engine = load(golden / "lm", device="meta", quantize=kind)
+
+    assert isinstance(engine, LocalEngine)
+    assert isinstance(engine.compute, Slots)
+    model = engine.compute.model
+    held = [*model.parameters(), *model.buffers()]
+    assert {one.device.type for one in held} == {"meta"}
+    assert type(model.model.layers[0].mlp.down_proj) is _AnyLinear
 
 
 @pytest.mark.skipif(not HAS_LIBRARY, reason="bitsandbytes is not installed")
@@ -121,8 +163,12 @@ def test_smaller_weights_think_nearly_the_same(golden: Path, kind: str, toleranc
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_graphs_say_what_steps_say(golden: Path, dtype: torch.dtype) -> None:
-    """On CUDA, calls replayed as graphs in batches say what each says when computed alone."""
-    model = load_language_model(golden / "lm", device="cuda", dtype=dtype)
+    """On CUDA, calls replayed as graphs in batches say what each says when computed alone.
+
+    It is the last device: where there are several, it is not the current one.
+    """
+    device = f"cuda:{torch.cuda.device_count() - 1}"
+    model = load_language_model(golden / "lm", device=device, dtype=dtype)
     graphs, plain = local_engine(model, max_sessions=4), LocalEngine(OneByOne(model))
     prompts = [PROMPT, PROMPT[:20], PROMPT[:45]]
     driver = Driver(graphs)

@@ -2,7 +2,7 @@
 
 import gc
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +148,47 @@ def test_nothing_is_left_behind(how: str) -> None:
 
     assert (held() is None) == (how != "cancel")
     assert len(engine._generations) == 0
+
+
+def fails(error: Exception) -> Callable[..., None]:
+    """As a hook of a layer: the device fails there."""
+
+    def fail(*_inputs: object) -> None:
+        raise error
+
+    return fail
+
+
+def accelerator_error(code: int) -> Exception:
+    """As torch raises it for an error of CUDA's."""
+    error = torch.AcceleratorError("CUDA error")
+    vars(error)["error_code"] = code
+    return error
+
+
+@pytest.mark.parametrize("is_ahead", [True, False], ids=["prefill", "advance"])
+@pytest.mark.parametrize(
+    ("error", "is_alive"),
+    [
+        (accelerator_error(700), False),  # an illegal memory access
+        (accelerator_error(2), True),  # not enough memory, and not of torch's own asking
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+    ],
+)
+def test_a_device_that_has_failed_is_alive_no_more(
+    error: Exception, is_alive: bool, is_ahead: bool
+) -> None:
+    """Nobody can be served on it; too little memory at one moment is no end."""
+    driver = Driver(engine := LocalEngine(OneByOne(MODEL)))
+    session = driver.opened(PROMPT)
+    if not is_ahead:
+        driver.say(session, greedy(1))
+    hook = MODEL.model.embed_tokens.register_forward_pre_hook(fails(error))
+
+    with hook, pytest.raises(type(error)):
+        session.prefill() if is_ahead else driver.say(session, greedy(1))
+
+    assert engine.is_alive == is_alive
 
 
 def test_greedy_ids_are_the_official_ones() -> None:

@@ -6,6 +6,7 @@ sets them. Otherwise a small server speaks vLLM's token API on a real socket.
 """
 
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from pipelines.realtime.model import Sampling
 from tests.conftest import MS
 from tests.pipelines.glm4voice.thinking.engine_contract import (
     PROMPT,
+    WAIT_S,
     Driver,
     EngineContract,
     GreedyAfter,
@@ -198,6 +200,44 @@ def test_a_refusal_is_not_a_loss() -> None:
 
     assert not isinstance(caught.value, EngineLost)
     assert engine.is_alive
+
+
+def test_what_is_refused_is_not_sent_ahead_again() -> None:
+    """A conversation that rests asks once, one that has become longer once more."""
+    news = threading.Event()
+    with TokenServer(LocalEngine(OneByOne(MODEL))) as server:
+        engine = connect(server.url)
+        engine.listen(news.set)
+        session = engine.open()
+        server.status = 400
+        for n_ids in (40, 47, 50):
+            session.append(PROMPT[len(session.ids) : n_ids])
+            for _ in range(3):
+                if session.prefill():
+                    assert news.wait(WAIT_S)
+                    news.clear()
+
+    assert [len(request["token_ids"]) for request in server.requests] == [32, 48]
+    assert engine.is_alive
+
+
+def test_a_server_that_lacks_the_adapter_since_its_restart_is_lost_until_it_has_it() -> None:
+    """That it is well is not enough, since every request would fail."""
+    with TokenServer(LocalEngine(OneByOne(MODEL))) as server:
+        engine = connect(server.url, adapter=ADAPTER)
+        driver = Driver(engine)
+        server.adapters.clear()
+        with pytest.raises(EngineLost):
+            driver.say(driver.opened(PROMPT), greedy(2))
+        server.pages.clear()
+
+        until(
+            "it has looked twice", lambda: engine.is_alive or server.pages.count("/v1/models") > 1
+        )
+        assert not engine.is_alive
+        server.adapters.add(ADAPTER)
+        until("the adapter is found", lambda: engine.is_alive)
+        assert len(driver.say(driver.opened(PROMPT), greedy(2))) == 2
 
 
 def test_a_server_that_is_not_there_is_told() -> None:

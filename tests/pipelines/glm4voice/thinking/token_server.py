@@ -14,7 +14,7 @@ from pipelines.glm4voice.thinking.engine import Engine
 from pipelines.glm4voice.thinking.token_mask import TokenMask
 from pipelines.realtime.model import Sampling
 
-ADAPTER = "line"  # what it says it has loaded besides its model
+ADAPTER = "line"  # what it has loaded besides its model
 
 
 class TokenServer:
@@ -25,6 +25,8 @@ class TokenServer:
         self.requests: list[dict[str, Any]] = []
         self.break_after: int | None = None  # tokens of a stream, then the connection is cut
         self.status = 200
+        self.adapters = {ADAPTER}
+        self.pages: list[str] = []  # that were looked at
         self.gate = threading.Event()  # tokens flow while it is set
         self.gate.set()
         self.ended = threading.Semaphore(0)  # released when a request has ended, however
@@ -68,8 +70,9 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        limit = self.owner.engine.max_positions
-        models = [_model(limit), {"id": ADAPTER, "parent": "m"}]
+        self.owner.pages.append(self.path)
+        models = [_model(self.owner.engine.max_positions)]
+        models += [{"id": adapter, "parent": "m"} for adapter in self.owner.adapters]
         body = b"" if self.path == "/health" else json.dumps({"data": models}).encode()
         self.send_response(self.owner.status)
         self.send_header("Content-Length", str(len(body)))
@@ -93,7 +96,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.owner.ended.release()
 
     def _answer(self, body: dict[str, Any]) -> None:
-        self.send_response(self.owner.status)
+        is_known = body.get("model", "m") in {"m", *self.owner.adapters}
+        self.send_response(self.owner.status if is_known else 404)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         settings = body["sampling_params"]
