@@ -102,7 +102,12 @@ async def _reopen(
         )
     reopened = await connection.execute(
         update(contacts)
-        .where(contacts.c.campaign_id == campaign_id, contacts.c.is_refused, or_(*is_mended))
+        .where(
+            contacts.c.campaign_id == campaign_id,
+            contacts.c.number.in_([p.number for p in known]),
+            contacts.c.is_refused,
+            or_(*is_mended),
+        )
         .values(outcome=None, is_refused=False, n_attempts=contacts.c.n_attempts + 1)
         .returning(contacts.c.contact_id, contacts.c.number, contacts.c.n_attempts)
     )

@@ -9,8 +9,9 @@ from hashlib import sha256
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, FromClause, Row, and_, insert, or_, select, update
+from sqlalchemy import Column, ColumnElement, FromClause, Row, and_, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.visitors import ExternallyTraversible, replacement_traverse
 
 from bot.campaigns.attempts import AttemptState, Outcome
 from bot.campaigns.breaker import Ended, why_stop
@@ -90,15 +91,19 @@ async def settle(
     await _break(connection, campaign, plan)
 
 
-async def close_contacts(connection: AsyncConnection, which: Any, reason: Reason) -> int:
+async def close_contacts(
+    connection: AsyncConnection, which: ColumnElement[bool], reason: Reason
+) -> int:
     """Cancel what is planned for contacts and close them, but for those that are being rung.
 
-    How many attempts that cancels.
+    `which` says who, by campaign or by number. How many attempts that cancels.
     """
     theirs = select(contacts.c.contact_id).where(which, contacts.c.outcome.is_(None))
     cancelled = await connection.execute(
         update(attempts)
         .where(attempts.c.contact_id.in_(theirs), attempts.c.state.in_(NOT_MADE))
+        # without this, SQLite reads all that is planned, of whomever
+        .where(_of_attempts(which))
         .values(state=AttemptState.CANCELLED.value, reason=reason.value)
     )
     newest = (
@@ -114,6 +119,17 @@ async def close_contacts(connection: AsyncConnection, which: Any, reason: Reason
         .values(outcome=reason.value, is_refused=True)
     )
     return cancelled.rowcount
+
+
+def _of_attempts(which: ColumnElement[bool]) -> ColumnElement[bool]:
+    """The same said of attempts: they have the campaign and the number of their contact."""
+
+    def of_attempts(element: ExternallyTraversible, **_: Any) -> ExternallyTraversible | None:
+        if isinstance(element, Column) and element.table is contacts:
+            return attempts.c[element.name]
+        return None
+
+    return replacement_traverse(which, {}, of_attempts)
 
 
 async def _follow(

@@ -168,10 +168,11 @@ attempts = Table(
     Column("paid_minutes", Integer),
     UniqueConstraint("contact_id", "n"),
     UniqueConstraint("call_sid"),
-    Index(None, "campaign_id", "state", "due_at"),
+    Index(None, "campaign_id", "state", "due_at", "attempt_id"),
     Index(None, "state"),
     Index(None, "number"),
     Index(None, "campaign_id", "ended_at"),
+    Index(None, "campaign_id", "outcome", "ended_at"),
 )
 
 do_not_call = Table(
@@ -232,6 +233,7 @@ outbox = Table(
     Column("n_tries", Integer, nullable=False),
     Column("done_at", UtcTime),
     UniqueConstraint("attempt_id", "kind"),
+    Index(None, "done_at", "due_at"),
 )
 
 # What calls have told: the campaign's outcome fields.

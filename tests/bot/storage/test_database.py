@@ -11,7 +11,7 @@ from sqlalchemy import Connection, inspect, text
 
 from bot.storage.calls import CallStore
 from bot.storage.database import StorageError, migrate, open_database
-from bot.storage.tables import METADATA
+from bot.storage.tables import METADATA, attempts
 from tests.bot.campaigns.facts import NOON, number, people
 from tests.bot.storage.desk import FAST, desk
 from tests.bot.storage.notes import begun, turn
@@ -59,14 +59,35 @@ async def test_migrations_go_back_and_forth_with_data(database_url: str) -> None
     assert call.record_id == note.record_id
 
 
-async def test_going_back_a_step_keeps_campaigns(database_url: str) -> None:
+async def test_a_database_of_the_version_before_is_brought_up_to_date(database_url: str) -> None:
+    """It gets the indexes of tables.py, and what it has planned is claimed."""
+    shorter, declared = "ix_attempts_campaign_id_state_due_at", {i.name for i in attempts.indexes}
+    async with desk(database_url, people(3)) as ours:
+        async with ours.database.writing() as connection:
+            await connection.run_sync(migrate, "-1")
+            before = await connection.run_sync(_indexes_of_attempts)
+        async with ours.database.writing() as connection:
+            await connection.run_sync(migrate)
+            after = await connection.run_sync(_indexes_of_attempts)
+        claims = await ours.claim(9)
+
+    assert (shorter in before, shorter in after) == (True, False)
+    assert (declared <= before, declared <= after) == (False, True)
+    assert len(claims) == 3
+
+
+def _indexes_of_attempts(connection: Connection) -> set[str | None]:
+    return {index["name"] for index in inspect(connection).get_indexes("attempts")}
+
+
+async def test_going_back_two_steps_keeps_campaigns(database_url: str) -> None:
     """What holds a campaign is forgotten, and found out again; its people and attempts stay."""
     no_number = replace(FAST, caller_ids=frozenset())
     async with desk(database_url, people(3)) as ours:
         [claim] = await ours.claim()
         await ours.commit(claim, no_number, NOON)
         async with ours.database.writing() as connection:
-            await connection.run_sync(migrate, "-1")
+            await connection.run_sync(migrate, "-2")
         async with ours.database.reading() as connection:
             columns = await connection.run_sync(
                 lambda sync: [column["name"] for column in inspect(sync).get_columns("campaigns")]
@@ -89,7 +110,7 @@ async def test_going_back_to_calls_alone_keeps_them(database_url: str) -> None:
         await ours.store.stop(number(2), source="api", now=NOON)
         await CallStore(ours.database).write([begun()])
         async with ours.database.writing() as connection:
-            await connection.run_sync(migrate, "-2")
+            await connection.run_sync(migrate, "-3")
         async with ours.database.reading() as connection:
             left = await connection.run_sync(lambda sync: inspect(sync).get_table_names())
         async with ours.database.writing() as connection:
