@@ -114,6 +114,7 @@ class RepeatedReply:
     """A `Reply` that was made before. A step is a block of its sound, as it was made."""
 
     is_repeat = True
+    sounds_no_more = False
     is_waiting = False
     n_cached_tokens = 0
 

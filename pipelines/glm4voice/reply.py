@@ -56,6 +56,11 @@ class CallText:
             return ""
         return self._show()
 
+    @property
+    def is_call(self) -> bool:
+        """Whether a known tool is being called, as far as its name is written."""
+        return self._run.lstrip().startswith(self._openings)
+
     def sound(self) -> str:
         """There is sound: what came before it was speech, and is returned."""
         text = self._show()
@@ -99,6 +104,11 @@ class ReplyParser:
             return self._call_text.push(self._stream.push(token))
         self.rhythm.stray()  # neither shown nor spoken
         return ""
+
+    @property
+    def is_calling(self) -> bool:
+        """Whether a call of a known tool is being written, which has no sound."""
+        return self._call_text.is_call
 
     def call(self) -> ToolCall | None:
         """What was written since the last sound, read as a tool call."""
@@ -150,6 +160,7 @@ class GlmReply:
         """
         self.stop_reason: StopReason | None = None
         self.tool_call: ToolCall | None = None
+        self.sounds_no_more = False
         self.n_prompt_tokens = n_prompt_tokens
         self.n_cached_tokens = n_cached_tokens  # of the prompt, that needed no computing
         self._generation = generation
@@ -188,7 +199,7 @@ class GlmReply:
             if self._order.is_done:
                 return False
             return not self._may_think or self._engine_waits
-        return self._engine_waits and not self._block_due()
+        return self._engine_waits and not self._block_due() and not self._last_sound_is_due
 
     def step(self) -> Step:
         """Do one unit of work. Must not be called once `stop_reason` is set.
@@ -204,13 +215,25 @@ class GlmReply:
         assert self.stop_reason is None, "the reply is over"
         if self._order is not None and (self._order.is_done or not self._may_think):
             return self._collect(self._order)
+        if self._last_sound_is_due:
+            return self._submit(len(self._parser.codes), final=True)
         if n_codes := self._block_due():
             return self._submit(n_codes, final=False)
         if self._generation is not None and self._generation.finish is None:
             return self._think(self._generation)
-        if self._parser.n_audio:
+        if self._is_sounding:
             return self._submit(len(self._parser.codes), final=True)
         return self._end(NO_SOUND)
+
+    @property
+    def _is_sounding(self) -> bool:
+        """Whether there is sound that the decoder has not been told the end of."""
+        return self._state is not None or bool(self._parser.codes)
+
+    @property
+    def _last_sound_is_due(self) -> bool:
+        """Whether a tool is called while there is sound left: none follows, and it is heard now."""
+        return self._order is None and self._parser.is_calling and self._is_sounding
 
     def _note(self, step: Step, take: Take) -> None:
         take.add(step)
@@ -291,6 +314,8 @@ class GlmReply:
         """Have the oldest codes decoded; `final` ends the sound of the reply."""
         if self._state is None:
             self._state = self._decoder.start()
+            self._crowd.join(self._ahead)
+            self.sounds_no_more = False
         block = StreamBlock(self._parser.take_codes(n_codes), self._state, final)
         self._ordered_s = self._clock()
         # a reproducible reply knows no time: it is due like one whose listener has nothing in hand
@@ -308,7 +333,7 @@ class GlmReply:
         if decoded.pcm.size:
             self._watch.sound()
         if order.block.final:
-            return self._end(decoded.pcm)
+            return self._end_sound(decoded.pcm)
         self._measure(len(order.block.ids), decoded)
         return Step(pcm=decoded.pcm)
 
@@ -324,6 +349,14 @@ class GlmReply:
         self._ahead.add(decoded.pcm.size * 1000 / self._decoder.sample_rate, now_s=now_s)
         self._thinking_s = 0.0
         self._n_decoded += n_codes
+
+    def _end_sound(self, pcm: NDArray[np.float32]) -> Step:
+        """Take over the last sound; a tool call may go on being written after it."""
+        if self._generation is None or self._generation.finish is not None:
+            return self._end(pcm)
+        self._crowd.leave(self._ahead)  # nobody waits for more
+        self._state, self.sounds_no_more = None, True
+        return Step(pcm=pcm)
 
     def _end(self, pcm: NDArray[np.float32]) -> Step:
         """Flush the text, and say why the reply ended; `pcm` is the last of its sound."""

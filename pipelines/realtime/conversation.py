@@ -112,6 +112,11 @@ class Conversation:
         return self.is_replying and self._is_ahead
 
     @property
+    def sounds_no_more(self) -> bool:
+        """Whether the reply under way has no more sound to come, though it is not at its end."""
+        return self._response is not None and self._response.sounds_no_more
+
+    @property
     def sound_ms(self) -> int:
         """How much sound of the reply under way has been sent; 0 without one."""
         return self._response.sound_ms if self._response is not None else 0

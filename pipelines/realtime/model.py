@@ -88,6 +88,7 @@ class Reply(Protocol):
     tool_call: ToolCall | None  # set when stop_reason is TOOL_CALL
     n_prompt_tokens: int
     is_repeat: bool  # it was made for another conversation: no step of it computes anything
+    sounds_no_more: bool  # all of its sound is made, though a tool call is still being written
     # Work for its first sound, by part: hearing what was left of the turn, reading the prompt until
     # the first token, tokens after it, and the two halves of speaking. Complete with that sound.
     first_sound_ms: Mapping[FirstSoundPart, float]

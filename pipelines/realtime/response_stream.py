@@ -113,6 +113,11 @@ class ResponseStream:
         return self._reply.is_repeat
 
     @property
+    def sounds_no_more(self) -> bool:
+        """Whether the reply has made all of its sound before its end."""
+        return self._reply.sounds_no_more
+
+    @property
     def sound_ms(self) -> int:
         """How much sound has been sent."""
         return self._n_wire_samples * 1000 // self._wire_rate

@@ -73,7 +73,7 @@ class Seat:
         if self.conversation is not None and self.conversation.is_ahead:
             return math.inf
         sent_ms = self.conversation.sound_ms if self.conversation else 0
-        if not sent_ms:
+        if not sent_ms or (self.conversation is not None and self.conversation.sounds_no_more):
             self.sounds_since = None
             self.is_slow = False
             return 0

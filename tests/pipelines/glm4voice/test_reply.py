@@ -279,6 +279,41 @@ def test_a_tool_call_is_parsed_and_not_shown(scripted_chain: Scripted) -> None:
     assert pcm.size > 30 * 0.06 * chain.output_sample_rate
 
 
+@pytest.mark.parametrize("n_audio", [3, 10, 26])
+def test_speech_before_a_call_is_heard_while_the_call_is_written(
+    scripted_chain: Scripted, n_audio: int
+) -> None:
+    """Its last sound does not wait for the arguments, and nobody waits for sound after it."""
+    arguments = [f" word{n}" for n in range(40)]
+    chain = scripted_chain([" Wait", *range(n_audio), CALL, *arguments, "<|observation|>"])
+    reply = asked(chain, TOOL).start_reply("a", GREEDY)
+    decoder = chain._parts.decoding.decoder
+
+    made = n_written = 0
+    while not reply.sounds_no_more:
+        step = reply.step()
+        made, n_written = made + step.pcm.size, n_written + step.n_text_tokens
+    _, rest = finish(reply)
+
+    assert made == decoder.config.n_frames(n_audio) * 256
+    assert n_written < 20
+    assert rest.size == 0
+    assert reply.stop_reason is StopReason.TOOL_CALL
+    assert reply.tool_call == ToolCall(name="get_weather", arguments="".join(arguments).strip())
+
+
+def test_sound_behind_what_looked_like_a_call_is_heard(scripted_chain: Scripted) -> None:
+    """It was speech after all: all of its sound and its words come."""
+    chain = scripted_chain([" Wait", *range(12), CALL, " 1", *range(12, 24), END])
+    reply = asked(chain, TOOL).start_reply("a", GREEDY)
+
+    text, pcm = finish(reply)
+
+    n_samples = chain._parts.decoding.decoder.config.n_frames(12) * 256
+    assert (text, pcm.size) == (f" Wait{CALL} 1", 2 * n_samples)
+    assert not reply.sounds_no_more
+
+
 def test_a_call_of_an_unknown_tool_is_still_a_call(scripted_chain: Scripted) -> None:
     """The model decides what it calls; whether there is such a tool is the caller's business."""
     reply = asked(scripted_chain([CALL, "{}", "<|observation|>"])).start_reply("a", GREEDY)

@@ -310,3 +310,24 @@ async def test_a_client_that_reads_slowly_is_no_shortage() -> None:
 
     assert engine.work.n_short == 0
     assert engine.work.sound_s > 10
+
+
+@pytest.mark.parametrize("sounds_no_more", [False, True])
+async def test_a_call_that_is_written_behind_all_sound_is_no_shortage(sounds_no_more: bool) -> None:
+    """Who has heard the words before a tool call waits for no sound, however long it gets."""
+    now_s = 0.0
+    model = ToneModel(n_words=20)
+
+    def after_some_words(reply: ToneReply) -> None:
+        reply.sounds_no_more = sounds_no_more and reply.n_steps > 4
+
+    model.on_step = after_some_words
+    engine = Engine(model, clock=lambda: now_s)
+    mailbox = Mailbox(engine.wake)
+    engine.attach(mailbox)
+    await mailbox.put(json.dumps({"type": "response.create"}))
+    for n in range(30):
+        engine._round()
+        now_s += 1.0 if n > 8 else 0.01
+
+    assert (engine.work.n_short > 0) is not sounds_no_more

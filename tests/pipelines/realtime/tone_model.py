@@ -45,6 +45,7 @@ class ToneReply:
     tool_call: ToolCall | None = None
     n_prompt_tokens: int = 7
     is_repeat: bool = False
+    sounds_no_more: bool = False
     n_steps: int = 0
     is_waiting: bool = False
     first_sound_ms: dict[FirstSoundPart, float] = field(default_factory=lambda: dict(WORK_MS))
