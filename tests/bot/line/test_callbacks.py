@@ -33,8 +33,9 @@ class PlacedCall:
     async def is_known(self) -> tuple[str, str | None]:
         """The state of the attempt, and who answered."""
         attempts = tables.attempts
+        its_own = attempts.c.attempt_id == self.order.attempt_id  # another may be planned by now
         async with self.desk.database.reading() as connection:
-            query = select(attempts.c.state, attempts.c.answered_by)
+            query = select(attempts.c.state, attempts.c.answered_by).where(its_own)
             state, answered_by = (await connection.execute(query)).one()
         return state, answered_by
 
