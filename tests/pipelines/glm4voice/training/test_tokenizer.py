@@ -84,7 +84,7 @@ def test_a_resumed_run_is_the_run_that_was_not_killed(tmp_path: Path) -> None:
 def test_it_goes_on_from_a_tokenizer_that_others_know(done: Run, tmp_path: Path) -> None:
     """Its codes stay where they are, and what it makes of answers is held to what it was."""
     start = done.work / "tokenizer"
-    kept = {}
+    kept, codes_kept = {}, {}
     for weight in (0.0, 2.0):
         again = small_run("tokenizer", tmp_path / str(weight))
         settings = again.config.tokenizer.model_copy(
@@ -93,14 +93,16 @@ def test_it_goes_on_from_a_tokenizer_that_others_know(done: Run, tmp_path: Path)
         again = replace(again, config=again.config.model_copy(update={"tokenizer": settings}))
         run_stage(again, start=start)
         kept[weight] = np.mean(losses_of(again, "kept")[-3:])
+        report = json.loads((again.folder / "report.json").read_text())
+        codes_kept[weight] = report["answer_codes_kept"]
     before, after = SpeechTokenizer.load(start), SpeechTokenizer.load(again.work / "tokenizer")
-    figures = json.loads((again.folder / "report.json").read_text())
 
     assert torch.equal(before.encoder.codebook.weight, after.encoder.codebook.weight)
     assert not torch.equal(before.encoder.conv1.weight, after.encoder.conv1.weight)
     assert falls(losses_of(again, "letters"))
     assert kept[2.0] < 0.7 * kept[0.0]
-    assert figures["answer_codes_kept"] > 0.8
+    # more than without, on the same sound: how many depends on how espeak-ng has spoken
+    assert codes_kept[2.0] > codes_kept[0.0]
 
 
 def raising_run(work: Path) -> Run:
