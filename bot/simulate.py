@@ -32,15 +32,23 @@ from config.strict_yaml import PromptFileError
 from pipelines.espeak import SpeechSynthesisError
 from pipelines.judge import Judge, JudgeError
 from telephony.emulator import CallRecord, PhoneNetwork
-from telephony.emulator.sound import SoundFileError
 
 PASSED, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 VOICE_PATH = "/twilio/voice"
+JUNIT = "junit.xml"
 STAGGER_MS = 100  # between the first moments of calls of one scenario
 SCENARIO_STAGGER_MS = 1000  # of different ones: together they test the bot, not its load
 MOST_CALLS = 500
 _LOG_WIDTH = 130  # of what is printed into a file
 _MOST_SHOWN = 10  # calls whose words are printed
+
+
+EXAMPLES = """\
+examples:
+  python -m bot.simulate prompts/scenarios/question-and-answer.yaml
+  python -m bot.simulate prompts/scenarios/load.yaml -n 20
+  python -m bot.simulate prompts/scenarios/dtmf.yaml --target http://127.0.0.1:8080
+"""
 
 
 class UsageError(Exception):
@@ -100,12 +108,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not 1 <= options.at_once <= MOST_CALLS:
             raise UsageError(f"--at-once must be 1 to {MOST_CALLS}, not {options.at_once}")
         target = _target(options.target, jobs)
-        options.out.mkdir(parents=True, exist_ok=True)
+        _make_ready(options.out)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             played, turns = runner.run(
                 _simulate(jobs, target, options.out, console, options.at_once)
             )
-    except (PromptFileError, SettingsError, SoundFileError, SpeechSynthesisError) as exc:
+    except (PromptFileError, SettingsError, SpeechSynthesisError) as exc:
         print(exc, file=sys.stderr)
         return USAGE
     except (UsageError, OSError) as exc:
@@ -121,20 +129,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return PASSED if passed else FAILED
 
 
+def _make_ready(out: Path) -> None:
+    """Make the folder, without a report of another run. Raises UsageError."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise UsageError(f"--out: no folder can be made at {out}: {exc.strerror}") from None
+    old = out / JUNIT
+    try:
+        old.unlink(missing_ok=True)
+    except OSError as exc:
+        raise UsageError(f"--out: {old} cannot be removed: {exc.strerror}") from None
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bot.simulate",
-        description="Play call scenarios through a phone network made of code, and report.",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="scenario (YAML)")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a scenario (YAML)")
     parser.add_argument(
         "--target",
         metavar="URL",
         help="a running bot, by its address or voice webhook; without it, one is started",
     )
-    parser.add_argument("--out", type=Path, default=Path("calls"), metavar="DIR")
     parser.add_argument(
-        "-n", dest="calls", type=int, default=1, metavar="CALLS", help="calls of each scenario"
+        "--out",
+        type=Path,
+        default=Path("calls"),
+        metavar="DIR",
+        help="where sound, pictures and events go (calls)",
+    )
+    parser.add_argument(
+        "-n", dest="calls", type=int, default=1, metavar="CALLS", help="calls of each scenario (1)"
     )
     parser.add_argument(
         "--at-once",
@@ -147,13 +176,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _jobs(files: Sequence[Path], n_calls: int) -> list[Job]:
-    """All calls to be placed. Raises PromptFileError and the errors of sounds."""
+    """All calls to be placed. Raises PromptFileError and SpeechSynthesisError."""
     if not 1 <= n_calls <= MOST_CALLS:
         raise UsageError(f"-n must be 1 to {MOST_CALLS}, not {n_calls}")
     jobs = []
     for path in files:
         scenario = read_scenario(path)
-        sounds = make_sounds(scenario, path.parent)
+        sounds = make_sounds(scenario, path)
         names = [scenario.name]
         if n_calls > 1:
             names = [f"{scenario.name}-{i:02d}" for i in range(1, n_calls + 1)]
@@ -295,7 +324,7 @@ def _report(
     with console.status("drawing the calls"):
         for outcome in outcomes:
             write_call(out, outcome)
-    write_junit(out / "junit.xml", outcomes)
+    write_junit(out / JUNIT, outcomes)
     console.print()
     console.print(summary(outcomes))
     if turns:

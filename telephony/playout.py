@@ -210,15 +210,12 @@ class Playout:
     def heard_ms(self, utterance: str, now_ms: float) -> int:
         """How much of an utterance the caller has heard, in whole frames.
 
-        The latest of that name counts. Raises KeyError for one that is too long ago or never was.
+        All parts of that name count. Raises KeyError for one that is too long ago or never was.
         """
-        found = next((u for u in reversed(self._utterances) if u.name == utterance), None)
-        if found is None:
+        parts = [one for one in self._utterances if one.name == utterance]
+        if not parts:
             raise KeyError(utterance)
-        position = found.frozen_frame
-        if position is None:
-            position = self._heard_frame(now_ms)
-        return min(max(position - found.first_frame, 0), found.n_sent) * FRAME_MS
+        return FRAME_MS * sum(self._n_heard(part, now_ms) for part in parts)
 
     @property
     def queued_ms(self) -> int:
@@ -281,6 +278,12 @@ class Playout:
 
     def _heard_frame(self, now_ms: float) -> int:
         return min(self._clock_frame(now_ms), self._marks_frame(now_ms))
+
+    def _n_heard(self, utterance: _Utterance, now_ms: float) -> int:
+        position = utterance.frozen_frame
+        if position is None:
+            position = self._heard_frame(now_ms)
+        return min(max(position - utterance.first_frame, 0), utterance.n_sent)
 
     def _raise_frozen(self, mark: _PendingMark) -> None:
         for utterance in self._utterances:

@@ -10,11 +10,11 @@ RestError            the interface did not do what was asked; the text says what
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 from twilio.base.exceptions import TwilioException, TwilioRestException
@@ -22,6 +22,8 @@ from twilio.http.async_http_client import AsyncTwilioHttpClient
 from twilio.rest import Client
 
 from telephony.call_status import FINAL_STATUSES
+
+T = TypeVar("T")
 
 ANSWER_TIMEOUT_MS = 15_000
 _TOO_MANY = 429
@@ -122,6 +124,7 @@ class TwilioCalls:
         try:
             async with asyncio.timeout(self._timeout_s):
                 call = await self._calls.create_async(**_fields(order))
+                return Placed(_sid(call), _whole(call.queue_time) or 0)
         except TwilioRestException as exc:
             return _refusal(exc)
         except aiohttp.ClientConnectorError:
@@ -132,9 +135,6 @@ class TwilioCalls:
             return Unknown("connection_lost")
         except _UNREADABLE:
             return Unknown("unreadable_answer")
-        if not call.sid:
-            return Unknown("unreadable_answer")
-        return Placed(call.sid, _milliseconds(call.queue_time))
 
     async def find(
         self, *, to_number: str, from_number: str, since: datetime
@@ -145,12 +145,10 @@ class TwilioCalls:
         calls of the numbers are looked at, a thousand at most. Raises RestError.
         """
         limits = {"limit": _MOST_FOUND, "page_size": _PAGE}
-        found = [
-            _found(call)
-            for call in await self._ask(
-                self._calls.list_async(to=to_number, from_=from_number, **limits)
-            )
-        ]
+        found = await self._ask(
+            self._calls.list_async(to=to_number, from_=from_number, **limits),
+            lambda calls: [_found(call) for call in calls],
+        )
         # times are told in whole seconds
         earliest = since - timedelta(seconds=1)
         return [call for call in found if call.created is None or call.created >= earliest]
@@ -158,7 +156,7 @@ class TwilioCalls:
     async def fetch(self, call_sid: str) -> FoundCall | None:
         """One call; None if there is none. Raises RestError."""
         try:
-            return _found(await self._ask(self._calls(call_sid).fetch_async()))
+            return await self._ask(self._calls(call_sid).fetch_async(), _found)
         except _Missing:
             return None
 
@@ -171,11 +169,11 @@ class TwilioCalls:
         # The first leaves a call alone that is answered, or that is while we ask.
         for status in ("canceled", "completed"):
             try:
-                call = await self._ask(self._calls(call_sid).update_async(status=status))
+                call = await self._ask(self._calls(call_sid).update_async(status=status), _found)
             except _Missing:
                 continue
             is_asked = True
-            if call.status in FINAL_STATUSES:
+            if call.is_over:
                 break
         return is_asked
 
@@ -185,16 +183,19 @@ class TwilioCalls:
         False if it is over. Raises RestError.
         """
         try:
-            await self._ask(self._calls(call_sid).update_async(twiml=document))
+            await self._ask(self._calls(call_sid).update_async(twiml=document), _found)
         except _Missing:
             return False
         return True
 
-    async def _ask(self, request: Any) -> Any:
-        """Await a request of the SDK. Raises RestError, and _Missing for what is over or gone."""
+    async def _ask(self, request: Awaitable[Any], read: Callable[[Any], T]) -> T:
+        """What `read` finds in the answer to a request of the SDK.
+
+        Raises RestError, and _Missing for what is over or gone.
+        """
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await request
+                return read(await request)
         except TwilioRestException as exc:
             if exc.code in _ALREADY_OVER:
                 raise _Missing from exc
@@ -258,13 +259,25 @@ def _refusal(exc: TwilioRestException) -> NotSent | Refused | Unknown:
 
 
 def _found(call: Any) -> FoundCall:
-    duration_s = int(call.duration) if (call.duration or "").isdecimal() else None
+    """A call as the SDK shows it. Raises ValueError if it is none."""
     return FoundCall(
-        call.sid, call.status, call.date_created, call.start_time, call.answered_by, duration_s
+        _sid(call),
+        call.status,
+        call.date_created,
+        call.start_time,
+        call.answered_by,
+        _whole(call.duration),
     )
 
 
-def _milliseconds(queue_time: str | int | None) -> int:
-    """Twilio's queue_time, a number in a string; 0 where it is none."""
-    text = str(queue_time)
-    return int(text) if text.isascii() and text.isdigit() else 0
+def _sid(call: Any) -> str:
+    """Raises ValueError for a call without one: the SDK makes one of any answer in JSON."""
+    if not isinstance(call.sid, str) or not call.sid:
+        raise ValueError("no call")
+    return call.sid
+
+
+def _whole(number: str | int | None) -> int | None:
+    """A number of Twilio's, which mostly stands in a string; None where it is none."""
+    text = str(number)
+    return int(text) if text.isascii() and text.isdigit() else None

@@ -1,5 +1,6 @@
 """What all tests share: a scale for timeouts, and an environment without settings."""
 
+import logging
 import os
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -8,9 +9,11 @@ from sqlite3 import sqlite_version
 
 import hypothesis
 import pytest
+import structlog
+from loguru import logger as loguru_logger
 
-# One millisecond of patience, in seconds: slow machines raise VOICEBOT_TEST_SLOWNESS.
-MS = 0.001 * float(os.environ.pop("VOICEBOT_TEST_SLOWNESS", "1"))
+# One millisecond of patience, in seconds: slow machines raise TEST_SLOWNESS.
+MS = 0.001 * float(os.environ.pop("TEST_SLOWNESS", "1"))
 
 # CI tries the same examples each time; a developer's machine tries new ones. How long one takes is
 # the machine's affair.
@@ -81,3 +84,15 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings of the developer's shell do not reach a test."""
     for name in [n for n in os.environ if n.startswith("VOICEBOT_")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def own_loggers() -> Iterator[None]:
+    """Leave the process's loggers as they were."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+    loguru_logger.remove()

@@ -1,6 +1,7 @@
 """Waiting for what no event tells of: something on another thread, in another process."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 from tests.conftest import MS
@@ -20,3 +21,8 @@ async def eventually(condition: Callable[[], object], timeout_ms: int = 10_000) 
     async with asyncio.timeout(timeout_ms * MS):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.002)
+
+
+def stand_still(duration_ms: int) -> None:
+    """Nothing else happens on this thread for a time."""
+    time.sleep(duration_ms / 1000)

@@ -281,9 +281,11 @@ def read_scenario(path: Path) -> Scenario:
     for key, label in _labels_used(scenario.expect):
         if label not in known:
             raise fault(path, key, f"no step has the label {label!r}")
-    for key, wav in _files_used(scenario.steps, ("steps",)):
-        if not (path.parent / wav).is_file():
-            raise fault(path, key, f"there is no file {path.parent / wav}")
+    for key, say in said(scenario.steps):
+        if say.wav is not None and not (path.parent / say.wav).is_file():
+            raise fault(path, (*key, "wav"), f"there is no file {path.parent / say.wav}")
+    if scenario.sentences and not (path.parent / scenario.sentences).is_file():
+        raise fault(path, ("sentences",), f"there is no file {path.parent / scenario.sentences}")
     may_be_said = read_sentences(scenario, path.parent)
     for index, item in enumerate(scenario.expect.spoken):
         if item.sentence not in may_be_said:
@@ -317,14 +319,14 @@ def _labels_used(expect: Expect) -> Iterator[tuple[KeyPath, str]]:
         yield ("expect", "ends", "after"), expect.ends.after
 
 
-def _files_used(steps: list[Step], at: KeyPath) -> Iterator[tuple[KeyPath, str]]:
-    """Each WAV file with the key that names it."""
+def said(steps: list[Step], at: KeyPath = ("steps",)) -> Iterator[tuple[KeyPath, Say]]:
+    """All that the caller says, each with the key in the file that it stands under."""
     for index, step in enumerate(steps):
         for name, say in (("say", step.say), ("barge_in", step.barge_in)):
-            if say is not None and say.wav is not None:
-                yield (*at, index, name, "wav"), say.wav
+            if say is not None:
+                yield (*at, index, name), say
         if step.repeat:
-            yield from _files_used(step.repeat.steps, (*at, index, "repeat", "steps"))
+            yield from said(step.repeat.steps, (*at, index, "repeat", "steps"))
 
 
 def _all_steps(steps: list[Step]) -> list[Step]:

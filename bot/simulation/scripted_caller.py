@@ -15,9 +15,12 @@ from bot.simulation.scenarios import (
     Scenario,
     Step,
     WaitForReply,
+    said,
 )
+from config.strict_yaml import KeyPath, fault
+from pipelines.espeak import UnknownVoice
 from telephony.emulator import Line
-from telephony.emulator.sound import from_file, noise, spoken
+from telephony.emulator.sound import SoundFileError, from_file, noise, spoken
 from telephony.g711 import FRAME_MS
 
 OnSpeech = Callable[[str], None]
@@ -185,23 +188,22 @@ class ScriptedCaller:
         return False
 
 
-def make_sounds(scenario: Scenario, folder: Path) -> dict[Say, bytes]:
-    """Everything the scenario says, as mu-law; WAV files are looked up beside it in `folder`.
+def make_sounds(scenario: Scenario, path: Path) -> dict[Say, bytes]:
+    """Everything that the scenario of the file `path` says, as mu-law; WAV files lie beside it.
 
-    Takes milliseconds for each sentence: call it in a thread. Raises SoundFileError and
-    SpeechSynthesisError.
+    Takes milliseconds for each sentence: call it in a thread. Raises PromptFileError for a voice
+    that there is not and a file that is no sound, SpeechSynthesisError if nothing can be spoken.
     """
-    return {say: _sound(say, scenario.voice, folder) for say in _said(scenario.steps)}
+    return {say: _sound(say, scenario.voice, path, key) for key, say in said(scenario.steps)}
 
 
-def _said(steps: list[Step]) -> list[Say]:
-    own = [step.say or step.barge_in for step in steps]
-    inner = [_said(step.repeat.steps) for step in steps if step.repeat]
-    return [say for say in own if say is not None] + [say for nested in inner for say in nested]
-
-
-def _sound(say: Say, voice: str, folder: Path) -> bytes:
-    if say.wav is not None:
-        return from_file(folder / say.wav)
-    assert say.text is not None
-    return spoken(say.text, say.voice or voice, say.rate_wpm, say.pitch, say.level_dbfs)
+def _sound(say: Say, voice: str, path: Path, key: KeyPath) -> bytes:
+    try:
+        if say.wav is not None:
+            return from_file(path.parent / say.wav)
+        assert say.text is not None
+        return spoken(say.text, say.voice or voice, say.rate_wpm, say.pitch, say.level_dbfs)
+    except SoundFileError as exc:
+        raise fault(path, (*key, "wav"), str(exc)) from exc
+    except UnknownVoice as exc:
+        raise fault(path, (*key, "voice") if say.voice else ("voice",), str(exc)) from exc

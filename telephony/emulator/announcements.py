@@ -68,9 +68,14 @@ async def played(verb: Verb, http: httpx.AsyncClient, url: str) -> bytes:
         response = await http.get(url, timeout=_FETCH_TIMEOUT_S, follow_redirects=True)
         response.raise_for_status()
         mulaw = await asyncio.to_thread(from_wav, response.content, name="the file of <Play>")
-    except (httpx.HTTPError, httpx.InvalidURL, SoundFileError) as exc:
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, SoundFileError) as exc:
         raise AnnouncementFailed(str(exc)) from exc
     return mulaw * _loops(verb)
+
+
+def is_endless(verb: Verb) -> bool:
+    """Whether a verb repeats itself until something else ends it."""
+    return verb.attributes.get("loop") == "0"
 
 
 def _loops(verb: Verb) -> int:

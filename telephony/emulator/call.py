@@ -17,6 +17,15 @@ from telephony.emulator.ticker import Ticker
 from telephony.emulator.twiml import Document
 
 _FAREWELL_S = 1.0  # for a caller to notice that the call is over
+BY_REQUEST = CallEnd(EndedBy.BOT, "completed_by_request")
+# What <Reject>, and its account, make of a call that rings.
+_UNANSWERED = {
+    CallEnd(EndedBy.BOT, "busy"): "busy",
+    CallEnd(EndedBy.BOT, "rejected"): "no-answer",
+    BY_REQUEST: "canceled",
+}
+
+_DEBUGGED = frozenset({"stream_refused", "twilio_error", "twilio_warning"})
 
 Held = Callable[[], Awaitable[None]]
 Source = Callable[[], Awaitable[Document]]
@@ -39,6 +48,11 @@ class CallRecord:
     underrun_ms: float
     streams: tuple[StreamStats, ...]
 
+    @property
+    def errors(self) -> tuple[CallEvent, ...]:
+        """What Twilio's debugger would show of the call: each has Twilio's `code`, and `why`."""
+        return tuple(event for event in self.events if event.name in _DEBUGGED)
+
 
 class Call:
     """A call from its first webhook to its end. Used once."""
@@ -59,9 +73,9 @@ class Call:
         self._ticker = ticker
         self._webhook_ms = 0.0
         self._ordered = asyncio.Event()
-        self._order: CallEnd | Document | None = None
+        self._order: CallEnd | Source | None = None
 
-    def obey(self, order: CallEnd | Document) -> None:
+    def obey(self, order: CallEnd | Source) -> None:
         """End the running call, or go on with another document: what an account's owner may ask.
 
         The newest order counts. A media stream that is open is stopped.
@@ -70,17 +84,23 @@ class Call:
         self._ordered.set()
 
     async def run(
-        self, caller: Caller, *, time_limit_ms: int, picked_up: Held | None = None
+        self,
+        caller: Caller,
+        *,
+        time_limit_ms: int,
+        on_answer: Callable[[], None] | None = None,
+        picked_up: Held | None = None,
     ) -> CallRecord:
         """Place the call and stay until it is over. Cancelling is the caller hanging up.
 
-        A call that the account placed was `picked_up` already: its human speaks and hears nothing
-        while that lasts and the first document is asked for.
+        `on_answer` is told when it is answered. A call that the account placed was `picked_up`
+        already: its human speaks and hears nothing while that lasts and the first document is
+        asked for.
         Raises whatever `caller` raises.
         """
         try:
             if picked_up is None:
-                end = await self._place(caller, time_limit_ms)
+                end = await self._place(caller, time_limit_ms, on_answer)
             else:
                 end = await self._go_on(picked_up, caller, time_limit_ms)
         except CallFailed as exc:
@@ -88,17 +108,23 @@ class Call:
         finally:
             self._ticker.leave(self._tick)
             self._line.end()
+        self._line.cut_all_sound()
         self._line.log("call_ended", by=end.by.value, reason=end.reason)
         answered = self._webhooks.status == "in-progress"
-        self._webhooks.tell_the_end(answered=answered, duration_ms=self._line.now_ms)
+        status = "completed" if answered else _UNANSWERED.get(end, "failed")
+        self._webhooks.tell_the_end(status, duration_ms=self._line.now_ms)
         return self._record(end)
 
-    async def _place(self, caller: Caller, time_limit_ms: int) -> CallEnd:
+    async def _place(
+        self, caller: Caller, time_limit_ms: int, on_answer: Callable[[], None] | None
+    ) -> CallEnd:
         self._line.log("call_placed", call_sid=self._call_sid)
-        document = await self._first_document()
+        document = await self._document_that_answers()
         if document.verbs and document.verbs[0].name == "Reject":
             return await self._interpreter.follow(document)  # it is never answered
         self._webhooks.status = "in-progress"
+        if on_answer is not None:
+            on_answer()
         self._line.log("call_answered", webhook_ms=round(self._webhook_ms))
         self._ticker.join(self._tick)
         return await self._converse(_known(document), caller, time_limit_ms)
@@ -112,6 +138,20 @@ class Call:
             return await self._first_document()
 
         return await self._converse(first_document, caller, time_limit_ms)
+
+    async def _document_that_answers(self) -> Document:
+        """The first document. Raises CallFailed, also if an order ends the call before it comes."""
+        asked = asyncio.create_task(self._first_document())
+        ordered = asyncio.create_task(self._ordered.wait())
+        try:
+            await asyncio.wait({asked, ordered}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await stopped(ordered)
+            await stopped(asked)
+        if asked.cancelled():
+            assert isinstance(self._order, CallEnd), "nobody can be led elsewhere yet"
+            raise CallFailed(self._order)
+        return asked.result()
 
     async def _first_document(self) -> Document:
         asked_s = time.perf_counter()
@@ -127,6 +167,7 @@ class Call:
         except TimeoutError:
             return CallEnd(EndedBy.NETWORK, "time_limit")
         finally:
+            self._ticker.leave(self._tick)
             self._line.end()
             await self._let_go(human)
             if human.done() and not human.cancelled():
@@ -139,6 +180,9 @@ class Call:
             ordered = asyncio.create_task(self._ordered.wait())
             try:
                 await asyncio.wait({bot, human, ordered}, return_when=asyncio.FIRST_COMPLETED)
+                if human.done():
+                    self._line.was_hung_up = True
+                    self._ticker.leave(self._tick)  # what it takes to tell the bot is no talk
             finally:
                 await stopped(ordered)
                 await stopped(bot)  # the bot is told by `stop`
@@ -152,7 +196,7 @@ class Call:
             if isinstance(order, CallEnd):
                 return order
             self._interpreter.announcements.clear()
-            document = _known(order)
+            document = order
 
     async def _carry_out(self, document: Source) -> CallEnd:
         return await self._interpreter.follow(await document())

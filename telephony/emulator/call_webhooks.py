@@ -6,6 +6,9 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from urllib.parse import urljoin
 
+import httpx
+
+from telephony.emulator.account import Account, KeptRecording
 from telephony.emulator.callbacks import Callbacks
 from telephony.emulator.events import CallEnd, EndedBy
 from telephony.emulator.line import Line
@@ -30,6 +33,7 @@ class Numbers:
     twiml: str | None = None  # in place of what `voice_url` would answer
     direction: str = "inbound"
     fallback_url: str | None = None
+    fallback_method: str = "POST"
     status_callback_url: str | None = None
 
 
@@ -48,19 +52,20 @@ class CallWebhooks:
         self,
         numbers: Numbers,
         *,
-        account_sid: str,
+        account: Account,
         call_sid: str,
         line: Line,
         webhooks: Webhooks,
         callbacks: Callbacks,
     ) -> None:
         self._numbers = numbers
-        self._account_sid = account_sid
+        self.account = account
         self._call_sid = call_sid
         self._line = line
         self._webhooks = webhooks
         self._callbacks = callbacks
         self._base_url = numbers.voice_url
+        self._cookies = httpx.Cookies()
         self.status = "ringing"
         self.first_facts: Mapping[str, str] = {}  # that the first request says besides
 
@@ -95,6 +100,18 @@ class CallWebhooks:
             return None
         return await self.go_on(action, verb.attributes.get("method", "POST"), extra)
 
+    def act_afterwards(self, verb: Verb, extra: Mapping[str, str]) -> None:
+        """Tell the `action` of a verb in the background; the call is over, no document wanted."""
+        parameters = self._parameters({"CallStatus": "completed", **extra})
+        url = self.absolute(verb.attributes.get("action", ""))
+        self._callbacks.send(url, parameters, verb.attributes.get("method", "POST"))
+
+    def keep_recording(self, recording: KeptRecording, url: str | None, method: str) -> None:
+        """Keep a recording, and send its own callback if there is a URL for it."""
+        self.account.recordings[recording.sid] = recording
+        if url is not None:
+            self.tell_only(url, self.account.all_recording_facts(recording), method)
+
     def absolute(self, url: str) -> str:
         """A URL as seen from the present document; what is none stays so, and fails when asked."""
         try:
@@ -102,35 +119,31 @@ class CallWebhooks:
         except ValueError:
             return url
 
-    def tell(self, url: str, extra: Mapping[str, str]) -> None:
+    def tell(self, url: str, extra: Mapping[str, str], method: str = "POST") -> None:
         """Send a status callback in the background."""
         stamp = format_datetime(datetime.now(UTC))
         parameters = self._parameters({"Timestamp": stamp, **extra})
-        self._callbacks.send(self.absolute(url), parameters)
+        self._callbacks.send(self.absolute(url), parameters, method)
 
-    def tell_who_answered(self, url: str, answered_by: str, after_ms: int) -> None:
-        """Send the callback of detection beside the call: these fields, and no others."""
-        facts = {
-            "AccountSid": self._account_sid,
-            "CallSid": self._call_sid,
-            "AnsweredBy": answered_by,
-            "MachineDetectionDuration": str(after_ms),
-        }
-        self._callbacks.send(self.absolute(url), facts)
+    def tell_only(self, url: str, facts: Mapping[str, str], method: str = "POST") -> None:
+        """Send a callback beside the call that says whose it is, these facts, and no more."""
+        whose = {"AccountSid": self.account.sid, "CallSid": self._call_sid}
+        self._callbacks.send(self.absolute(url), whose | dict(facts), method)
 
-    def tell_the_end(self, *, answered: bool, duration_ms: int) -> None:
+    def tell_the_end(self, status: str, *, duration_ms: int) -> None:
         """Send the status callback of the number, if it has one: the call is over."""
-        self.status = "completed" if answered else "failed"
+        self.status = status
         if self._numbers.status_callback_url is not None:
-            facts = {"CallDuration": str(duration_ms // 1000), "SequenceNumber": "0"}
-            source = {"CallbackSource": "call-progress-events"}
-            self.tell(self._numbers.status_callback_url, facts | source)
+            facts = {"CallbackSource": "call-progress-events", "SequenceNumber": "0"}
+            facts |= durations(duration_ms // 1000)
+            self.tell(self._numbers.status_callback_url, facts)
 
     async def _fetch(
         self, url: str, extra: Mapping[str, str], method: str, *, may_fall_back: bool = True
     ) -> Document:
         try:
-            answer = await self._webhooks.ask(url, self._parameters(extra), method)
+            parameters = self._parameters(extra)
+            answer = await self._webhooks.ask(url, parameters, method, self._cookies)
             document = _document_of(answer)
         except (WebhookFailed, TwimlError) as exc:
             self._line.log("twilio_error", code=exc.code, why=str(exc))
@@ -139,14 +152,15 @@ class CallWebhooks:
                 reason = "webhook_failed" if isinstance(exc, WebhookFailed) else "twiml_error"
                 raise CallFailed(CallEnd(EndedBy.NETWORK, reason)) from exc
             facts = {"ErrorCode": str(exc.code), "ErrorUrl": url}
-            return await self._fetch(fallback_url, facts, "POST", may_fall_back=False)
+            method = self._numbers.fallback_method
+            return await self._fetch(fallback_url, facts, method, may_fall_back=False)
         self._base_url = answer.url
         return document
 
     def _parameters(self, extra: Mapping[str, str]) -> dict[str, str]:
         is_inbound = self._numbers.direction == "inbound"
         return {
-            "AccountSid": self._account_sid,
+            "AccountSid": self.account.sid,
             "ApiVersion": "2010-04-01",
             "CallSid": self._call_sid,
             "CallStatus": self.status,
@@ -158,6 +172,11 @@ class CallWebhooks:
             **({"StirVerstat": "TN-Validation-Passed-A"} if is_inbound else {}),
             **extra,
         }
+
+
+def durations(duration_s: int) -> dict[str, str]:
+    """How long a call was: in seconds, and in minutes that were begun."""
+    return {"CallDuration": str(duration_s), "Duration": str(-(-duration_s // 60))}
 
 
 def _document_of(answer: Answer) -> Document:

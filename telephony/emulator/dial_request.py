@@ -41,7 +41,9 @@ class DialRequest:
     method: str
     twiml: str | None
     fallback_url: str | None
+    fallback_method: str
     status_callback_url: str | None
+    status_callback_method: str
     status_events: frozenset[str]
     ring_timeout_s: int
     time_limit_s: int
@@ -49,19 +51,18 @@ class DialRequest:
     waits_for_message_end: bool  # of a machine, before it is said to be one
     detection_timeout_s: int
     detection_callback_url: str | None  # set: the call goes on while it is found out
+    detection_callback_method: str
     recording_channels: int  # 0: it is not recorded
     recording_callback_url: str | None
+    recording_callback_method: str
 
     @classmethod
     def parse(cls, form: Mapping[str, str], events: tuple[str, ...] = ()) -> "DialRequest":
         """Read a form; `events` are the values of StatusCallbackEvent. Raises RequestRefused."""
-        url, twiml = form.get("Url") or None, form.get("Twiml") or None
-        if url is not None:
-            _check_url("Url", url)
-        elif twiml is None:
-            raise RequestRefused(400, 21205, "Url parameter is required.")
-        elif len(twiml) > MAX_TWIML_CHARS:
-            raise RequestRefused(400, 20001, f"Twiml has more than {MAX_TWIML_CHARS} characters")
+        url, twiml = document_of(form)
+        status_callback_url = form.get("StatusCallback") or None
+        if status_callback_url is not None:
+            _check_url("StatusCallback", status_callback_url, code=21609)
         detection = form.get("MachineDetection")
         if detection is not None and detection not in _DETECTIONS:
             raise RequestRefused(400, 20001, f"MachineDetection is one of {', '.join(_DETECTIONS)}")
@@ -69,10 +70,12 @@ class DialRequest:
             to_number=_number(form, "To", missing=21201, wrong=21211),
             from_number=_number(form, "From", missing=21213, wrong=21212),
             url=url,
-            method=_method(form.get("Method", "POST")),
-            twiml=None if url is not None else twiml,
+            method=method_of(form, "Method"),
+            twiml=twiml,
             fallback_url=form.get("FallbackUrl") or None,
-            status_callback_url=form.get("StatusCallback") or None,
+            fallback_method=method_of(form, "FallbackMethod"),
+            status_callback_url=status_callback_url,
+            status_callback_method=method_of(form, "StatusCallbackMethod"),
             status_events=_events(events),
             ring_timeout_s=_seconds(form, "Timeout", 60, most=600),
             time_limit_s=_seconds(form, "TimeLimit", 14_400, most=86_400),
@@ -80,9 +83,24 @@ class DialRequest:
             waits_for_message_end=detection == "DetectMessageEnd",
             detection_timeout_s=_seconds(form, "MachineDetectionTimeout", 30, least=3, most=59),
             detection_callback_url=_detection_callback(form),
+            detection_callback_method=method_of(form, "AsyncAmdStatusCallbackMethod"),
             recording_channels=_recording_channels(form),
             recording_callback_url=form.get("RecordingStatusCallback") or None,
+            recording_callback_method=method_of(form, "RecordingStatusCallbackMethod"),
         )
+
+
+def document_of(form: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """URL or text of the document to carry out; the URL counts. Raises RequestRefused."""
+    url, twiml = form.get("Url") or None, form.get("Twiml") or None
+    if url is not None:
+        _check_url("Url", url)
+        return url, None
+    if twiml is None:
+        raise RequestRefused(400, 21205, "Url parameter is required.")
+    if len(twiml) > MAX_TWIML_CHARS:
+        raise RequestRefused(400, 20001, f"Twiml has more than {MAX_TWIML_CHARS} characters")
+    return None, twiml
 
 
 def _number(form: Mapping[str, str], name: str, *, missing: int, wrong: int) -> str:
@@ -94,14 +112,16 @@ def _number(form: Mapping[str, str], name: str, *, missing: int, wrong: int) -> 
     return number
 
 
-def _check_url(name: str, url: str) -> None:
+def _check_url(name: str, url: str, code: int = 21205) -> None:
     if not names_a_host(url) or urlsplit(url).scheme not in ("http", "https"):
-        raise RequestRefused(400, 21205, f"{name} is not a valid URL")
+        raise RequestRefused(400, code, f"{name} is not a valid URL")
 
 
-def _method(method: str) -> str:
+def method_of(form: Mapping[str, str], name: str) -> str:
+    """A field that names a method; POST if it is not there. Raises RequestRefused."""
+    method = form.get(name, "POST")
     if method not in _METHODS:
-        raise RequestRefused(400, 20001, f"Method is GET or POST, not {method!r}")
+        raise RequestRefused(400, 20001, f"{name} is GET or POST, not {method!r}")
     return method
 
 

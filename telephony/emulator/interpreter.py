@@ -2,34 +2,34 @@
 
 import asyncio
 import secrets
-from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from ipaddress import ip_address
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
-from telephony.emulator.announcements import AnnouncementFailed, Announcements, played, said
+from telephony.emulator.account import Account, KeptRecording
+from telephony.emulator.announcements import (
+    AnnouncementFailed,
+    Announcements,
+    is_endless,
+    played,
+    said,
+)
 from telephony.emulator.call_webhooks import CallFailed, CallWebhooks
 from telephony.emulator.events import CallEnd, EndedBy
 from telephony.emulator.line import Line
 from telephony.emulator.media_socket import can_be_opened
-from telephony.emulator.sound import silence
+from telephony.emulator.sound import silence, tone
 from telephony.emulator.stream import MediaStream, StreamEnd, StreamSids
 from telephony.emulator.twiml import NOT_EMULATED, Document, Verb
 from telephony.emulator.urls import names_a_host
 from telephony.signature import SIGNATURE_HEADER, sign
 
 _MOST_DOCUMENTS = 100  # a guard against redirects without end
+_BEEP = tone(1000, duration_ms=500, level_dbfs=-12.0)
 _NO_STREAM_URL = "the URL of the stream is not valid"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
-    """Whose calls these are, and what happens to TwiML when a media socket just breaks."""
-
-    sid: str
-    auth_token: str
-    continue_after_broken_pipe: bool
 
 
 class Interpreter:
@@ -87,8 +87,7 @@ class Interpreter:
             case "Connect":
                 return await self._connect(verb)
             case "Say" | "Play" | "Pause":
-                await self._announce(verb)
-                await self._line.wait_until(lambda: not self.announcements)
+                await self._announce_out(verb)
             case "Gather":
                 return await self._gather(verb)
             case "Record":
@@ -162,6 +161,14 @@ class Interpreter:
         self._line.log("twilio_error", code=code, why=why)
         return StreamEnd("refused", code)
 
+    async def _announce_out(self, verb: Verb) -> None:
+        """To its end, which <Say> and <Play> do not have where `loop` is 0."""
+        await self._announce(verb)
+        while self.announcements:
+            await self._line.wait_until(lambda: not self.announcements)
+            if is_endless(verb):
+                await self._announce(verb)
+
     async def _announce(self, verb: Verb) -> None:
         match verb.name:
             case "Pause":
@@ -169,6 +176,8 @@ class Interpreter:
                 self.announcements.add(silence(length_ms))
             case "Say":
                 self.announcements.add(await said(verb))
+            case "Play" if "digits" in verb.attributes and not verb.text:
+                self._line.log("twiml_not_emulated", verb="Play", attribute="digits")
             case "Play":
                 url = self._webhooks.absolute(verb.text)
                 try:
@@ -178,7 +187,10 @@ class Interpreter:
 
     async def _gather(self, verb: Verb) -> Document | None:
         digits: list[str] = []
-        self._line.on_digit = digits.append
+        if "dtmf" in verb.attributes.get("input", "dtmf").split():
+            self._line.on_digit = digits.append
+        else:
+            self._line.log("twiml_not_emulated", verb="Gather", attribute="input")
         for child in verb.children:
             await self._announce(child)
         finish = verb.attributes.get("finishOnKey", "#")
@@ -200,42 +212,73 @@ class Interpreter:
             )
         self._line.on_digit = None
         keys = "".join(digits).rstrip(finish) if finish else "".join(digits)
-        if not digits and "actionOnEmptyResult" not in verb.attributes:
+        if not keys and verb.attributes.get("actionOnEmptyResult") != "true":
             return None
         if "action" not in verb.attributes:
             return await self._webhooks.go_on("", extra={"Digits": keys, "msg": "Gather End"})
         return await self._webhooks.act(verb, {"Digits": keys, "msg": "Gather End"})
 
     async def _take_message(self, verb: Verb) -> Document | None:
+        if verb.attributes.get("playBeep", "true") != "false":
+            self.announcements.add(_BEEP)
+            await self._line.wait_until(lambda: not self.announcements)
         started_ms = self._line.now_ms
         quiet_ms = int(1000 * verb.number("timeout", 5))
         longest_ms = int(1000 * verb.number("maxLength", 3600))
+        finish = verb.attributes.get("finishOnKey", "1234567890*#")
         pressed: list[str] = []
         self._line.on_digit = pressed.append
 
         def over() -> bool:
             heard_ms = max(started_ms, self._line.caller_ear.last_loud_ms)
-            return bool(pressed) or self._line.now_ms - heard_ms >= quiet_ms
+            is_quiet = self._line.now_ms - heard_ms >= quiet_ms
+            return is_quiet or (bool(pressed) and pressed[-1] in finish)
 
-        await self._line.wait_until(over, longest_ms)
-        self._line.on_digit = None
-        duration_s = (self._line.now_ms - started_ms) // 1000
-        self._line.log("message_recorded", duration_s=duration_s)
-        extra = {
-            "RecordingSid": "RE" + secrets.token_hex(16),
-            "RecordingDuration": str(duration_s),
-            "Digits": pressed[-1] if pressed else "",
-        }
+        try:
+            await self._line.wait_until(over, longest_ms)
+        except asyncio.CancelledError:
+            if self._line.was_hung_up and (message := self._kept_message(verb, started_ms)):
+                self._webhooks.act_afterwards(verb, {**message, "Digits": "hangup"})
+            raise
+        finally:
+            self._line.on_digit = None
+        message = self._kept_message(verb, started_ms)
+        if not message:
+            return None
+        extra = {**message, "Digits": pressed[-1] if pressed else ""}
         if "action" not in verb.attributes:
             return await self._webhooks.go_on("", extra=extra)
         return await self._webhooks.act(verb, extra)
+
+    def _kept_message(self, verb: Verb, started_ms: int) -> dict[str, str]:
+        """Keep what the caller said; what is told of it. A message without a sound is none."""
+        line = self._line
+        if line.caller_ear.last_loud_ms <= started_ms:
+            return {}
+        duration_ms, ended = line.now_ms - started_ms, datetime.now(UTC)
+        message = KeptRecording(
+            call_sid=self._call_sid,
+            source="RecordVerb",
+            track="inbound",
+            n_channels=1,
+            started=ended - timedelta(milliseconds=duration_ms),
+            ended=ended,
+            duration_s=duration_ms // 1000,
+            wav=partial(line.recording.said_wav, started_ms, line.now_ms),
+        )
+        line.log("message_recorded", duration_s=message.duration_s)
+        url = verb.attributes.get("recordingStatusCallback")
+        method = verb.attributes.get("recordingStatusCallbackMethod", "POST")
+        self._webhooks.keep_recording(message, url, method)
+        return self._account.recording_facts(message)
 
     async def _dial(self, verb: Verb) -> Document | None:
         """Nobody else lives in this network: it rings there as long as it may, unanswered."""
         number = next((child.text for child in verb.children), verb.text)
         self._line.log("dialled", pii_number=number)
         await self._line.wait_until(lambda: False, int(1000 * verb.number("timeout", 30)))
-        return await self._webhooks.act(verb, {"DialCallStatus": "no-answer"})
+        leg = {"DialCallSid": "CA" + secrets.token_hex(16), "DialCallStatus": "no-answer"}
+        return await self._webhooks.act(verb, leg)
 
 
 class _StreamCallback:
@@ -244,6 +287,7 @@ class _StreamCallback:
     def __init__(self, webhooks: CallWebhooks, noun: Verb, stream_sid: str) -> None:
         self._webhooks = webhooks
         self._url = noun.attributes.get("statusCallback")
+        self._method = noun.attributes.get("statusCallbackMethod", "POST")
         self._name = noun.attributes.get("name", "")
         self._stream_sid = stream_sid
         self._is_started = False
@@ -262,8 +306,13 @@ class _StreamCallback:
     def _send(self, event: str, **extra: str) -> None:
         if self._url is None:
             return
-        facts = {"StreamSid": self._stream_sid, "StreamName": self._name, "StreamEvent": event}
-        self._webhooks.tell(self._url, facts | extra)
+        facts = {
+            "StreamSid": self._stream_sid,
+            "StreamName": self._name,
+            "StreamEvent": event,
+            "Timestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        }
+        self._webhooks.tell_only(self._url, facts | extra, self._method)
 
 
 def _is_loopback(host: str) -> bool:

@@ -35,6 +35,7 @@ class Line:
         self.stream: MediaStream | None = None  # the media stream while one is connected
         self.on_digit: Callable[[str], None] | None = None
         self.ended = False
+        self.was_hung_up = False  # by whoever speaks into it
         self._on_event = on_event
         self._events: deque[CallEvent] = deque(maxlen=_MOST_EVENTS)
         self._to_say = bytearray()
@@ -131,8 +132,12 @@ class Line:
 
     def cut_bot_sound(self) -> None:
         """A clear: sound that comes later belongs to another reply."""
-        if self.bot_ear.cut() is Heard.ENDED:
-            self._log_heard("bot_sound", self.bot_ear, Heard.ENDED)
+        self._cut("bot_sound", self.bot_ear)
+
+    def cut_all_sound(self) -> None:
+        """The clock has stopped: what was heard last is told like all before it."""
+        self._cut("caller_speech", self.caller_ear)
+        self._cut("bot_sound", self.bot_ear)
 
     def end(self) -> None:
         """The call is over: everyone who waits gets CallEnded."""
@@ -141,6 +146,10 @@ class Line:
         for _, _, future in waiting:
             if not future.done():
                 future.set_exception(CallEnded())
+
+    def _cut(self, name: str, ear: Ear) -> None:
+        if ear.cut() is Heard.ENDED:
+            self._log_heard(name, ear, Heard.ENDED)
 
     def _log_heard(self, name: str, ear: Ear, change: Heard) -> None:
         stretch = ear.last

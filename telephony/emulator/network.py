@@ -2,32 +2,39 @@
 
 import asyncio
 import secrets
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from hmac import compare_digest
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Self
 
 import httpx
 
 from telephony.clock import Clock, RealClock
+from telephony.emulator.account import Account
+from telephony.emulator.account_call import AccountCall
 from telephony.emulator.call import Call, CallRecord
 from telephony.emulator.call_webhooks import CallWebhooks, Numbers
 from telephony.emulator.callbacks import CallbackFaults, Callbacks
-from telephony.emulator.callee import Directory, nobody
+from telephony.emulator.callee import Callee, Directory, listed
 from telephony.emulator.dial_request import DialRequest
 from telephony.emulator.events import OnEvent
-from telephony.emulator.interpreter import Account, Interpreter
+from telephony.emulator.inbound import InboundCall
+from telephony.emulator.interpreter import Interpreter
 from telephony.emulator.line import Caller, Line
 from telephony.emulator.outbound import OutboundCall
 from telephony.emulator.recording import DEFAULT_LIMIT_MS, Recording
 from telephony.emulator.ticker import Ticker
+from telephony.emulator.urls import only_to_hosts
 from telephony.emulator.webhooks import Webhooks
 from telephony.signature import Algorithm
 
 TIME_LIMIT_MS = 4 * 3_600_000  # Twilio's own
 RING_SLACK_MS = 5_000  # Twilio's own
 NO_FAULTS = CallbackFaults()
+NOBODY: Mapping[str, Callee] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,7 @@ class PhoneNetwork:
         algorithm: Algorithm = Algorithm.HMAC_SHA1,
         callback_faults: CallbackFaults = NO_FAULTS,
         continue_after_broken_pipe: bool = True,
-        directory: Directory = nobody,
+        directory: Directory | Mapping[str, Callee] = NOBODY,
         calls_per_second: float = 1.0,
         ring_slack_ms: int = RING_SLACK_MS,
         clock: Clock | None = None,
@@ -63,8 +70,8 @@ class PhoneNetwork:
         """Begin an account.
 
         `clock` is that of calls which the account places: queueing, ringing, dates; talk is in real
-        time. `directory` says who can be called. `calls_per_second` leave at most; each rings for
-        `ring_slack_ms` beyond the timeout that was asked for.
+        time. `directory` says who can be called: by number, or a function of it. `calls_per_second`
+        leave at most; each rings for `ring_slack_ms` beyond the timeout that was asked for.
         """
         self._account = Account(
             sid=account_sid,
@@ -73,11 +80,12 @@ class PhoneNetwork:
         )
         self._algorithm = algorithm
         self._callback_faults = callback_faults
-        self._directory = directory
+        self._directory = listed(directory) if isinstance(directory, Mapping) else directory
         self._ring_slack_ms = ring_slack_ms
         self._clock = clock or RealClock()
         self._departures = _Departures(calls_per_second)
-        self.outbound: dict[str, OutboundCall] = {}  # all that was placed, by SID, oldest first
+        self.calls: dict[str, AccountCall] = {}  # all there were, by SID, oldest first
+        self.outbound: dict[str, OutboundCall] = {}  # those of them that the account placed
         self._ticker = Ticker()
         self._dialling: set[asyncio.Task[None]] = set()
         self._ticking: asyncio.Task[None] | None = None
@@ -86,7 +94,14 @@ class PhoneNetwork:
 
     async def __aenter__(self) -> Self:
         # The network is the bot's outside: a proxy set for this machine is none of its business.
-        http = await self._stack.enter_async_context(httpx.AsyncClient(trust_env=False))
+        # Cookies are a call's own.
+        http = await self._stack.enter_async_context(
+            httpx.AsyncClient(
+                trust_env=False,
+                event_hooks={"request": [only_to_hosts]},
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            )
+        )
         tasks = await self._stack.enter_async_context(asyncio.TaskGroup())
         self._ticking = tasks.create_task(self._ticker.run())
         webhooks = Webhooks(http, self._account.auth_token, self._algorithm)
@@ -107,7 +122,17 @@ class PhoneNetwork:
             await asyncio.wait(self._dialling)
         if self._ticking is not None:
             self._ticking.cancel()
-        return await self._stack.__aexit__(exc_type, exc, traceback)
+        try:
+            return await self._stack.__aexit__(exc_type, exc, traceback)
+        except BaseExceptionGroup as group:
+            if group.exceptions == (exc,):
+                return False  # what went wrong inside comes out as it is
+            raise
+
+    @property
+    def account(self) -> Account:
+        """The one account there is."""
+        return self._account
 
     @property
     def account_sid(self) -> str:
@@ -119,6 +144,11 @@ class PhoneNetwork:
         is_account = compare_digest(account_sid.encode(), self._account.sid.encode())
         is_token = compare_digest(auth_token.encode(), self._account.auth_token.encode())
         return is_account and is_token
+
+    @property
+    def failed_callbacks(self) -> tuple[str, ...]:
+        """A sentence for each status callback that the bot did not take, the newest thousand."""
+        return () if self._exchange is None else tuple(self._exchange.callbacks.failures)
 
     @property
     def worst_late_ms(self) -> float:
@@ -152,8 +182,11 @@ class PhoneNetwork:
             fallback_url=fallback_url,
             status_callback_url=status_callback_url,
         )
-        call, _ = self._new_call(_new_sid(), numbers, line)
-        return await call.run(caller, time_limit_ms=time_limit_ms)
+        sid = _new_sid()
+        call, webhooks = self._new_call(sid, numbers, line)
+        inbound = InboundCall(sid, numbers, call=call, webhooks=webhooks, clock=self._clock)
+        self.calls[sid] = inbound
+        return await inbound.run(caller, time_limit_ms=time_limit_ms)
 
     def dial(self, request: DialRequest) -> OutboundCall:
         """Place a call for the account: at once, or after those that were asked for before it.
@@ -169,11 +202,13 @@ class PhoneNetwork:
             voice_method=request.method,
             twiml=request.twiml,
             fallback_url=request.fallback_url,
+            fallback_method=request.fallback_method,
             direction="outbound-api",
         )
         call, webhooks = self._new_call(sid, numbers, Line(recording=Recording(DEFAULT_LIMIT_MS)))
         outbound = OutboundCall(
             sid,
+            numbers,
             request,
             self._directory(request.to_number),
             call=call,
@@ -182,7 +217,7 @@ class PhoneNetwork:
             queue_ms=self._departures.next_ms(self._clock.now().timestamp()),
             ring_slack_ms=self._ring_slack_ms,
         )
-        self.outbound[sid] = outbound
+        self.calls[sid] = self.outbound[sid] = outbound
         task = self._exchange.tasks.create_task(outbound.run())
         self._dialling.add(task)
         task.add_done_callback(self._dialling.discard)
@@ -192,7 +227,7 @@ class PhoneNetwork:
         assert self._exchange is not None, "use `async with PhoneNetwork(...)`"
         webhooks = CallWebhooks(
             numbers,
-            account_sid=self._account.sid,
+            account=self._account,
             call_sid=sid,
             line=line,
             webhooks=self._exchange.webhooks,

@@ -1,39 +1,29 @@
 """A call that the account placed: queued, ringing, perhaps answered, over; told by callbacks."""
 
 import asyncio
-import secrets
-from dataclasses import dataclass
-from datetime import datetime
+from functools import partial
 
-from telephony.call_status import FINAL_STATUSES
 from telephony.clock import Clock
+from telephony.emulator.account import KeptRecording
+from telephony.emulator.account_call import AccountCall
 from telephony.emulator.call import Call, CallRecord, Held, stopped
-from telephony.emulator.call_webhooks import CallFailed, CallWebhooks
+from telephony.emulator.call_webhooks import CallWebhooks, Numbers, durations
 from telephony.emulator.callee import Callee, Detection, Fate
-from telephony.emulator.dial_request import DialRequest, RequestRefused
-from telephony.emulator.events import CallEnd, EndedBy
+from telephony.emulator.dial_request import DialRequest
 
-RECORDING_SOURCE = "OutboundAPI"
 SETUP_S = 0.1  # from the queue to the first ring
 _EVENT_OF = {"initiated": "initiated", "ringing": "ringing", "in-progress": "answered"}
-_NO_LONGER = "Call is not in-progress. Cannot redirect."
+# What the other side answered, where it did not take the call.
+_SIP_CODES = {"busy": "486", "no-answer": "487", "failed": "404"}
 
 
-@dataclass(slots=True)
-class Times:
-    """When things happened, by the wall clock."""
-
-    created: datetime
-    started: datetime | None = None
-    ended: datetime | None = None
-
-
-class OutboundCall:
-    """One call. `status` is Twilio's word; `record` is there once the talk, if any, is over."""
+class OutboundCall(AccountCall):
+    """One call. `record` is there once the talk, if any, is over."""
 
     def __init__(
         self,
         sid: str,
+        numbers: Numbers,
         request: DialRequest,
         callee: Callee,
         *,
@@ -44,69 +34,36 @@ class OutboundCall:
         ring_slack_ms: int,
     ) -> None:
         """It leaves after `queue_ms`, and rings for `ring_slack_ms` beyond its own timeout."""
-        self.sid = sid
+        super().__init__(sid, numbers, status="queued", call=call, webhooks=webhooks, clock=clock)
         self.request = request
         self.queue_ms = queue_ms
-        self.status = "queued"
-        self.answered_by: str | None = None
-        self.times = Times(clock.now())
-        self._clock = clock
         self.record: CallRecord | None = None
         self.n_rings = 0  # how often the callee's telephone began to ring: once, or never
-        self.recording_sid: str | None = None  # once there is one
+        self.recording: KeptRecording | None = None  # once there is one
         self._ring_slack_s = ring_slack_ms / 1000
         self._callee = callee
-        self._call = call
-        self._webhooks = webhooks
         self._cancelled = asyncio.Event()
+        self._over = asyncio.Event()
         self._sequence = 0
 
     async def run(self) -> None:
         """Ring and talk until it is over. Cancelling ends the call without a word."""
-        if not await self._passes(self.queue_ms / 1000):
-            self._end("canceled")
-            return
-        self._move_to("initiated")
-        refused = await self._ring()
-        if refused is None:
-            await self._talk()
-        self._end(refused or "completed")
-
-    def cancel(self) -> None:
-        """End a call that is not answered yet; one that is goes on.
-
-        Raises RequestRefused if it is over.
-
-        Twilio's documentation says that calls in progress are not affected. That such a request is
-        answered like any other, and not refused, is not verified.
-        """
-        if self.is_over:
-            raise RequestRefused(400, 21220, _NO_LONGER)
-        if self.status != "in-progress":
-            self._cancelled.set()
-
-    def complete(self) -> None:
-        """End the call, whether it is answered or not. Raises RequestRefused if it is over."""
-        if self.is_over:
-            raise RequestRefused(400, 21220, _NO_LONGER)
-        if self.status == "in-progress":
-            self._call.obey(CallEnd(EndedBy.BOT, "completed_by_request"))
-        else:
-            self._cancelled.set()
-
-    async def redirect(self, *, url: str | None, method: str, twiml: str | None) -> None:
-        """Go on with another document. Raises RequestRefused if nobody talks."""
-        if self.status != "in-progress":
-            raise RequestRefused(400, 21220, _NO_LONGER)
         try:
-            if url is not None:
-                document = await self._webhooks.go_on(url, method)
-            else:
-                document = self._webhooks.given(twiml or "")
-        except CallFailed as exc:
-            self._call.obey(exc.end)
-            return
-        self._call.obey(document)
+            if not await self._passes(self.queue_ms / 1000):
+                self._end("canceled")
+                return
+            self._move_to("initiated")
+            refused = await self._ring()
+            if refused is None:
+                await self._talk()
+            self._end(refused or "completed")
+        finally:
+            self._over.set()
+
+    async def ended(self) -> CallRecord | None:
+        """Wait until it is over; None if nobody talked. Cancelling ends the waiting alone."""
+        await self._over.wait()
+        return self.record
 
     async def _ring(self) -> str | None:
         """Ring; the status it ends with, or None if it is answered."""
@@ -147,19 +104,24 @@ class OutboundCall:
             self._callee.answer, time_limit_ms=limit_ms, picked_up=picked_up
         )
         if self.request.recording_channels:
-            self._keep_recording()
+            self._keep_recording(self.record)
 
-    def _keep_recording(self) -> None:
-        self.recording_sid = "RE" + secrets.token_hex(16)
-        if (url := self.request.recording_callback_url) is not None:
-            facts = {
-                "RecordingSid": self.recording_sid,
-                "RecordingStatus": "completed",
-                "RecordingDuration": str(self.recorded_s),
-                "RecordingChannels": str(self.request.recording_channels),
-                "RecordingSource": RECORDING_SOURCE,
-            }
-            self._webhooks.tell(url, facts)
+    def _keep_recording(self, record: CallRecord) -> None:
+        request, started = self.request, self.times.started
+        assert started is not None
+        self.recording = KeptRecording(
+            call_sid=self.sid,
+            source="OutboundAPI",
+            track="both",
+            n_channels=request.recording_channels,
+            started=started,
+            ended=self._clock.now(),
+            duration_s=record.duration_ms // 1000,
+            wav=partial(record.recording.wav, request.recording_channels),
+        )
+        self._webhooks.keep_recording(
+            self.recording, request.recording_callback_url, request.recording_callback_method
+        )
 
     async def _detect(self) -> None:
         await self._clock.sleep(self._detection.after_ms / 1000)
@@ -169,7 +131,12 @@ class OutboundCall:
     async def _detect_and_tell(self, callback_url: str) -> None:
         await self._detect()
         found = self._detection
-        self._webhooks.tell_who_answered(callback_url, found.answered_by, found.after_ms)
+        facts = {
+            "AnsweredBy": found.answered_by,
+            "MachineDetectionDuration": str(found.after_ms),
+        }
+        method = self.request.detection_callback_method
+        self._webhooks.tell_only(callback_url, facts, method)
 
     @property
     def _detection(self) -> Detection:
@@ -192,6 +159,9 @@ class OutboundCall:
         self.times.ended = self._clock.now()
         self._move_to(status)
 
+    def _give_up(self) -> None:
+        self._cancelled.set()
+
     def _move_to(self, status: str) -> None:
         self.status = self._webhooks.status = status
         request = self.request
@@ -201,29 +171,14 @@ class OutboundCall:
             return
         facts = {"CallbackSource": "call-progress-events", "SequenceNumber": str(number)}
         if self.is_over:
-            duration_s = self.duration_s
-            facts |= {"CallDuration": str(duration_s), "Duration": str(-(-duration_s // 60))}
+            facts |= durations(self.duration_s)
+            if self.recording is not None:
+                facts |= self._webhooks.account.recording_facts(self.recording)
+            if status in _SIP_CODES:
+                facts["SipResponseCode"] = _SIP_CODES[status]
         if self.answered_by is not None:
             facts["AnsweredBy"] = self.answered_by
-        self._webhooks.tell(request.status_callback_url, facts)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether its status is the last it will have."""
-        return self.status in FINAL_STATUSES
-
-    @property
-    def duration_s(self) -> int:
-        """Whole seconds of talk; 0 while it lasts and if there was none."""
-        times = self.times
-        if times.started is None or times.ended is None:
-            return 0
-        return int((times.ended - times.started).total_seconds())
-
-    @property
-    def recorded_s(self) -> int:
-        """Whole seconds of sound."""
-        return 0 if self.record is None else self.record.duration_ms // 1000
+        self._webhooks.tell(request.status_callback_url, facts, request.status_callback_method)
 
 
 async def _at_once() -> None:

@@ -4,6 +4,7 @@ import wave
 from io import BytesIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from telephony.g711 import FRAME_BYTES, FRAME_MS, SAMPLE_RATE, mulaw_to_pcm16
 
@@ -43,18 +44,27 @@ class Recording:
 
     def wav(self, n_channels: int) -> bytes:
         """A WAV file of 8 kHz: the caller's track and the bot's, or one that has both."""
-        tracks = [
-            np.frombuffer(mulaw_to_pcm16(mulaw), dtype="<i2")
-            for mulaw in (self.said_mulaw, self.heard_mulaw)
-        ]
-        samples = np.stack(tracks, axis=1)
+        samples = np.stack([_samples(self.said_mulaw), _samples(self.heard_mulaw)], axis=1)
         if n_channels == 1:
             mixed = samples.sum(axis=1, dtype=np.int32)
             samples = np.clip(mixed, -32768, 32767).astype("<i2")
-        file = BytesIO()
-        with wave.open(file, "wb") as writer:
-            writer.setnchannels(n_channels)
-            writer.setsampwidth(samples.itemsize)
-            writer.setframerate(SAMPLE_RATE)
-            writer.writeframes(samples.tobytes())
-        return file.getvalue()
+        return _wav(samples, n_channels)
+
+    def said_wav(self, start_ms: int, end_ms: int) -> bytes:
+        """A WAV file of 8 kHz of what the caller said between two moments of the call."""
+        start, end = (ms // FRAME_MS * FRAME_BYTES for ms in (start_ms, end_ms))
+        return _wav(_samples(self.said_mulaw[start:end]), n_channels=1)
+
+
+def _samples(mulaw: bytes) -> NDArray[np.int16]:
+    return np.frombuffer(mulaw_to_pcm16(mulaw), dtype="<i2")
+
+
+def _wav(samples: NDArray[np.int16], n_channels: int) -> bytes:
+    file = BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setnchannels(n_channels)
+        writer.setsampwidth(samples.itemsize)
+        writer.setframerate(SAMPLE_RATE)
+        writer.writeframes(samples.tobytes())
+    return file.getvalue()

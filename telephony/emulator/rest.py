@@ -2,9 +2,13 @@
 
 Twilio's own SDK talks to it once its base URL is changed:
 
-    async with serve_rest(network) as rest:
-        client = Client(network.account_sid, auth_token)
+    async with serve_rest(network) as rest, AsyncTwilioHttpClient() as http:
+        client = Client(network.account_sid, auth_token, http_client=http)
         client.api.base_url = rest.url
+        call = await client.calls.create_async(to=..., from_=..., url=...)
+
+Its requests that block (`client.calls.create`) belong in another thread: it is this one's loop that
+answers them.
 
 What goes wrong on the way is chosen for each create request (`CreateFault`).
 """
@@ -12,7 +16,8 @@ What goes wrong on the way is chosen for each create request (`CreateFault`).
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from email.utils import format_datetime
 from enum import Enum
@@ -23,12 +28,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from telephony.emulator.dial_request import MAX_TWIML_CHARS, DialRequest, RequestRefused
+from telephony.emulator.account import API, KeptRecording
+from telephony.emulator.account_call import AccountCall
+from telephony.emulator.dial_request import (
+    DialRequest,
+    RequestRefused,
+    document_of,
+    method_of,
+)
 from telephony.emulator.network import PhoneNetwork
-from telephony.emulator.outbound import OutboundCall
-from telephony.emulator.rest_answers import API, moment, page_of, shown_recording
+from telephony.emulator.rest_answers import lies_within, page_of, shown_recording
 
 _RESOURCES = ("Calls", "Recordings")
+_HOST = "127.0.0.1"
 
 Answer = Callable[[Request], Awaitable[Response]]
 
@@ -88,7 +100,7 @@ class Rest:
     async def list(self, request: Request) -> Response:
         """GET Calls.json, newest first, by number, status and time."""
         query = request.query_params
-        found = [call for call in reversed(self._network.outbound.values()) if _fits(call, query)]
+        found = [call for call in reversed(self._network.calls.values()) if _fits(call, query)]
         return JSONResponse(page_of(request, "calls", found, self._shown))
 
     async def fetch(self, request: Request) -> Response:
@@ -98,43 +110,37 @@ class Rest:
     async def update(self, request: Request) -> Response:
         """POST Calls/{Sid}.json: end it, or go on with another document."""
         call, form = self._call(request), await request.form()
-        status, url, twiml = (form.get(name) for name in ("Status", "Url", "Twiml"))
+        fields = {name: value for name, value in form.items() if isinstance(value, str)}
+        status = fields.get("Status")
         if status == "completed":
             call.complete()
         elif status == "canceled":
             call.cancel()
         elif status is not None:
             raise RequestRefused(400, 20001, "Status is completed or canceled")
-        elif isinstance(url, str) or (isinstance(twiml, str) and len(twiml) <= MAX_TWIML_CHARS):
-            await call.redirect(
-                url=url if isinstance(url, str) else None,
-                method=str(form.get("Method", "POST")),
-                twiml=twiml if isinstance(twiml, str) else None,
-            )
+        elif "Url" in fields or "Twiml" in fields:
+            url, twiml = document_of(fields)
+            call.redirect(url=url, method=method_of(fields, "Method"), twiml=twiml)
         else:
             raise RequestRefused(400, 20001, "Status, Url or Twiml is needed")
         return JSONResponse(self._shown(call))
 
     async def recordings_of_call(self, request: Request) -> Response:
-        """GET Calls/{Sid}/Recordings.json: one, of a call that asked for it and is over."""
-        return self._page_of_recordings(request, [self._call(request)])
+        """GET Calls/{Sid}/Recordings.json: those that are done."""
+        self._call(request)
+        return self._page_of_recordings(request, request.path_params["sid"])
 
     async def recordings(self, request: Request) -> Response:
         """GET Recordings.json, newest first, of all calls or of one."""
-        call_sid = request.query_params.get("CallSid")
-        calls = [c for c in reversed(self._network.outbound.values()) if call_sid in (None, c.sid)]
-        return self._page_of_recordings(request, calls)
+        return self._page_of_recordings(request, request.query_params.get("CallSid"))
 
     async def recording(self, request: Request) -> Response:
         """GET Recordings/{Sid}.json."""
-        return JSONResponse(shown_recording(self._network.account_sid, self._recorded(request)))
+        return JSONResponse(shown_recording(self._network.account, self._recorded(request)))
 
     async def recorded_sound(self, request: Request) -> Response:
-        """GET Recordings/{Sid}.wav."""
-        call = self._recorded(request)
-        assert call.record is not None
-        make = call.record.recording.wav
-        wav = await asyncio.to_thread(make, call.request.recording_channels)
+        """GET Recordings/{Sid}, with .wav or without."""
+        wav = await asyncio.to_thread(self._recorded(request).wav)
         return Response(wav, media_type="audio/x-wav")
 
     # --- how it is served
@@ -159,14 +165,16 @@ class Rest:
                 get(recordings + ".json", self.recordings),
                 get(recordings + "/{sid}.json", self.recording),
                 get(recordings + "/{sid}.wav", self.recorded_sound),
-            ]
+                get(recordings + "/{sid}", self.recorded_sound),
+            ],
+            exception_handlers={404: _not_found, 405: _not_allowed},
         )
 
     def served_by(self, server: uvicorn.Server) -> None:
         """The server whose connections may be broken off."""
         self._server = server
         port = server.servers[0].sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"http://{_HOST}:{port}"
 
     def _guarded(self, answer: Answer) -> Answer:
         async def guarded(request: Request) -> Response:
@@ -186,23 +194,23 @@ class Rest:
         if not known or request.path_params["account"] != account:
             raise RequestRefused(401, 20003, "Authenticate")
 
-    def _call(self, request: Request) -> OutboundCall:
-        call = self._network.outbound.get(request.path_params["sid"])
+    def _call(self, request: Request) -> AccountCall:
+        call = self._network.calls.get(request.path_params["sid"])
         if call is None:
-            raise RequestRefused(404, 20404, "The requested resource was not found")
+            raise _unknown(request)
         return call
 
-    def _recorded(self, request: Request) -> OutboundCall:
-        sid = request.path_params["sid"]
-        call = next((c for c in self._network.outbound.values() if c.recording_sid == sid), None)
-        if call is None:
-            raise RequestRefused(404, 20404, "The requested resource was not found")
-        return call
+    def _recorded(self, request: Request) -> KeptRecording:
+        recording = self._network.account.recordings.get(request.path_params["sid"])
+        if recording is None:
+            raise _unknown(request)
+        return recording
 
-    def _page_of_recordings(self, request: Request, calls: Sequence[OutboundCall]) -> Response:
-        found = [call for call in calls if call.recording_sid is not None]
-        account = self._network.account_sid
-        page = page_of(request, "recordings", found, lambda call: shown_recording(account, call))
+    def _page_of_recordings(self, request: Request, call_sid: str | None) -> Response:
+        account = self._network.account
+        kept = reversed(account.recordings.values())
+        found = [recording for recording in kept if call_sid in (None, recording.call_sid)]
+        page = page_of(request, "recordings", found, lambda one: shown_recording(account, one))
         return JSONResponse(page)
 
     def _broken_off(self, request: Request) -> Response:
@@ -213,19 +221,19 @@ class Rest:
                 connection.transport.abort()
         return Response(status_code=500)
 
-    def _shown(self, call: OutboundCall) -> dict[str, object]:
+    def _shown(self, call: AccountCall) -> dict[str, object]:
         account = self._network.account_sid
-        times, request = call.times, call.request
+        times, numbers = call.times, call.numbers
         uri = f"{API}/Accounts/{account}/Calls/{call.sid}"
         is_over = times.ended is not None
         return {
             "sid": call.sid,
             "account_sid": account,
             "api_version": API.strip("/"),
-            "to": request.to_number,
-            "to_formatted": request.to_number,
-            "from": request.from_number,
-            "from_formatted": request.from_number,
+            "to": numbers.called,
+            "to_formatted": numbers.called,
+            "from": numbers.caller,
+            "from_formatted": numbers.caller,
             "phone_number_sid": None,
             "parent_call_sid": None,
             "group_sid": None,
@@ -233,7 +241,7 @@ class Rest:
             "forwarded_from": None,
             "caller_name": "",
             "annotation": None,
-            "direction": "outbound-api",
+            "direction": numbers.direction,
             "status": call.status,
             "answered_by": call.answered_by,
             "queue_time": str(call.queue_ms),
@@ -251,38 +259,51 @@ class Rest:
 
 @asynccontextmanager
 async def serve_rest(
-    network: PhoneNetwork, *, faults: Faults = no_faults, answer_delay_ms: int = 0
+    network: PhoneNetwork, *, port: int = 0, faults: Faults = no_faults, answer_delay_ms: int = 0
 ) -> AsyncIterator[Rest]:
-    """Serve the interface of a network on a port of its own of the loopback.
+    """Serve the interface of a network on a port of the loopback; 0 is one that is free.
 
     A create request is answered `answer_delay_ms` after the call was taken. Leaving breaks requests
-    off that are still under way.
+    off that are still under way. Raises OSError if the port cannot be had.
     """
     rest = Rest(network, faults, answer_delay_ms)
-    config = uvicorn.Config(rest.app(), port=0, log_config=None, lifespan="off")
+    config = uvicorn.Config(rest.app(), log_config=None, lifespan="off")
     config.load()
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
-    await server.startup()
+    sockets = [_bound(port)]
+    await server.startup(sockets)
     rest.served_by(server)
+    network.account.api_url, before = rest.url, network.account.api_url
     try:
         yield rest
     finally:
+        network.account.api_url = before
         server.force_exit = True
-        await server.shutdown()
+        await server.shutdown(sockets)
 
 
-def _fits(call: OutboundCall, query: Mapping[str, str]) -> bool:
-    request, began = call.request, call.times.started or call.times.created
+def _bound(port: int) -> socket.socket:
+    """A socket on that port. uvicorn would end the process if it could not have it."""
+    try:
+        return socket.create_server((_HOST, port))
+    except OSError as exc:
+        why = f"port {port} of {_HOST}, for the REST interface: {exc.strerror}"
+        raise OSError(exc.errno, why) from exc
+
+
+def _fits(call: AccountCall, query: Mapping[str, str]) -> bool:
+    numbers, times = call.numbers, call.times
     wanted = (
-        (query.get("To"), request.to_number),
-        (query.get("From"), request.from_number),
+        (query.get("To"), numbers.called),
+        (query.get("From"), numbers.caller),
         (query.get("Status"), call.status),
+        (query.get("ParentCallSid"), None),  # there are no second legs
     )
     if any(asked not in (None, found) for asked, found in wanted):
         return False
-    after, before = moment(query, "StartTime>"), moment(query, "StartTime<")
-    return (after is None or began >= after) and (before is None or began <= before)
+    began = times.started or times.created
+    return lies_within(query, "StartTime", began) and lies_within(query, "EndTime", times.ended)
 
 
 def _basic(header: str) -> tuple[str, str]:
@@ -293,6 +314,22 @@ def _basic(header: str) -> tuple[str, str]:
         return "", ""
     user, _, password = decoded.partition(":")
     return user, password
+
+
+def _unknown(request: Request) -> RequestRefused:
+    return RequestRefused(404, 20404, f"The requested resource {request.url.path} was not found")
+
+
+async def _not_found(request: Request, exc: Exception) -> Response:
+    """Nothing is emulated there."""
+    del exc
+    return _refusal(_unknown(request))
+
+
+async def _not_allowed(request: Request, exc: Exception) -> Response:
+    """Something is, but not this."""
+    del request, exc
+    return _refusal(RequestRefused(405, 20004, "Method not allowed"))
 
 
 def _refusal(exc: RequestRefused) -> JSONResponse:

@@ -8,10 +8,9 @@ from urllib.parse import urlencode
 
 from starlette.requests import Request
 
+from telephony.emulator.account import API, Account, KeptRecording
 from telephony.emulator.dial_request import RequestRefused
-from telephony.emulator.outbound import RECORDING_SOURCE, OutboundCall
 
-API = "/2010-04-01"
 DEFAULT_PAGE, MAX_PAGE = 50, 1000
 
 T = TypeVar("T")
@@ -44,34 +43,47 @@ def page_of(request: Request, name: str, found: Sequence[T], show: Callable[[T],
     }
 
 
-def shown_recording(account_sid: str, call: OutboundCall) -> Shown:
-    """The recording of a call that has one. Its sound is where the URI says, as .wav."""
-    uri = f"{API}/Accounts/{account_sid}/Recordings/{call.recording_sid}"
-    times = call.times
+def shown_recording(account: Account, recording: KeptRecording) -> Shown:
+    """A recording; `media_url` is where its sound is."""
+    media_url = account.recording_url(recording.sid)
     return {
-        "sid": call.recording_sid,
-        "account_sid": account_sid,
+        "sid": recording.sid,
+        "account_sid": account.sid,
         "api_version": API.strip("/"),
-        "call_sid": call.sid,
+        "call_sid": recording.call_sid,
         "conference_sid": None,
-        "channels": call.request.recording_channels,
-        "source": RECORDING_SOURCE,
+        "channels": recording.n_channels,
+        "source": recording.source,
         "status": "completed",
         "error_code": None,
-        "duration": str(call.recorded_s),
+        "duration": str(recording.duration_s),
         "price": None,
         "price_unit": "USD",
-        "date_created": format_datetime(times.ended or times.created),
-        "date_updated": format_datetime(times.ended or times.created),
-        "start_time": format_datetime(times.started) if times.started else None,
+        "date_created": format_datetime(recording.ended),
+        "date_updated": format_datetime(recording.ended),
+        "start_time": format_datetime(recording.started),
         "encryption_details": None,
-        "uri": f"{uri}.json",
-        "media_url": f"https://api.twilio.com{uri}",
+        "uri": media_url.removeprefix(account.api_url) + ".json",
+        "media_url": media_url,
         "subresource_uris": {},
     }
 
 
-def moment(query: Mapping[str, str], name: str) -> datetime | None:
+def lies_within(query: Mapping[str, str], name: str, when: datetime | None) -> bool:
+    """Whether something was on the day, not before and not after what a query asks.
+
+    What has not been yet is at no time that is asked for. Raises RequestRefused.
+    """
+    on = _moment(query, name)
+    after, before = _moment(query, name + ">"), _moment(query, name + "<")
+    if when is None:
+        return on is None and after is None and before is None
+    if on is not None and when.astimezone(UTC).date() != on.astimezone(UTC).date():
+        return False
+    return (after is None or when >= after) and (before is None or when <= before)
+
+
+def _moment(query: Mapping[str, str], name: str) -> datetime | None:
     """A day or a moment of a query. Raises RequestRefused."""
     text = query.get(name)
     if text is None:

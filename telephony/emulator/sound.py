@@ -64,12 +64,16 @@ def from_wav(wav: bytes, *, name: str) -> bytes:
             sample_rate, n_channels = reader.getframerate(), reader.getnchannels()
             if reader.getsampwidth() != PCM16_BYTES or sample_rate not in SUPPORTED_RATES:
                 raise SoundFileError(f"{name}: is not 16 bit at one of {SUPPORTED_RATES} Hz")
-            if reader.getnframes() > _LONGEST_FILE_S * sample_rate:
+            n_frames = reader.getnframes()
+            if n_frames > _LONGEST_FILE_S * sample_rate:
                 raise SoundFileError(f"{name}: is longer than {_LONGEST_FILE_S} s")
-            pcm = pcm16_to_float(reader.readframes(reader.getnframes()))
+            pcm16 = reader.readframes(n_frames)
+            if len(pcm16) < n_frames * n_channels * PCM16_BYTES:
+                raise SoundFileError(f"{name}: is not a whole WAV file: its end is missing")
     except (wave.Error, EOFError) as exc:
         raise SoundFileError(f"{name}: is not a WAV file: {exc}") from exc
-    return _to_line(pcm.reshape(-1, n_channels).mean(axis=1), sample_rate)
+    samples = pcm16_to_float(pcm16).reshape(-1, n_channels)
+    return _to_line(samples.mean(axis=1), sample_rate)
 
 
 def noise(duration_ms: int, level_dbfs: float, seed: int = 0) -> bytes:

@@ -50,26 +50,38 @@ class Webhooks:
         self._auth_token = auth_token
         self._algorithm = algorithm
 
-    async def ask(self, url: str, parameters: Mapping[str, str], method: str = "POST") -> Answer:
-        """Make one signed request. Raises WebhookFailed after 15 s at the latest."""
+    async def ask(
+        self,
+        url: str,
+        parameters: Mapping[str, str],
+        method: str = "POST",
+        cookies: httpx.Cookies | None = None,
+    ) -> Answer:
+        """Make one signed request, with `cookies`, which those of the answer are put into.
+
+        Raises WebhookFailed after 15 s at the latest.
+        """
         if not names_a_host(url):
             raise WebhookFailed(11200, "the URL is not valid")
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                response = await self._connect_and_ask(url, parameters, method.upper())
+                request = self._request(url, parameters, method.upper())
+                if cookies is not None:
+                    cookies.set_cookie_header(request)
+                response = await self._connect_and_ask(request)
         except (TimeoutError, httpx.TimeoutException, httpx.ConnectError) as exc:
             raise WebhookFailed(11205, f"no answer from {_bare(url)}") from exc
-        except (httpx.HTTPError, httpx.InvalidURL) as exc:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as exc:  # of a host's labels
             raise WebhookFailed(11200, f"{_bare(url)} broke off: {type(exc).__name__}") from exc
+        if cookies is not None:
+            for answer in (*response.history, response):
+                cookies.extract_cookies(answer)
         if not response.is_success:
             raise WebhookFailed(11200, f"{_bare(url)} answered {response.status_code}")
         content_type = response.headers.get("content-type", "")
         return Answer(str(response.url), content_type, response.content[:_MAX_ANSWER_BYTES])
 
-    async def _connect_and_ask(
-        self, url: str, parameters: Mapping[str, str], method: str
-    ) -> httpx.Response:
-        request = self._request(url, parameters, method)
+    async def _connect_and_ask(self, request: httpx.Request) -> httpx.Response:
         for attempt in range(_TRIES):
             try:
                 return await self._http.send(request, follow_redirects=True)

@@ -103,6 +103,44 @@ async def test_calls_to_a_target_are_reported(
     assert "CPU in ms per second of call: phone" in printed
 
 
+INTERRUPTED_BOT = """\
+name: leaving
+title: The caller hangs up in mid reply
+caller: "+15550199"
+called: "+15550100"
+steps:
+  - wait_for_reply: {until: start}
+  - silence: {duration_ms: 300}
+  - hang_up: {}
+expect:
+  ends: {by: caller}
+"""
+
+
+async def test_a_reply_that_the_end_cuts_off_is_shown(
+    bot: TinyBot,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The bot speaks for two seconds and is heard for a part of them: the transcript says so."""
+
+    async def speak(socket: Socket) -> None:
+        await socket.play(LOUD * 100)
+        await socket.receive_all()
+
+    bot.on_stream = speak
+    monkeypatch.setenv("VOICEBOT_TWILIO_AUTH_TOKEN", TOKEN)
+    path = tmp_path / "leaving.yaml"
+    path.write_text(INTERRUPTED_BOT, encoding="utf-8")
+
+    status = await run(path, "--target", bot.url, "--out", tmp_path / "out")
+
+    printed = capsys.readouterr().out
+    assert status == PASSED, printed
+    assert printed.index("(speaks 0.") < printed.index("ended by caller")
+
+
 async def test_calls_wait_for_their_turn(
     bot: TinyBot, scenario: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,6 +315,10 @@ async def test_a_bot_that_does_not_start_shows_its_log(
             "takes the GPU host away",
         ),
         ([str(SHIPPED / "greeting.yaml"), "--target", "localhost:8080"], "begin with http://"),
+        (
+            [str(SHIPPED / "greeting.yaml"), "--out", __file__],
+            f"--out: no folder can be made at {__file__}",
+        ),
     ],
 )
 async def test_what_cannot_be_done_is_said_before_anything_starts(
@@ -285,3 +327,14 @@ async def test_what_cannot_be_done_is_said_before_anything_starts(
     """Exit status 2 and one sentence."""
     assert await run(*arguments) == USAGE
     assert words in capsys.readouterr().err
+
+
+async def test_a_report_of_another_run_that_stays_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The folder is there; what is in the way in it is not to be taken for this run's report."""
+    in_the_way = tmp_path / "junit.xml"
+    in_the_way.mkdir()
+
+    assert await run(SHIPPED / "greeting.yaml", "--out", tmp_path) == USAGE
+    assert f"--out: {in_the_way} cannot be removed: Is a directory" in capsys.readouterr().err

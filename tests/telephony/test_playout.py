@@ -207,6 +207,18 @@ def test_a_pause_between_utterances_is_no_underrun() -> None:
     assert (line.playout.n_late, line.playout.n_starved) == (0, 0)
 
 
+def test_an_utterance_that_goes_on_after_its_end_is_heard_as_one() -> None:
+    """What was heard of it before the pause counts, also when the rest is cut off."""
+    line = begun(Line(), 1)
+    line.say(1, FRAME_BYTES * 5)
+    line.run(300)
+    begun(line, 1).say(1, FRAME_BYTES * 50)
+    line.run(100)
+    line.clear()
+
+    assert line.estimate_ms(1) == line.truly_heard_ms(1) == 200
+
+
 def test_next_due_time_is_kept() -> None:
     """Nothing is due before the time that was told, and something is due at it."""
     playout = Playout("MZ1")

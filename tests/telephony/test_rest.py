@@ -129,7 +129,14 @@ async def test_nobody_is_called_where_nobody_listens() -> None:
         (201, "hello", Unknown("unreadable_answer")),
         (201, "[]", Unknown("unreadable_answer")),
         (201, "null", Unknown("unreadable_answer")),
+        (201, '{"sid": 5}', Unknown("unreadable_answer")),
         (201, '{"sid": "CA1", "queue_time": 5}', Placed("CA1", 5)),
+        pytest.param(
+            201,
+            f'{{"sid": "CA1", "queue_time": "{"9" * 5_000}"}}',
+            Unknown("unreadable_answer"),
+            id="a queue of ages",
+        ),
         (403, "<html>Forbidden</html>", Unknown("status_403")),
         (404, '{"code": "none"}', Unknown("status_404")),
         (407, "", Unknown("status_407")),
@@ -141,6 +148,13 @@ async def test_an_answer_that_is_not_twilios_is_unknown(
     status: int, body: str, outcome: Outcome
 ) -> None:
     """Something else took the request, as a proxy does: it is not known what it did with it."""
+    async with babbling(status, body) as calls:
+        assert await calls.place(order()) == outcome
+
+
+@asynccontextmanager
+async def babbling(status: int, body: str) -> AsyncIterator[TwilioCalls]:
+    """Calls of something that has one answer for every request."""
 
     async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -152,7 +166,37 @@ async def test_an_answer_that_is_not_twilios_is_unknown(
     async with await asyncio.start_server(babble, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with twilio_calls("AC0", TOKEN, base_url=url) as calls:
-            assert await calls.place(order()) == outcome
+            yield calls
+
+
+@pytest.mark.parametrize("body", ["{}", "[]", "null", '{"sid": 5}', '{"calls": [{}]}'])
+async def test_an_answer_without_a_call_is_none(body: str) -> None:
+    """Something else answered: whatever was asked is not known to be done."""
+    async with babbling(200, body) as calls:
+        for request in (
+            calls.fetch("CA1"),
+            calls.find(to_number=ANN, from_number=OURS, since=datetime.now(UTC)),
+            calls.end("CA1"),
+            calls.go_on("CA1", "<Response/>"),
+        ):
+            with pytest.raises(Unreachable):
+                await request
+
+
+@pytest.mark.parametrize(
+    ("duration", "duration_s"), [("5", 5), ('"5"', 5), ("null", None), ('""', None), ("[5]", None)]
+)
+async def test_a_duration_may_be_a_number(duration: str, duration_s: int | None) -> None:
+    """Twilio writes it in a string, which is not promised."""
+    call = f'{{"sid": "CA1", "status": "completed", "duration": {duration}}}'
+    async with babbling(200, call) as calls:
+        fetched = await calls.fetch("CA1")
+    async with babbling(200, f'{{"calls": [{call}]}}') as calls:
+        found = await calls.find(to_number=ANN, from_number=OURS, since=datetime.now(UTC))
+
+    assert fetched is not None
+    assert fetched.duration_s == duration_s
+    assert found == [fetched]
 
 
 async def test_a_wrong_order_and_a_wrong_token_are_refused() -> None:

@@ -82,6 +82,7 @@ def test_steps_and_labels(tmp_path: Path) -> None:
             "expect.heard.0.after: no step has the label 'goodbye'",
         ),
         ("by: caller", "by: caller, after: x, within_ms: 5", 12, "expect.ends.after: no step"),
+        ("title: A", "sentences: none.yaml\ntitle: A", 2, "sentences: there is no file"),
         ("wait_for_reply: {}", "wait_for_reply", 6, "steps.0: should be keys and values"),
         ("hang_up: {}", "hang_up:", 9, "as in hang_up: {}"),
         ('"+15550100"', "+15550100", 4, "called: should be text: put it in quotes"),

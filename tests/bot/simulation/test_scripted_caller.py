@@ -1,13 +1,15 @@
 """What a caller does who follows a script, on a line that has no network behind it."""
 
 import asyncio
+import wave
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bot.simulation.scenarios import Scenario
+from bot.simulation.scenarios import Scenario, read_scenario
 from bot.simulation.scripted_caller import ScriptedCaller, make_sounds
+from config.strict_yaml import PromptFileError
 from telephony.emulator import CallEvent, Line
 from telephony.emulator.events import OnEvent
 from telephony.emulator.recording import Recording
@@ -97,3 +99,50 @@ async def test_a_reply_that_does_not_begin_is_told_with_its_times() -> None:
     caller, _ = await play(silence, {"wait_for_reply": {"timeout_ms": 2000}})
 
     assert caller.failure == "no reply began by 5.0 s, in 2000 ms of waiting"
+
+
+MUMBLED = """\
+name: mumbled
+title: Nobody can say this
+caller: "+15550199"
+called: "+15550100"
+voice: en-us
+steps:
+  - say: {text: Hello.}
+  - repeat:
+      until_ms: 900
+      steps:
+        - silence: {duration_ms: 100}
+        - barge_in: {after_ms: 60, text: Stop.}
+expect:
+  ends: {by: caller}
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("voice: en-us", "voice: xx-yy", ':5: key voice: espeak-ng has no voice "xx-yy"'),
+        ("Stop.", "Stop., voice: xx", ":12: key steps.1.repeat.steps.1.barge_in.voice: espeak"),
+        ("text: Hello.", "wav: noise.wav", ":7: key steps.0.say.wav: {}/noise.wav: is not a WAV"),
+        ("text: Hello.", "wav: short.wav", ":7: key steps.0.say.wav: {}/short.wav: is not a whole"),
+    ],
+)
+def test_what_cannot_be_said_is_told_with_its_line(
+    tmp_path: Path, before: str, after: str, words: str
+) -> None:
+    """A voice that there is not, a file that is no sound: scenario, line and key are named."""
+    (tmp_path / "noise.wav").write_bytes(b"noise")
+    with wave.open(str(tmp_path / "short.wav"), "wb") as writer:
+        writer.setparams((2, 2, 8000, 0, "NONE", ""))
+        writer.writeframes(b"\x01" * 400)
+    whole = (tmp_path / "short.wav").read_bytes()
+    (tmp_path / "short.wav").write_bytes(whole[:-3])  # a copy that broke off
+    path = tmp_path / "mumbled.yaml"
+    path.write_text(MUMBLED.replace(before, after), encoding="utf-8")
+    scenario = read_scenario(path)
+
+    with pytest.raises(PromptFileError) as told:
+        make_sounds(scenario, path)
+
+    assert str(path) + words.format(tmp_path) in str(told.value)

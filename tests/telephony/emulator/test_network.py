@@ -3,13 +3,17 @@
 import asyncio
 import base64
 import json
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from twilio.request_validator import RequestValidator
 
-from telephony.emulator import CallbackFaults, CallEnded, EndedBy, Line, PhoneNetwork
+from telephony.emulator import CallbackFaults, Callee, CallEnded, EndedBy, Line, PhoneNetwork
+from telephony.emulator.dial_request import DialRequest
 from telephony.emulator.sound import spoken
 from telephony.signature import Algorithm
+from tests.conftest import MS
 from tests.telephony.emulator.tiny_bot import (
     CALLED,
     CALLER,
@@ -24,9 +28,10 @@ from tests.telephony.emulator.tiny_bot import (
     stay,
     staying,
 )
+from tests.waiting import eventually, stand_still
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-NO_URLS = ("http://[oops/", "http://127.0.0.1:99999/")
+NO_URLS = ("http://[oops/", "http://127.0.0.1:99999/", "http://xn--/")
 
 
 async def echo(socket: Socket) -> None:
@@ -38,6 +43,10 @@ async def echo(socket: Socket) -> None:
 
 async def listen(socket: Socket) -> None:
     await socket.receive_all()
+
+
+def rung(bot: TinyBot) -> DialRequest:
+    return DialRequest.parse({"To": CALLER, "From": CALLED, "Url": bot.url + "/voice"})
 
 
 async def test_the_webhook_is_signed_and_filled_in_as_twilio_does(
@@ -58,6 +67,18 @@ async def test_the_webhook_is_signed_and_filled_in_as_twilio_does(
     assert webhook.field("Direction") == "inbound"
     assert record.end.by is EndedBy.BOT
     assert record.twiml_path == ("Hangup",)
+
+
+async def test_a_cookie_comes_back_in_its_own_call(bot: TinyBot, network: PhoneNetwork) -> None:
+    """A session begins with the first webhook of a call, and is no other call's."""
+    bot.twiml, bot.cookies["/voice"] = "<Response><Redirect>/next</Redirect></Response>", "one"
+    bot.pages["/next"] = "<Response><Hangup/></Response>"
+
+    await call(network, bot, stay)
+    await call(network, bot, stay)
+
+    cookies = [(asked.path, asked.headers.get("Cookie")) for asked in bot.webhooks]
+    assert cookies == 2 * [("/voice", None), ("/next", "session=one")]
 
 
 async def test_the_newer_signature_can_be_chosen(bot: TinyBot) -> None:
@@ -165,12 +186,36 @@ async def test_time_passes_at_the_speed_of_the_clock(bot: TinyBot, network: Phon
 
     took_s = asyncio.get_running_loop().time() - started_s
     media = [[m["media"] for m in s.received if m["event"] == "media"] for s in bot.sockets]
-    assert 0.6 <= took_s < 3
+    assert 0.6 <= took_s < 3000 * MS
     assert all(600 <= record.duration_ms <= 700 for record in records)
     for frames in media:
         assert 15 <= len(frames) <= 35
         assert [m["timestamp"] for m in frames] == [str(20 * n) for n in range(len(frames))]
     assert len({record.call_sid for record in records}) == 20
+
+
+async def test_what_follows_the_hang_up_is_not_part_of_the_call(
+    bot: TinyBot, network: PhoneNetwork
+) -> None:
+    """Neither what a network that is late does then, nor how long a caller takes to notice."""
+    bot.on_stream, bot.twiml = listen, bot.connect()
+
+    async def hangs_up(line: Line) -> None:
+        await line.sleep(100)
+        stand_still(500)
+
+    async def lingers(line: Line) -> None:
+        try:
+            await line.sleep(5000)
+        except CallEnded:
+            await asyncio.sleep(0.5)
+
+    left = await call(network, bot, hangs_up)
+    bot.twiml = "<Response><Pause length='0.1'/><Hangup/></Response>"
+    lingered = await call(network, bot, lingers)
+
+    assert 100 <= left.duration_ms <= 200
+    assert 100 <= lingered.duration_ms <= 400
 
 
 async def test_when_the_bot_closes_the_stream_the_next_verb_follows(
@@ -283,6 +328,20 @@ async def test_a_webhook_without_a_url_has_failed(
     assert record.twiml_path == ("Redirect", "Hangup")
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999/", "http://xn--/", "http://a..b/"])
+async def test_a_webhook_that_is_sent_to_no_url_has_failed(
+    bot: TinyBot, network: PhoneNetwork, url: str
+) -> None:
+    """What HTTP redirects to is checked as what TwiML leads to."""
+    bot.locations["/voice"] = url
+    bot.pages["/fallback"] = "<Response><Hangup/></Response>"
+
+    record = await call(network, bot, stay, fallback_url=bot.url + "/fallback")
+
+    assert codes(record) == [11200]
+    assert record.twiml_path == ("Hangup",)
+
+
 @pytest.mark.parametrize("url", NO_URLS)
 async def test_a_callback_without_a_url_is_lost(bot: TinyBot, url: str) -> None:
     """It harms neither its call nor the network that others are on."""
@@ -305,6 +364,32 @@ async def test_a_stream_that_was_never_opened_never_started(bot: TinyBot) -> Non
     events = [webhook.field("StreamEvent") for webhook in bot.requests("/opened-status")]
     assert refusals == ["stream-error"]
     assert sorted(events) == ["stream-started", "stream-stopped"]
+
+
+async def test_a_stream_tells_of_itself_alone(bot: TinyBot) -> None:
+    """Its callback has the fields of a stream, by the method it names, and when it was."""
+    bot.on_stream = listen
+    attributes = {"name": "talk", "statusCallback": "/told", "statusCallbackMethod": "GET"}
+    bot.twiml = bot.connect(**attributes)
+    async with PhoneNetwork(auth_token=TOKEN) as network:
+        await call(network, bot, staying(100))
+
+    for webhook in bot.requests("/told"):
+        fields = dict(parse_qsl(urlsplit(webhook.url).query))
+        assert webhook.method == "GET"
+        assert set(fields) == {
+            "AccountSid",
+            "CallSid",
+            "StreamSid",
+            "StreamName",
+            "StreamEvent",
+            "Timestamp",
+        }
+        assert fields["StreamName"] == "talk"
+        assert datetime.now(UTC) - datetime.fromisoformat(fields["Timestamp"]) < timedelta(
+            minutes=1
+        )
+    assert len(bot.requests("/told")) == 2
 
 
 async def test_status_callbacks_can_be_late_and_double(bot: TinyBot) -> None:
@@ -367,6 +452,43 @@ async def test_a_caller_that_fails_fails_the_test(bot: TinyBot, network: PhoneNe
         await call(network, bot, caller)
 
 
+async def test_what_fails_beside_the_calls_comes_out_as_it_is(bot: TinyBot) -> None:
+    """Not as a group of one: a test that expects an error names it. Calls are hung up."""
+    bot.on_stream, bot.twiml = listen, bot.connect()
+    network = PhoneNetwork(auth_token=TOKEN, directory={CALLER: Callee(rings_ms=0)})
+
+    async def ring_and_fail() -> None:
+        async with network:
+            network.dial(rung(bot))
+            await eventually(lambda: bot.sockets)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await ring_and_fail()
+
+    assert [placed.status for placed in network.outbound.values()] == ["completed"]
+
+
+async def test_a_callee_who_fails_fails_the_test(bot: TinyBot) -> None:
+    """Nobody waits for his call any longer."""
+    bot.on_stream, bot.twiml = listen, bot.connect()
+
+    async def fails(line: Line) -> None:
+        raise ZeroDivisionError
+
+    network = PhoneNetwork(auth_token=TOKEN, directory={CALLER: Callee(answer=fails, rings_ms=0)})
+
+    async def ring() -> None:
+        async with network:
+            await network.dial(rung(bot)).ended()
+            await asyncio.sleep(60)
+
+    with pytest.raises(ExceptionGroup) as failed:
+        await ring()
+
+    assert failed.group_contains(ZeroDivisionError, depth=1)
+
+
 async def test_events_are_told_as_they_happen(bot: TinyBot, network: PhoneNetwork) -> None:
     """A listener sees each event of the record, in order, and each can be dumped as JSON."""
     bot.on_stream = echo
@@ -383,3 +505,29 @@ async def test_events_are_told_as_they_happen(bot: TinyBot, network: PhoneNetwor
     assert seen[0] == "call_placed"
     assert {"caller_speech_started", "caller_speech_ended", "bot_sound_started"} <= set(seen)
     assert all(json.loads(event.dump())["event"] == event.name for event in record.events)
+
+
+async def test_what_sounds_at_the_end_is_told_before_it(
+    bot: TinyBot, network: PhoneNetwork
+) -> None:
+    """A caller who hangs up over the bot, and over himself: both stretches have an end."""
+
+    async def speak(socket: Socket) -> None:
+        await socket.play(LOUD * 500)
+        await socket.receive_all()
+
+    bot.on_stream = speak
+    bot.twiml = bot.connect()
+
+    async def caller(line: Line) -> None:
+        await line.wait_for_sound(since_ms=0, timeout_ms=5000)
+        line.start_saying(LOUD * 500)
+        await line.sleep(200)
+
+    record = await call(network, bot, caller)
+
+    *_, speech, sound, end = record.events
+    assert [speech.name, sound.name] == ["caller_speech_ended", "bot_sound_ended"]
+    assert speech.facts["end_ms"] == record.caller_stretches[-1].end_ms
+    assert sound.facts["end_ms"] == record.bot_stretches[-1].end_ms
+    assert end.name == "call_ended"

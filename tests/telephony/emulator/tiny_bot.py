@@ -89,6 +89,8 @@ class TinyBot:
     pages: dict[str, str] = field(default_factory=dict)
     sounds: dict[str, bytes] = field(default_factory=dict)
     statuses: dict[str, int] = field(default_factory=dict)
+    locations: dict[str, str] = field(default_factory=dict)  # where paths redirect to
+    cookies: dict[str, str] = field(default_factory=dict)  # that paths set
     on_stream: Handler | None = None
     webhooks: list[Webhook] = field(default_factory=list)
     upgrades: list[Headers] = field(default_factory=list)
@@ -99,7 +101,7 @@ class TinyBot:
     def reset(self) -> None:
         """Forget the test before."""
         self.twiml, self.on_stream = "", None
-        for memory in (self.pages, self.sounds, self.statuses):
+        for memory in (self.pages, self.sounds, self.statuses, self.locations, self.cookies):
             memory.clear()
         self.webhooks, self.upgrades, self.sockets = [], [], []
 
@@ -132,8 +134,13 @@ class TinyBot:
         self.webhooks.append(Webhook(request.method, url, path, request.headers, form))
         if path in self.sounds:
             return Response(self.sounds[path], media_type="audio/wav")
+        if path in self.locations:
+            return Response(status_code=307, headers={"Location": self.locations[path]})
         body = self.pages.get(path, self.twiml if path == "/voice" else "<Response/>")
-        return Response(body, self.statuses.get(path, 200), media_type="text/xml")
+        response = Response(body, self.statuses.get(path, 200), media_type="text/xml")
+        if path in self.cookies:
+            response.set_cookie("session", self.cookies[path])
+        return response
 
     async def media(self, websocket: WebSocket) -> None:
         await websocket.accept()
@@ -199,5 +206,4 @@ def names(record: CallRecord) -> list[str]:
 
 def codes(record: CallRecord) -> list[Fact]:
     """Twilio's codes of the errors and warnings of a call."""
-    kinds = ("twilio_error", "twilio_warning", "stream_refused")
-    return [event.facts["code"] for event in record.events if event.name in kinds]
+    return [event.facts["code"] for event in record.errors]
