@@ -1,4 +1,4 @@
-"""The command line of a process, whose settings stand in the environment."""
+"""The command line of what has settings in the environment: processes and commands."""
 
 import argparse
 

@@ -2,7 +2,7 @@
 
 One line per event, JSON unless standard output is a terminal. Speech, numbers and prompts stand
 only in fields named `pii_*`, which are dropped unless asked for. What libraries write below
-WARNING may hold such things, so it is kept in `pii_message`.
+WARNING may hold such things, so it is kept in `pii_message`; where that is dropped, the line is.
 """
 
 import logging
@@ -57,11 +57,19 @@ def _to_stdout(shared: list[Processor], level: int, *, human: bool, pii: bool) -
     )
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(formatter)
+    if not pii:
+        handler.addFilter(_says_something)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
     for noisy in ("uvicorn.access", "websockets", "httpx", "httpcore", "openai", "numba", "twilio"):
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
+
+
+def _says_something(record: logging.LogRecord) -> bool:
+    """Whether anything is left of a record without its private fields."""
+    is_ours = hasattr(record, "_logger")  # of structlog
+    return is_ours or record.levelno >= logging.WARNING or record.exc_info is not None
 
 
 def _renderers(*, human: bool) -> list[Processor]:

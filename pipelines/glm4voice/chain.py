@@ -6,8 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pipelines.audio import Pcm
 from pipelines.glm4voice.checkpoint import CheckpointError
 from pipelines.glm4voice.hearing.config import SpeechTokenizerConfig
+from pipelines.glm4voice.hearing.stream import UtteranceState
 from pipelines.glm4voice.hearing.tokenizer import SpeechTokenizer
 from pipelines.glm4voice.openings import Openings
 from pipelines.glm4voice.prompt import PromptBuilder
@@ -35,7 +37,7 @@ class GlmChain:
     ) -> None:
         """`can_transcribe`: the language model was taught to, as `training/` does.
 
-        `watch` is kept on the device that makes sound; the engine has its own.
+        `watch` is kept on the device that hears and makes sound; the engine has its own.
         """
         self._parts = parts
         self._watch = watch or DeviceWatch()
@@ -84,6 +86,39 @@ class GlmChain:
     def open_session(self) -> GlmSession:
         """Begin a conversation."""
         return GlmSession(self._parts)
+
+
+class _WatchedUtterance(UtteranceState):
+    """An utterance that notices the end of the device it is heard on."""
+
+    def __init__(
+        self, tokenizer: SpeechTokenizer, watch: DeviceWatch, *, max_samples: int | None
+    ) -> None:
+        super().__init__(tokenizer.encoder, tokenizer.mel, max_samples=max_samples)
+        self._watch = watch
+
+    def append(self, pcm: Pcm) -> None:
+        with self._watch:
+            super().append(pcm)
+
+    def work(self) -> bool:
+        with self._watch:
+            return super().work()
+
+    def finish(self) -> list[int]:
+        with self._watch:
+            return super().finish()
+
+
+class _WatchedTokenizer(SpeechTokenizer):
+    """A tokenizer whose utterances notice the end of its device."""
+
+    def __init__(self, tokenizer: SpeechTokenizer, watch: DeviceWatch) -> None:
+        super().__init__(tokenizer.config, tokenizer.encoder)
+        self._watch = watch
+
+    def begin(self, *, max_samples: int | None = None) -> UtteranceState:
+        return _WatchedUtterance(self, self._watch, max_samples=max_samples)
 
 
 class _WatchedDecoder(StreamingDecoder):
@@ -183,11 +218,12 @@ def assemble(
     stop_ids = frozenset({*end_ids, text_tokenizer.special("<|user|>"), call_id})
     texts = TokenMask([*range(text_tokenizer.n_ranks), *stop_ids], engine.vocab_size)
     watch = DeviceWatch()
+    hearing = _WatchedTokenizer(speech_tokenizer, watch)
     streaming = _WatchedDecoder(decoder, watch)
     streaming.capture()
     return GlmChain(
         Parts(
-            speech_tokenizer=speech_tokenizer,
+            speech_tokenizer=hearing,
             text_tokenizer=text_tokenizer,
             engine=engine,
             decoding=Decoding(streaming),

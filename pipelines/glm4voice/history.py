@@ -19,6 +19,7 @@ class Item:
     is_reply: bool
     ids: list[int] = field(default_factory=list)
     has_call: bool = False  # of a tool: all ids of a reply behind its last audio token
+    broke_off: bool = False  # what a reply has behind its last audio token was to be spoken
 
 
 class History:
@@ -56,9 +57,9 @@ class History:
         """Cut a reply after the last audio token that was heard to its end; return how many stay.
 
         Text runs ahead of sound, so text before that token stays, text after it goes. A reply
-        heard to its end stays whole; one of which nothing was heard loses its text too. A tool
-        call at its end was made, whatever was heard, and stays. Raises KeyError for an unknown
-        item, ValueError if it is not a reply.
+        heard to its end stays whole, unless it broke off; one of which nothing was heard loses its
+        text too. A tool call at its end was made, whatever was heard, and stays. Raises KeyError
+        for an unknown item, ValueError if it is not a reply.
         """
         item = self.find(item_id)
         if not item.is_reply:
@@ -66,9 +67,9 @@ class History:
         ends = [0, *(place + 1 for place, token in enumerate(item.ids) if is_audio(token))]
         n_audio = len(ends) - 1
         n_heard = max(0, audio_end_ms) // TOKEN_MS
-        if n_heard == 0 or n_heard < n_audio:
+        if n_heard == 0 or n_heard < n_audio or item.broke_off:
             # in place: a session may hold this list
-            del item.ids[ends[n_heard] : ends[-1] if item.has_call else None]
+            del item.ids[ends[min(n_heard, n_audio)] : ends[-1] if item.has_call else None]
         return min(n_heard, n_audio)
 
     def _add(self, item: Item) -> Item:

@@ -64,8 +64,12 @@ class CallText:
     def sound(self) -> str:
         """There is sound: what came before it was speech, and is returned."""
         text = self._show()
-        self._run, self._n_shown = "", 0
+        self.drop()
         return text
+
+    def drop(self) -> None:
+        """Forget the text since the last sound."""
+        self._run, self._n_shown = "", 0
 
     def call(self) -> ToolCall | None:
         """The text since the last sound as a call, known tool or not; None if it is no call."""
@@ -89,11 +93,14 @@ class ReplyParser:
         self.n_text = 0
         self.n_audio = 0
         self.n_all = 0
+        self.n_since_sound = 0  # ids of any kind
 
     def push(self, token: int) -> str:
         """Take one id; return the whole characters that are now free to be shown."""
         self.n_all += 1
+        self.n_since_sound += 1
         if self._tokenizer.is_audio(token):
+            self.n_since_sound = 0
             self.n_audio += 1
             self.rhythm.audio()
             self.codes.append(token - self._tokenizer.audio_offset)
@@ -109,6 +116,13 @@ class ReplyParser:
     def is_calling(self) -> bool:
         """Whether a call of a known tool is being written, which has no sound."""
         return self._call_text.is_call
+
+    def drop_call(self) -> int:
+        """Forget the call that is being written, if one is; return how many ids it has."""
+        if not self.is_calling:
+            return 0
+        self._call_text.drop()
+        return self.n_since_sound
 
     def call(self) -> ToolCall | None:
         """What was written since the last sound, read as a tool call."""
@@ -241,7 +255,7 @@ class GlmReply:
             take.done(self._ids)
 
     def cancel(self) -> None:
-        """Stop here, keep the ids generated so far, free the rest. Idempotent.
+        """Stop here, keep the ids generated so far but for half a call, free the rest. Idempotent.
 
         A block that is being decoded at this moment is freed when it is done.
         """
@@ -249,6 +263,7 @@ class GlmReply:
             self._generation.cancel()
         self._free()
         if self.stop_reason is None:
+            self._forget_half_call()
             self.stop_reason = StopReason.CANCELLED
 
     @property
@@ -365,6 +380,8 @@ class GlmReply:
             reason = _STOP_REASONS[self._generation.finish]
             if self._generation.stop_id == self._call_id:
                 self.tool_call = self._parser.call()
+        if reason is not StopReason.END:
+            self._forget_half_call()
         text = "" if self.tool_call else self._parser.flush()
         self._parser.rhythm.end()
         if self.deviations and self.tool_call is None:
@@ -372,6 +389,11 @@ class GlmReply:
         self._free()
         self.stop_reason = StopReason.TOOL_CALL if self.tool_call else reason
         return Step(text=text, pcm=pcm)
+
+    def _forget_half_call(self) -> None:
+        """A tool call in whose midst the reply breaks off was not made, nor was it said."""
+        n_ids = self._parser.drop_call()
+        del self._ids[len(self._ids) - n_ids :]
 
     def _free(self) -> None:
         self._crowd.leave(self._ahead)

@@ -27,7 +27,10 @@ from pipelines.glm4voice.thinking.language_lock import LanguageLocks
 from pipelines.glm4voice.thinking.sampling import check
 from pipelines.glm4voice.thinking.token_mask import TokenMask
 from pipelines.glm4voice.transcript import GlmTranscript
-from pipelines.realtime.model import Role, Sampling, Tool
+from pipelines.realtime.model import Role, Sampling, StopReason, Tool
+
+# How a reply ends, as long as it has not broken off.
+_WHOLE = (None, StopReason.END, StopReason.TOOL_CALL)
 
 log = structlog.get_logger()
 
@@ -167,7 +170,7 @@ class GlmSession:
         prompt = self._prompt(instructions)
         opens = say is not None and sampling.seed is None and not len(self._history)
         opening = Words(tuple(prompt), say or "", sampling) if opens else None
-        self._note_call()
+        self._note_end()
         self._reply_item = self._history.add_reply(item_id)
         self._has_news = True
         known = self._parts.openings.find(opening) if opening else None
@@ -217,7 +220,7 @@ class GlmSession:
         Returns the number of audio tokens kept. Raises KeyError or ValueError, see the contract.
         """
         self._cancel_if(self._history.find(item_id))
-        self._note_call()
+        self._note_end()
         self._has_news = True
         is_audio = self._parts.text_tokenizer.is_audio
         return self._history.truncate(item_id, audio_end_ms, is_audio)
@@ -301,10 +304,11 @@ class GlmSession:
             return None
         return self._parts.locks.mask(sampling.language_lock, has_tools=bool(self._tools))
 
-    def _note_call(self) -> None:
-        """Have the history know of a tool call that the last reply has made, if it has."""
+    def _note_end(self) -> None:
+        """Have the history know how the last reply ended."""
         if self._reply_item is not None and self._reply is not None:
             self._reply_item.has_call = self._reply.tool_call is not None
+            self._reply_item.broke_off = self._reply.stop_reason not in _WHOLE
 
     def _cancel_if(self, item: Item) -> None:
         """Cancel the reply under way if `item` is what it writes to."""

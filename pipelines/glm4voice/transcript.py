@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 import structlog
+import torch
 
 from pipelines.glm4voice.text_tokenizer import TextStream, TextTokenizer
 from pipelines.glm4voice.thinking.engine import ContextFull, Engine, EngineError, Generation
@@ -54,7 +55,8 @@ class GlmTranscript:
     def step(self) -> bool:
         """Write a token; False if there was nothing to do now.
 
-        An engine that fails has this fail, and not the call that it is about.
+        An engine that fails, or has too little memory now, has this fail, and not the call that it
+        is about.
         """
         if self._generation is None or self.is_done or self._generation.is_waiting:
             return False
@@ -62,7 +64,7 @@ class GlmTranscript:
             self._write(self._generation)
         except NoSlot:  # another transcript is being written
             return False
-        except EngineError as exc:
+        except (EngineError, torch.OutOfMemoryError) as exc:
             log.warning("transcript_failed", error=type(exc).__name__)
             self.has_failed = True
             self.close()

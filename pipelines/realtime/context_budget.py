@@ -12,6 +12,7 @@ _TOKEN_LETTERS: Final = 2  # characters a token, between Chinese and English
 _FRAME_TOKENS: Final = 32  # around turns, and what is only known about
 _REPLY_SHARE: Final = 4  # of the context, the part that a reply finds free at least
 _TURN_SHARE: Final = 8  # the part that a turn does
+_MOST_CONTEXTS: Final = 2  # that are kept, by what is guessed: more would never be read
 
 
 def text_tokens(n_letters: int) -> int:
@@ -75,6 +76,17 @@ class ContextBudget:
     def excess_for_turn(self, history: History) -> list[str]:
         """The items that must go so that the next turn and a reply to it will fit."""
         return self._excess(history, self._max_tokens // _TURN_SHARE + self._n_reply)
+
+    def excess(self, history: History, *, spared: str | None) -> list[str]:
+        """The items that go whatever is asked next, since all together are far too long."""
+        if self._n_tokens <= _MOST_CONTEXTS * self._max_tokens:
+            return []
+        return history.oldest(self._n_tokens - self._max_tokens // 2, spared=spared)
+
+    def has_room_for_rule(self, history: History, n_letters: int) -> bool:
+        """Whether a system text of so many characters can be kept beside the others."""
+        n_tokens = history.n_system_tokens + text_tokens(n_letters)
+        return n_tokens <= _MOST_CONTEXTS * self._max_tokens
 
     def _came(self, n_tokens: int) -> None:
         self._n_tokens += n_tokens

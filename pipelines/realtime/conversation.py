@@ -87,6 +87,7 @@ class Conversation:
         self._detector: TurnDetector | None = None
         self._detect(self._config.turn_detection)
         self._turn_item_id = new_id("item")  # that the open turn will have
+        self._is_announced = False  # that the caller has begun to speak in it, and not stopped
         self._show_session("session.created")
 
     # ---- what the scheduler calls
@@ -200,8 +201,8 @@ class Conversation:
 
     @_do.register
     def _commit(self, event: InputAudioBufferCommitEvent) -> None:
-        if self._detector is not None:
-            self._take_over_turn(self._detector)
+        if self._detector is not None and not self._detector.speaking:
+            self._hear_turn(self._detector.take_prefix())
         turn_ms = self._turn_samples * 1000 // self._model.input_sample_rate
         if turn_ms < MIN_COMMIT_MS:
             raise ClientMistake(
@@ -210,12 +211,17 @@ class Conversation:
                 code="input_audio_buffer_commit_empty",
             )
         self._history.check_new(None)
+        if self._detector is not None:
+            self._detector.reset()
+        if self._is_announced:
+            self._tell_stopped(self._n_heard * 1000 // self._model.input_sample_rate)
         self._commit_turn()
 
     @_do.register
     def _clear(self, event: InputAudioBufferClearEvent) -> None:
         self._session.clear_audio()
         self._turn_samples = 0
+        self._is_announced = False
         self._turn_item_id = new_id("item")
         if self._detector is not None:
             self._detector.reset()
@@ -224,6 +230,7 @@ class Conversation:
     @_do.register
     def _create_item(self, event: ItemCreate) -> None:
         self._memory.add(event.item, after=event.previous_item_id)
+        self._forget_unread()
 
     @_do.register
     def _retrieve(self, event: ConversationItemRetrieveEvent) -> None:
@@ -283,25 +290,23 @@ class Conversation:
             self._hear_turn(signal)
 
     def _turn_started(self, signal: SpeechStarted) -> None:
+        self._is_announced = True
         self._emit(events.speech_started(self._turn_item_id, signal.audio_start_ms))
         detection = self._config.turn_detection
         if detection is not None and detection.interrupt_response:
             self._cancel_response("turn_detected")
 
     def _turn_stopped(self, signal: SpeechStopped) -> None:
-        self._emit(events.speech_stopped(self._turn_item_id, signal.audio_end_ms))
+        self._tell_stopped(signal.audio_end_ms)
         self._history.check_new(None)
         self._commit_turn()
         detection = self._config.turn_detection
         if detection is not None and detection.create_response and self._response is None:
             self._start_response(None)
 
-    def _take_over_turn(self, detector: TurnDetector) -> None:
-        """The client ends the turn itself: what the detector holds back belongs to it."""
-        if detector.speaking:
-            detector.reset()
-        else:
-            self._hear_turn(detector.take_prefix())
+    def _tell_stopped(self, audio_end_ms: int) -> None:
+        self._is_announced = False
+        self._emit(events.speech_stopped(self._turn_item_id, audio_end_ms))
 
     def _hear_turn(self, pcm: Pcm) -> None:
         """Sound of the open turn: the model gets it at once."""
@@ -316,6 +321,7 @@ class Conversation:
         self._turn_samples = 0
         if self._config.transcribes and n_tokens:
             self._transcripts.ask(item_id)
+        self._forget_unread()
 
     # ---- replies
 
@@ -392,6 +398,11 @@ class Conversation:
     def _make_room(self) -> None:
         """For the next turn and the reply to it."""
         self.totals.n_forgotten += self._memory.make_room_for_turn()
+
+    def _forget_unread(self) -> None:
+        """What comes without an end is not kept until a reply is asked for."""
+        making = self._response.item_id if self._response is not None else None
+        self.totals.n_forgotten += self._memory.forget_unread(spared=making)
 
     def _show_session(self, kind: Literal["session.created", "session.updated"]) -> None:
         self._emit(events.session_shown(kind, self._config.shown(self.id)))

@@ -217,10 +217,7 @@ def speech_opened(place: Place) -> ResponseContentPartAddedEvent:
     return ResponseContentPartAddedEvent(
         type="response.content_part.added",
         event_id=new_id("event"),
-        response_id=place.response_id,
-        item_id=place.item_id,
-        output_index=place.output_index,
-        content_index=0,
+        **_where(place),
         part=AddedPart(type="audio", transcript=""),
     )
 
@@ -230,10 +227,7 @@ def speech_text(place: Place, delta: str) -> ResponseAudioTranscriptDeltaEvent:
     return ResponseAudioTranscriptDeltaEvent(
         type="response.output_audio_transcript.delta",
         event_id=new_id("event"),
-        response_id=place.response_id,
-        item_id=place.item_id,
-        output_index=place.output_index,
-        content_index=0,
+        **_where(place),
         delta=delta,
     )
 
@@ -243,39 +237,46 @@ def speech_sound(place: Place, delta: str) -> ResponseAudioDeltaEvent:
     return ResponseAudioDeltaEvent(
         type="response.output_audio.delta",
         event_id=new_id("event"),
-        response_id=place.response_id,
-        item_id=place.item_id,
-        output_index=place.output_index,
-        content_index=0,
+        **_where(place),
         delta=delta,
     )
 
 
+def sound_closed(place: Place) -> ResponseAudioDoneEvent:
+    """The sound of an item has ended."""
+    return ResponseAudioDoneEvent(
+        type="response.output_audio.done",
+        event_id=new_id("event"),
+        **_where(place),
+    )
+
+
 def speech_closed(place: Place, transcript: str) -> Sequence[BaseModel]:
-    """Sound and words of an item have ended."""
-    where: dict[str, Any] = {
-        "response_id": place.response_id,
-        "item_id": place.item_id,
-        "output_index": place.output_index,
-        "content_index": 0,
-    }
+    """The words of an item have ended, and with them the item."""
     return (
-        ResponseAudioDoneEvent(
-            type="response.output_audio.done", event_id=new_id("event"), **where
-        ),
         ResponseAudioTranscriptDoneEvent(
             type="response.output_audio_transcript.done",
             event_id=new_id("event"),
             transcript=transcript,
-            **where,
+            **_where(place),
         ),
         ResponseContentPartDoneEvent(
             type="response.content_part.done",
             event_id=new_id("event"),
             part=DonePart(type="audio", transcript=transcript),
-            **where,
+            **_where(place),
         ),
     )
+
+
+def _where(place: Place) -> dict[str, Any]:
+    """The only content part of an item."""
+    return {
+        "response_id": place.response_id,
+        "item_id": place.item_id,
+        "output_index": place.output_index,
+        "content_index": 0,
+    }
 
 
 def call_arguments(place: Place, call_id: str, name: str, arguments: str) -> Sequence[BaseModel]:

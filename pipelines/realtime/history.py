@@ -33,6 +33,11 @@ class Item:
     audio_ms: int = 0
 
     @property
+    def is_system(self) -> bool:
+        """Whether it is a system text."""
+        return isinstance(self.wire, RealtimeConversationItemSystemMessage)
+
+    @property
     def n_tokens(self) -> int:
         """What it takes of the model's context, about."""
         n_frame = _FRAME_TOKENS if self.in_model else 0
@@ -54,6 +59,11 @@ class History:
     def n_audio_tokens(self) -> int:
         """Speech tokens of all items together."""
         return sum(item.n_audio_tokens for item in self._items.values())
+
+    @property
+    def n_system_tokens(self) -> int:
+        """Of the system texts, which never go, about."""
+        return sum(item.n_tokens for item in self._items.values() if item.is_system)
 
     def check_new(self, item_id: str | None) -> None:
         """Raises ClientMistake if no item can be added, or not under this id."""
@@ -91,18 +101,22 @@ class History:
         item.n_text_tokens, item.n_audio_tokens = n_text_tokens, n_audio_tokens
         item.audio_ms = audio_ms
 
-    def oldest(self, n_tokens: int) -> list[str]:
+    def oldest(self, n_tokens: int, *, spared: str | None = None) -> list[str]:
         """The oldest items that hold about so many tokens together.
 
-        System texts stay, and so does the newest item. A tool call goes with the words before it,
-        in which the model has it, and a tool's result with its call.
+        System texts stay, and so do the newest item and the one `spared`. A tool call goes, or
+        stays, with the words before it, in which the model has it, and a tool's result goes with
+        its call.
         """
         chosen: list[str] = []
-        for item_id, item in list(self._items.items())[:-1]:
+        items = list(self._items.items())
+        while items and not items.pop()[1].in_model:
+            pass  # the newest lies within the one before
+        for item_id, item in items:
             belongs = item.wire.type == "function_call_output" or not item.in_model
             if n_tokens <= 0 and not belongs:
                 break
-            if not isinstance(item.wire, RealtimeConversationItemSystemMessage):
+            if not item.is_system and item_id != spared:
                 chosen.append(item_id)
                 n_tokens -= item.n_tokens
         return chosen

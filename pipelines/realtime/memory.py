@@ -64,6 +64,13 @@ class Memory:
         item.status, item.object = "completed", "realtime.item"
         self._add(item_id, Item(wire=item, n_text_tokens=text_tokens(n_letters)))
 
+    def forget_unread(self, *, spared: str | None) -> int:
+        """Drop at once what the model would never come to read; return how many items that were.
+
+        The item `spared` is being made.
+        """
+        return self._forget(self._budget.excess(self.history, spared=spared))
+
     def cut(self, item_id: str, item: Item, audio_end_ms: int) -> None:
         """Of a spoken reply that is there only the sound until then was heard."""
         n_before = item.n_audio_tokens
@@ -123,6 +130,10 @@ class Memory:
             self._session.add_tool_output(item_id, item.output)
             return len(item.output)
         text = _text_of(item)
+        if item.role == "system" and not self._budget.has_room_for_rule(self.history, len(text)):
+            raise ClientMistake(
+                "The system texts are longer than the model can read", param="item.content"
+            )
         self._session.add_text(item_id, Role(item.role), text)
         return len(text)
 

@@ -111,7 +111,8 @@ class Reply(Protocol):
     def cancel(self) -> None:
         """Stop here: keep the tokens generated so far in the history, free everything else.
 
-        Idempotent; sets `stop_reason` to CANCELLED unless the reply had already ended.
+        Half a tool call is not kept. Idempotent; sets `stop_reason` to CANCELLED unless the reply
+        had already ended.
         """
         ...
 

@@ -94,6 +94,7 @@ class ResponseStream:
         self._unsent: Pcm = NO_SOUND
         self._transcript: list[str] = []
         self._message: RealtimeConversationItemAssistantMessage | None = None
+        self._is_sound_open = False  # some was sent, or may come, and its end has not been told
         self._output: list[OutputItem] = []
         emit(events.response_created(self._shown("in_progress")))
 
@@ -114,8 +115,8 @@ class ResponseStream:
 
     @property
     def sounds_no_more(self) -> bool:
-        """Whether the reply has made all of its sound before its end."""
-        return self._reply.sounds_no_more
+        """Whether all sound of the reply has been sent before its end."""
+        return self._reply.sounds_no_more and not len(self._unsent)
 
     @property
     def sound_ms(self) -> int:
@@ -128,6 +129,8 @@ class ResponseStream:
             self._send_piece()
         else:
             self._take(self._reply.step())
+        if self.sounds_no_more and self._is_sound_open:
+            self._end_sound()
         if self._reply.stop_reason is not None and not len(self._unsent):
             self._end(self._reply.stop_reason)
 
@@ -170,7 +173,17 @@ class ResponseStream:
             if not self._n_wire_samples:
                 self._first_sound_ms = self._split(time.monotonic())
             self._n_wire_samples += n_samples
+            self._is_sound_open = True
             self._emit(events.speech_sound(self._place, delta))
+
+    def _end_sound(self) -> None:
+        """Send what the encoder holds back; a reply that sounds on after all begins anew."""
+        self._send_sound(*self._encoder.flush())
+        self._tell_sound_ended()
+
+    def _tell_sound_ended(self) -> None:
+        self._is_sound_open = False
+        self._emit(events.sound_closed(self._place))
 
     def _split(self, now_s: float) -> dict[str, float]:
         """The time from the end of the turn to now, in parts that add up to it."""
@@ -185,6 +198,7 @@ class ResponseStream:
             item = Item(wire=self._message, is_spoken_reply=True)
             self._add_output(self._place, self._message, item)
             self._emit(events.speech_opened(self._place))
+            self._is_sound_open = True
 
     def _close_message(self, status: Literal["completed", "incomplete"]) -> None:
         message, self._message = self._message, None
@@ -199,6 +213,8 @@ class ResponseStream:
             n_audio_tokens=self.tokens.n_audio,
             audio_ms=self.sound_ms,
         )
+        if self._is_sound_open:
+            self._tell_sound_ended()
         for event in events.speech_closed(self._place, transcript):
             self._emit(event)
         self._output_done(self._place, message)
@@ -228,8 +244,8 @@ class ResponseStream:
         self._emit(events.output_item_done(place, wire))
 
     def _end(self, stop: StopReason) -> None:
-        if self._message is not None:
-            self._send_sound(*self._encoder.flush())
+        if self._is_sound_open:
+            self._end_sound()
         is_whole = stop in (StopReason.END, StopReason.TOOL_CALL)
         self._close_message("completed" if is_whole else "incomplete")
         if stop is StopReason.TOOL_CALL and self._reply.tool_call is not None:

@@ -50,6 +50,7 @@ class Seat:
     is_gone: bool = False  # the socket is closed
     totals: Totals = field(default_factory=Totals)  # read them after `mailbox.ending` is set
     sounds_since: float | None = None  # when the first sound of the reply under way was sent
+    past_ms: int = 0  # of its sound that was to be all, before the model spoke on
     is_slow: bool = False  # sound of that reply had to wait for the socket
 
     @property
@@ -74,12 +75,14 @@ class Seat:
             return math.inf
         sent_ms = self.conversation.sound_ms if self.conversation else 0
         if not sent_ms or (self.conversation is not None and self.conversation.sounds_no_more):
+            self.past_ms = sent_ms
+        if sent_ms <= self.past_ms:
             self.sounds_since = None
             self.is_slow = False
             return 0
         if self.sounds_since is None:
             self.sounds_since = now
-        return sent_ms - (now - self.sounds_since) * 1000
+        return sent_ms - self.past_ms - (now - self.sounds_since) * 1000
 
     def is_dry(self, now: float) -> bool:
         """Whether its listener, who keeps up, has nothing in hand of a reply under way."""

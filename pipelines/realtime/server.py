@@ -1,9 +1,9 @@
 """The GPU host's websocket server: `/v1/realtime` and `/healthz` on one port.
 
 Admission happens before the upgrade, with an HTTP status and a JSON body in the form of the
-protocol's errors: 401 for a wrong token, 503 when every seat is taken or the server drains; `seats`
-counts those. Sounds and words are no business of this module: it moves messages between sockets and
-the engine.
+protocol's errors: 401 for a wrong token, 503 when every seat is taken, which `seats` counts, when
+the server drains or when the model can serve nobody. Sounds and words are no business of this
+module: it moves messages between sockets and the engine.
 """
 
 import asyncio
@@ -42,6 +42,7 @@ _DRAINED: Final = Ending("drained", 1001, "server_draining", "The server is bein
 _EXPIRED: Final = Ending(
     "expired", 1000, "session_expired", "The session has reached its maximum length"
 )
+_UNAVAILABLE: Final = "The model can serve nobody: its device has failed, or its server is lost"
 _IDLE: Final = Ending(
     "idle", 1000, "session_idle", "Nothing was heard from the client for too long"
 )
@@ -179,8 +180,10 @@ class RealtimeServer:
             return _refusal(HTTPStatus.NOT_FOUND, "not_found", f"Sessions are at {PATH}")
         if not self._knows(request.headers):
             return _refusal(HTTPStatus.UNAUTHORIZED, "invalid_api_key", "Wrong or missing token")
-        if self._draining or not self._is_ready:
+        if self._draining or not self._is_well:
             return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "server_draining", _DRAINED.message)
+        if not self._engine.is_ready:
+            return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "model_unavailable", _UNAVAILABLE)
         self._sockets = {s for s in self._sockets if s.state is not State.CLOSED}
         self._note_work()
         if len(self._sockets) >= self._seats.n:
@@ -198,15 +201,13 @@ class RealtimeServer:
         return len(given) == 1 and hmac.compare_digest(given[0].encode(), expected)
 
     def _health(self) -> Response:
-        if not self._is_ready:
+        if not self._is_well:
             return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "engine_dead", "The model hangs")
+        if not self._engine.is_ready:
+            return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "model_unavailable", _UNAVAILABLE)
         status = "draining" if self._draining else "ok"
         body = {"status": status, "sessions": self.n_sessions, **self._seats.shown()}
         return _json(HTTPStatus.OK, body)
-
-    @property
-    def _is_ready(self) -> bool:
-        return self._is_well and self._engine.is_ready
 
     @property
     def _is_well(self) -> bool:

@@ -28,3 +28,6 @@ def test_help_names_every_setting(name: str, kind: type[ProcessSettings]) -> Non
     assert f"usage: python -m {name}" in done.stdout
     named = [line.split()[0] for line in done.stdout.splitlines() if "  VOICEBOT_" in line]
     assert named == [f"VOICEBOT_{field.upper()}" for field in kind.model_fields]
+    senses = [f"\n      {field.description}\n" for field in kind.model_fields.values()]
+    assert [sense for sense in senses if sense not in done.stdout] == []
+    assert not any("None" in sense for sense in senses)

@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from config.settings import GpuSettings, SettingsError, WebSettings, read_settings
+from config.settings import (
+    CampaignSettings,
+    DialerSettings,
+    GpuSettings,
+    ProcessSettings,
+    SettingsError,
+    WebSettings,
+    read_settings,
+    with_file,
+)
 
 NONE = Path("no-such.env")
 TOKEN = "0123456789abcdef"
@@ -99,6 +108,10 @@ def test_settings_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"PORT": "70000"}, r"VOICEBOT_PORT: .*less than or equal to 65535"),
         ({"PUBLIC_URL": "voice.example.com"}, r"VOICEBOT_PUBLIC_URL: must be .*https://"),
         ({"PUBLIC_URL": "https://a.example/x"}, r"VOICEBOT_PUBLIC_URL: must have no path"),
+        ({"PUBLIC_URL": "https://@a.example"}, r"VOICEBOT_PUBLIC_URL: must have no .* user"),
+        ({"PUBLIC_URL": "https://:pw@a.example"}, r"VOICEBOT_PUBLIC_URL: must have no .* user"),
+        ({"PUBLIC_URL": "https://a.example:"}, r"VOICEBOT_PUBLIC_URL: must have no colon"),
+        ({"PUBLIC_URL": "https://[::1]:"}, r"VOICEBOT_PUBLIC_URL: must have no colon"),
         ({"PUBLIC_URL": "https://a.example:99999"}, r"VOICEBOT_PUBLIC_URL: has a host or a port"),
         ({"PUBLIC_URL": "https:// a.example"}, r"VOICEBOT_PUBLIC_URL: must hold no blanks"),
         ({"PUBLIC_URL": "https://a.exa\tmple"}, r"VOICEBOT_PUBLIC_URL: must hold no blanks"),
@@ -125,6 +138,72 @@ def test_a_wrong_setting_is_named_with_an_example(
         read_settings(WebSettings, NONE)
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "words"),
+    [
+        (DialerSettings, "CALLER_IDS", "+14155550100,0415", "should be numbers with their country"),
+        (DialerSettings, "TWILIO_ACCOUNT_SID", "SK1", "should be AC and 32 digits or letters from"),
+        (GpuSettings, "VLLM_URL", "http://a:99999", "has a host or a port that no address can"),
+        (GpuSettings, "DEVICE", "gpu", "should be cpu, cuda, or cuda and the number of a card"),
+    ],
+)
+def test_a_form_is_told_in_words(
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[ProcessSettings],
+    name: str,
+    value: str,
+    words: str,
+) -> None:
+    """Whoever writes settings need not read regular expressions."""
+    env(monkeypatch, **{name: value})
+
+    with pytest.raises(SettingsError, match=rf"VOICEBOT_{name}: {words}.*, got .*; example: ") as e:
+        read_settings(kind, NONE)
+    assert "^" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (WebSettings, "PERSONAS_DIR"),
+        (WebSettings, "ROUTES_FILE"),
+        (CampaignSettings, "PERSONAS_DIR"),
+        (GpuSettings, "TOKENIZER_DIR"),
+        (GpuSettings, "LANGUAGE_MODEL_DIR"),
+        (GpuSettings, "DECODER_DIR"),
+    ],
+)
+def test_what_a_setting_leads_to_has_to_be_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: type[ProcessSettings], name: str
+) -> None:
+    """The setting is named, and the whole path: it may have been meant from another folder."""
+    monkeypatch.chdir(tmp_path)
+    env(monkeypatch, **{name: "nope"})
+
+    with pytest.raises(SettingsError) as told:
+        read_settings(kind, NONE)
+    [fault] = [line for line in str(told.value).splitlines() if name in line]
+    assert fault.startswith(f"VOICEBOT_{name}: must be a ")
+    assert f" ({tmp_path / 'nope'}: No such file or directory), got 'nope'; example: " in fault
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "words"),
+    [
+        ("PERSONAS_DIR", __file__, "must be a folder .*: Not a directory"),
+        ("ROUTES_FILE", ".", "must be a file .*: Is a directory"),
+    ],
+)
+def test_a_folder_is_no_file(
+    monkeypatch: pytest.MonkeyPatch, name: str, path: str, words: str
+) -> None:
+    """Nor the other way round."""
+    env(monkeypatch, **{name: path})
+
+    with pytest.raises(SettingsError, match=f"VOICEBOT_{name}: {words}"):
+        read_settings(WebSettings, NONE)
+
+
 def test_a_trial_on_loopback_needs_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """VOICEBOT_INSECURE=1 stands in for a token on a loopback address."""
     env(monkeypatch, INSECURE="1")
@@ -132,20 +211,54 @@ def test_a_trial_on_loopback_needs_no_token(monkeypatch: pytest.MonkeyPatch) -> 
     assert read_settings(WebSettings, NONE).twilio_auth_token is None
 
 
+def test_a_fault_of_the_env_file_is_told_with_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whoever has to mend it looks there; what the environment says is told without."""
+    file = tmp_path / ".env"
+    file.write_text("VOICEBOT_INSECURE=1\nVOICEBOT_HOST=0.0.0.0\n")
+    with pytest.raises(SettingsError) as of_rule:
+        read_settings(WebSettings, file)
+    file.write_text("VOICEBOT_PORT=many\nVOICEBOT_MAX_CALLS=all\nvoicebot_gpu_url=a\n")
+    env(monkeypatch, MAX_CALLS="none")
+    with pytest.raises(SettingsError) as of_values:
+        read_settings(WebSettings, file)
+
+    assert str(of_rule.value).startswith(f"{file}: VOICEBOT_INSECURE: is only allowed")
+    port, gpu_url, max_calls = str(of_values.value).splitlines()
+    assert port.startswith(f"{file}: VOICEBOT_PORT: should be")
+    assert gpu_url.startswith(f"{file}: VOICEBOT_GPU_URL: must be")
+    assert max_calls.startswith("VOICEBOT_MAX_CALLS: should be")
+
+
+def test_a_fault_that_shows_later_is_told_with_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Such as a port that is taken: whichever of its settings the file has."""
+    file = tmp_path / ".env"
+    file.write_text("VOICEBOT_PORT=80\nVOICEBOT_DEVICE=cpu\n")
+    env(monkeypatch, DEVICE="cuda")
+
+    assert with_file("VOICEBOT_HOST, VOICEBOT_PORT: no", file).startswith(f"{file}: VOICEBOT_HOST,")
+    assert with_file("VOICEBOT_DEVICE: no", file) == "VOICEBOT_DEVICE: no"
+    assert with_file("no such device", file) == "no such device"
+
+
 def test_an_unknown_name_in_the_env_file_is_told(tmp_path: Path) -> None:
     """A typing mistake in .env stops the process too."""
     file = tmp_path / ".env"
     file.write_text("VOICEBOT_DEVISE=cuda\n")
 
-    with pytest.raises(SettingsError, match=r"did you mean VOICEBOT_DEVICE\?"):
+    with pytest.raises(SettingsError, match=r"did you mean VOICEBOT_DEVICE\?") as told:
         read_settings(GpuSettings, file)
+    assert str(told.value).startswith(f"{file}: VOICEBOT_DEVISE")
 
 
-def test_model_folders_come_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_folders_come_together(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """One released folder without the other two is a mistake that names a missing one."""
-    env(monkeypatch, LANGUAGE_MODEL_DIR="models/glm-4-voice-9b")
+    env(monkeypatch, LANGUAGE_MODEL_DIR=str(tmp_path))
 
-    with pytest.raises(SettingsError, match="VOICEBOT_TOKENIZER_DIR: is required"):
+    with pytest.raises(SettingsError, match=r"VOICEBOT_TOKENIZER_DIR: is required.*tokenizer$"):
         read_settings(GpuSettings, NONE)
 
 

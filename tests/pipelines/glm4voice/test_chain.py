@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -64,12 +65,13 @@ def test_a_missing_folder_is_named(embedded_dir: Path, tmp_path: Path) -> None:
         load(embedded_dir, language_model_dir=tmp_path / "nowhere")
 
 
+def fail(*_inputs: object) -> None:
+    """As a hook of a layer: the device fails there."""
+    raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+
 def test_a_chain_whose_decoder_lost_its_device_is_alive_no_more(embedded_dir: Path) -> None:
     """Even where another engine thinks on: nobody would hear a word of it."""
-
-    def fail(*_inputs: object) -> None:
-        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
-
     chain = load(embedded_dir, language_model_dir=embedded_dir / "lm")
     decoder = chain.parts.decoding.decoder
     state = decoder.start()
@@ -78,5 +80,21 @@ def test_a_chain_whose_decoder_lost_its_device_is_alive_no_more(embedded_dir: Pa
 
     with hook, pytest.raises(torch.AcceleratorError):
         chain.parts.decoding.submit(StreamBlock(range(10), state), due_s=0.0).wait()
+
+    assert (was_alive, chain.is_alive, chain.parts.engine.is_alive) == (True, False, True)
+
+
+@pytest.mark.parametrize("is_ahead", [True, False], ids=["work", "commit"])
+def test_a_chain_that_cannot_hear_is_alive_no_more(embedded_dir: Path, is_ahead: bool) -> None:
+    """Its tokenizer lost its device, before the turn's end or at it, and the engine has another."""
+    chain = load(embedded_dir, language_model_dir=embedded_dir / "lm")
+    session = chain.open_session()
+    noise = np.random.default_rng(0).standard_normal(6 * chain.input_sample_rate)
+    session.append_audio((0.1 * noise).astype(np.float32))
+    was_alive = chain.is_alive
+    hook = chain.parts.speech_tokenizer.encoder.conv1.register_forward_pre_hook(fail)
+
+    with hook, pytest.raises(torch.AcceleratorError):
+        session.work() if is_ahead else session.commit_audio("turn")
 
     assert (was_alive, chain.is_alive, chain.parts.engine.is_alive) == (True, False, True)

@@ -53,6 +53,19 @@ def test_text_after_the_last_sound_stays_if_all_was_heard(history: History) -> N
     assert history.find("answer").ids == [*IDS, 50]
 
 
+@pytest.mark.parametrize("audio_end_ms", [52 * 80, 99_999])
+def test_text_that_a_cancelled_reply_did_not_come_to_speak_goes(
+    history: History, audio_end_ms: int
+) -> None:
+    """All of its sound was heard, but not the words whose sound was still to be made."""
+    item = history.find("answer")
+    item.ids += range(26, 39)
+    item.broke_off = True
+
+    assert history.truncate("answer", audio_end_ms, is_audio) == 52
+    assert item.ids == IDS
+
+
 @pytest.mark.parametrize(
     ("audio_end_ms", "n_ids"), [(0, 0), (80, 14), (27 * 80, 53), (52 * 80, 78)]
 )

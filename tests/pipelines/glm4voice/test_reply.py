@@ -341,6 +341,29 @@ def test_a_call_that_ends_as_speech_is_shown(scripted_chain: Scripted) -> None:
     assert (text, reply.stop_reason) == (CALL + "{}", StopReason.END)
 
 
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_half_a_call_is_neither_shown_nor_remembered(
+    scripted_chain: Scripted, is_cancelled: bool
+) -> None:
+    """A reply that breaks off in the midst of a call has said the words before it, no more."""
+    arguments = [f" word{n}" for n in range(20)]
+    chain = scripted_chain([" Wait", *range(12), CALL, *arguments, "<|observation|>"])
+    session = asked(chain, TOOL)
+    reply = session.start_reply("a", replace(GREEDY, max_tokens=20))
+    spoken = chain.parts.text_tokenizer.encode(" Wait")
+
+    texts = []
+    while reply.stop_reason is None:
+        texts.append(reply.step().text)
+        if is_cancelled and reply.sounds_no_more:
+            reply.cancel()
+            session.truncate("a", 12 * 80)
+
+    assert "".join(texts) == " Wait"
+    assert len(session._history.find("a").ids) == len(spoken) + 12
+    assert reply.stop_reason is (StopReason.CANCELLED if is_cancelled else StopReason.MAX_TOKENS)
+
+
 def test_a_stray_control_token_does_not_end_a_reply(scripted_chain: Scripted) -> None:
     """Only stop ids end a reply; other control ids are counted on the way."""
     reply = asked(scripted_chain([" Yes", "<|begin_of_image|>", ",", 3, END])).start_reply(

@@ -136,6 +136,32 @@ def test_an_interrupted_reply_is_cut_to_what_was_heard(embedded_chain: GlmChain)
     assert finish(after).text == finish(expected).text
 
 
+@pytest.mark.parametrize(
+    ("max_tokens", "n_positions", "end", "n_words"),
+    [
+        (5, 1024, StopReason.MAX_TOKENS, 1),
+        (1000, 256, StopReason.CONTEXT_FULL, 1),
+        (1000, 1024, StopReason.END, 201),
+    ],
+)
+def test_words_that_a_reply_had_no_room_to_speak_are_not_said(
+    scripted_chain: Callable[..., GlmChain],
+    max_tokens: int,
+    n_positions: int,
+    end: StopReason,
+    n_words: int,
+) -> None:
+    """All of its sound was heard: words behind it stay only if the model gave the turn back."""
+    script = ["Well ", 5, 6, *(f"{n} " for n in range(200)), "<|user|>"]
+    session = scripted_chain(script, n_positions=n_positions).open_session()
+    reply = session.start_reply("bot", sampled(1, max_tokens))
+    finish(reply)
+
+    assert session.truncate("bot", 2 * 80) == 2
+    assert reply.stop_reason is end
+    assert len(session._history.find("bot").ids) == n_words + 2
+
+
 def test_a_reply_nobody_heard_leaves_no_trace(embedded_chain: GlmChain) -> None:
     """A reply cut to nothing is not in the next prompt, not even as an empty turn."""
     session = embedded_chain.open_session()

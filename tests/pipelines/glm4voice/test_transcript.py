@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pipelines.glm4voice.chain import GlmChain
 from pipelines.glm4voice.session import GlmSession
@@ -132,6 +133,30 @@ def test_a_server_that_breaks_off_costs_one_turn_its_words(scripted_chain: Scrip
             while len(said) == n_before:
                 news.clear()
                 assert transcripts.work() or news.wait(WAIT_S)
+
+    failed, written = said
+    assert failed.error.code == "transcription_failed"
+    assert written.transcript == "".join(WORDS).strip()
+
+
+def test_a_moment_without_memory_costs_one_turn_its_words(scripted_chain: Scripted) -> None:
+    """The failure is told, the call goes on, and what is said next is written down."""
+
+    def fail(*_inputs: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    said: list[Any] = []
+    chain = scripted_chain([*WORDS, END])
+    transcripts = Transcripts(heard(chain), History(), said.append)
+    engine: Any = chain.parts.engine
+    hook = engine.compute.model.model.embed_tokens.register_forward_pre_hook(fail)
+    transcripts.ask("turn")
+    with hook:
+        while transcripts.work():
+            pass
+    transcripts.ask("turn")
+    while transcripts.work():
+        pass
 
     failed, written = said
     assert failed.error.code == "transcription_failed"

@@ -117,6 +117,15 @@ def test_a_call_goes_with_its_words_and_its_result() -> None:
     assert history.oldest(200) == ["0", "1", "2"]
 
 
+def test_the_newest_call_stays_with_its_words() -> None:
+    """Right after a reply that calls a tool: its result is still to come, and wants the call."""
+    words = Item(wire=assistant_message("1"), is_spoken_reply=True, n_audio_tokens=300)
+    made = Item(wire=function_call("2", "call", "look_up"), in_model=False)
+    _, history = call(speech(30), words, made)
+
+    assert history.oldest(200) == ["0"]
+
+
 def test_a_reply_is_given_a_quarter_at_most_and_a_turn_an_eighth() -> None:
     """So much is kept free of what may come, however long a reply is allowed to be."""
     budget, history = call(speech(300), speech(300))

@@ -497,16 +497,43 @@ async def test_the_server_takes_turns_by_itself(chain: SpeechModel) -> None:
 
 
 async def test_a_client_may_end_a_turn_that_the_server_watches() -> None:
-    """A commit under server_vad takes what was heard so far, as the item that was announced."""
+    """A commit under server_vad takes what was heard so far, as the item that was announced.
+
+    Who was told that speech has begun is told that it is over.
+    """
     model = ToneModel()
     async with serving(model) as server, session(server) as host:
         await host.send(append(babble(400)))
         await host.send({"type": "input_audio_buffer.commit"})
         started = await one(host, "input_audio_buffer.speech_started")
-        committed = await one(host, "input_audio_buffer.committed")
+        stopped, committed = await until(host, "input_audio_buffer.committed")
 
     assert model.sessions[0].journal == [("commit", pytest.approx(5, abs=1))]
-    assert started.item_id == committed.item_id
+    assert started.item_id == stopped.item_id == committed.item_id
+    assert (stopped.type, stopped.audio_end_ms) == ("input_audio_buffer.speech_stopped", 400)
+
+
+async def test_a_commit_that_is_refused_leaves_the_turn_as_it_was() -> None:
+    """Where hardly anything was heard yet, the caller speaks on in the turn that was announced."""
+    hasty = {"type": "server_vad", "prefix_padding_ms": 0}
+    noise = 0.3 * np.random.default_rng(0).standard_normal(24_000).astype(np.float32)
+    commit = {"type": "input_audio_buffer.commit"}
+    async with serving(ToneModel()) as server, session(server) as host:
+        await host.send(
+            {
+                "type": "session.update",
+                "session": {"type": "realtime", "audio": {"input": {"turn_detection": hasty}}},
+            }
+        )
+        await host.send(append(noise[:1920]))
+        await one(host, "input_audio_buffer.speech_started")
+        refused = await error(host, commit)
+        await host.send(append(noise))
+        await host.send(commit)
+        events = await until(host, "input_audio_buffer.committed")
+
+    assert refused.code == "input_audio_buffer_commit_empty"
+    assert [event.type.rpartition(".")[2] for event in events] == ["speech_stopped", "committed"]
 
 
 async def test_what_finds_turns_can_be_changed_in_a_turn() -> None:

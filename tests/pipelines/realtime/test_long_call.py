@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import pytest
+
 from pipelines.glm4voice.chain import GlmChain
 from pipelines.glm4voice.embedded import load_embedded_chain
 from pipelines.glm4voice.session import GlmSession
@@ -179,6 +181,47 @@ def test_what_comes_while_the_bot_speaks_finds_room() -> None:
     done = [event["response"] for event in said if event["type"] == "response.done"]
     assert not any((one["status_details"] or {}).get("error") for one in done)
     assert max(one["usage"]["total_tokens"] for one in done) <= SMALL_CONTEXT
+
+
+@pytest.mark.parametrize("is_replying", [False, True])
+def test_what_comes_without_end_is_not_kept_until_a_reply_is_asked_for(is_replying: bool) -> None:
+    """More than twice what the model can read is never read; what is being said just then stays."""
+    said: list[dict[str, Any]] = []
+    chain = load_embedded_chain(max_context_tokens=SMALL_CONTEXT)
+    conversation = Conversation(chain, lambda text: said.append(json.loads(text)))
+    conversation.handle(message("system", "Be kind.", id="rule"))
+    if is_replying:
+        conversation.handle('{"type": "response.create"}')
+        while not any(event["type"] == "response.output_audio.delta" for event in said):
+            conversation.step()
+    n_live = []
+    for n in range(20):
+        conversation.handle(message("user", "x" * SMALL_CONTEXT, id=f"text_{n}"))
+        kinds = [event["type"] for event in said]
+        n_live.append(kinds.count("conversation.item.added") - kinds.count(DELETED))
+    forgotten = [event["item_id"] for event in said if event["type"] == DELETED]
+    while conversation.is_replying:
+        conversation.step()
+    conversation.close()
+
+    assert max(n_live) <= 6
+    assert forgotten == [f"text_{n}" for n in range(len(forgotten))]
+    assert said[-1]["type"] != "error"
+
+
+def test_rules_that_the_model_could_never_read_are_refused() -> None:
+    """System texts never go: without a limit they would fill the host's memory."""
+    said: list[dict[str, Any]] = []
+    chain = load_embedded_chain(max_context_tokens=SMALL_CONTEXT)
+    conversation = Conversation(chain, lambda text: said.append(json.loads(text)))
+    for _ in range(20):
+        conversation.handle(message("system", "x" * SMALL_CONTEXT))
+    conversation.close()
+
+    kinds = [event["type"] for event in said]
+    errors = [event["error"] for event in said if event["type"] == "error"]
+    assert kinds.count("conversation.item.added") == 3
+    assert {error["param"] for error in errors} == {"item.content"}
 
 
 def test_a_turn_that_leaves_no_room_takes_that_of_older_ones() -> None:

@@ -331,3 +331,28 @@ async def test_a_call_that_is_written_behind_all_sound_is_no_shortage(sounds_no_
         now_s += 1.0 if n > 8 else 0.01
 
     assert (engine.work.n_short > 0) is not sounds_no_more
+
+
+async def test_words_long_heard_are_not_in_hand_when_the_model_speaks_on() -> None:
+    """What looked like a tool call was speech: its listener has only what has come since."""
+    now_s = 0.0
+    model = ToneModel(n_words=40)
+
+    def after_twenty_words(reply: ToneReply) -> None:
+        reply.sounds_no_more = 40 <= reply.n_steps < 44
+
+    model.on_step = after_twenty_words
+    engine = Engine(model, clock=lambda: now_s)
+    mailbox = Mailbox(engine.wake)
+    seat = engine.attach(mailbox)
+    await mailbox.put(json.dumps({"type": "response.create"}))
+    leads = []
+    for _ in range(48):
+        engine._round()
+        leads.append(seat.lead_ms(now_s))
+        now_s += 0.0 if len(leads) < 40 else 1.0
+
+    assert 1500 < leads[39] < 1700
+    assert leads[40:44] == [0, 0, 0, 0]
+    assert max(leads[44:]) < 200
+    assert engine.work.n_short > 0

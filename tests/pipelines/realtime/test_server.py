@@ -247,6 +247,21 @@ async def test_a_model_that_hangs_is_given_up() -> None:
     assert "engine_left_behind" in [one["event"] for one in logs]
 
 
+async def test_a_model_that_can_serve_nobody_says_so() -> None:
+    """Its device has failed: it neither hangs, nor is the server being shut down."""
+    model = ToneModel()
+    model.is_alive = False
+    async with serving(model) as server, httpx.AsyncClient() as http:
+        health = await http.get(f"http://127.0.0.1:{server.port}/healthz")
+        with pytest.raises(InvalidStatus) as caught:
+            await connect_websocket(url_of(server), additional_headers=HEADERS)
+
+    refused = caught.value.response
+    assert (health.status_code, refused.status_code) == (503, 503)
+    assert health.json()["error"]["code"] == "model_unavailable"
+    assert json.loads(refused.body) == health.json()
+
+
 async def hung_up_on(model: ToneModel, limits: Limits) -> httpx.Response:
     """What the health page says while a step of the model does not return; the server ends."""
     async with serving(model, limits=limits) as server, httpx.AsyncClient() as http:

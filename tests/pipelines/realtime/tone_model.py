@@ -125,7 +125,7 @@ class ToneSession:
         self.journal.append(("text", role, text))
 
     def add_tool_output(self, item_id: str, output: str) -> None:
-        self.tools = ()
+        self.tools = self.tools if self.model.calls_again else ()
         self.journal.append(("tool_output", output))
 
     def start_reply(
@@ -210,6 +210,7 @@ class ToneModel:
         self.arguments = arguments  # of every tool that is called
         self.n_words = n_words
         self.n_words_before_call = 0  # of a reply that calls a tool
+        self.calls_again = False  # a tool, when it knows the output of one
         self.stop_reason = stop_reason
         self.sessions: list[ToneSession] = []
         self.n_broken_opens = 0

@@ -172,6 +172,11 @@ def accelerator_error(code: int) -> Exception:
     [
         (accelerator_error(700), False),  # an illegal memory access
         (accelerator_error(2), True),  # not enough memory, and not of torch's own asking
+        (accelerator_error(1), True),  # an argument that cannot be
+        (accelerator_error(46), True),  # somebody else has the device at this moment
+        (accelerator_error(701), True),  # a kernel that asks for more than there is
+        (accelerator_error(710), False),  # an assertion in a kernel
+        (torch.AcceleratorError("an error without a number"), False),
         (torch.OutOfMemoryError("CUDA out of memory"), True),
     ],
 )
