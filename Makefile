@@ -9,7 +9,7 @@ VLLM_STAMP := $(VLLM_VENV)/.installed
 # Those that a change must pass; the others measure and take longer.
 SCENARIOS := $(filter-out %/load.yaml %/long-call.yaml,$(wildcard prompts/scenarios/*.yaml))
 
-.PHONY: call campaign test lint types checks unit scenarios thorough test-vllm clean
+.PHONY: call campaign test lint types checks unit scenarios training thorough test-vllm clean
 .DELETE_ON_ERROR:
 
 call: $(STAMP)
@@ -42,6 +42,11 @@ unit: $(STAMP)
 # Two calls at once, by machines of any speed: what a line bears is measured (prompts/scenarios/load.yaml).
 scenarios: $(STAMP)
 	$(BIN)/python -m bot.simulate --at-once 2 $(SCENARIOS)
+
+# All stages at sizes for a try: every loss must fall, and the figures reach config/training/fast.yaml.
+training: $(STAMP)
+	work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT && \
+	OMP_NUM_THREADS=2 $(BIN)/python -m pipelines.glm4voice.training.all --fast --work "$$work"
 
 # What takes minutes: dialers killed at every statement, and a thousand contacts.
 thorough: $(STAMP)

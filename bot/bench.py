@@ -1,10 +1,11 @@
-"""The command `python -m bot.bench`: measures chain and dialer, prints tables, keeps them.
+"""The command `python -m bot.bench`: measures chain, dialer and training, prints and keeps tables.
 
 Models have random weights, of the released sizes or small ones, so nothing is loaded or downloaded.
 `chain` is what the chain costs: on the CPU each part (decoder, tokenizer, cancel) is measured on
 one thread, the official algorithm and ours in turn; with --device cuda all three models serve
 simulated calls. `seams` is what making sound in blocks changes. `dialer` is how many contacts a
-dialer decides on and dials in a second. bench_page.py keeps the results, with pictures.
+dialer decides on and dials in a second. `training` is how long the twin's training takes.
+bench_page.py keeps the results, with pictures.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from rich.console import Console
 from rich.status import Status
 
 from bot.bench_calls import PARTS as BENCH_PARTS
-from bot.bench_calls import Load, Plan, simulate
+from bot.bench_calls import Load, LoadTooHigh, Plan, simulate
 from bot.bench_page import keep, shown
 from pipelines.glm4voice.measuring.table import Measured, Table
 
@@ -34,6 +35,7 @@ PARTS: Final = {
     "chain": ("decoder", "tokenizer", "cancel"),
     "seams": ("seams", "history", "steps"),
     "dialer": ("rates", "lists"),
+    "training": ("stages",),
 }
 DEVICE_PART: Final = "calls"
 OUT: Final = Path("docs/benchmarks")
@@ -55,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console() if sys.stdout.isatty() else Console(width=120)
     on_device = options.calls_at_once or options.device != "cpu"
     name = f"chain-{'device' if on_device else 'cpu'}" if options.what == "chain" else options.what
-    machine = _machine(options, one_thread=not on_device)
+    machine = _machine(options, one_thread=options.what in ("chain", "seams") and not on_device)
     for part in [DEVICE_PART] if on_device else options.parts:
         started_s = time.perf_counter()
         with console.status(part) as status:
@@ -96,19 +98,42 @@ def _options(given: Sequence[str]) -> argparse.Namespace:
     options.parts = options.parts or PARTS[options.what]
     if unknown := set(options.parts) - set(PARTS[options.what]):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)  # not after hours
+    except OSError as exc:
+        parser.error(f"--out: no folder can be made at {options.out}: {exc.strerror}")
     return options
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bot.bench",
-        description="Measure what the voice model's chain costs, what its blocks change, and how"
-        " fast a dialer is.",
+        description=__doc__,
+        epilog="example:\n  python -m bot.bench chain --sizes small --quick --out bench",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", choices=list(PARTS))
-    parser.add_argument("--parts", type=_parts, metavar="PART,PART")
-    parser.add_argument("--sizes", choices=["real", "small"], default="real")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("what", choices=list(PARTS), help="what is measured")
+    parser.add_argument(
+        "--parts",
+        type=_parts,
+        metavar="PART,PART",
+        help="only these: " + "; ".join(f"{k} has {', '.join(v)}" for k, v in PARTS.items()),
+    )
+    parser.add_argument(
+        "--sizes",
+        choices=["real", "small"],
+        default="real",
+        help="of the models: those released (real) or small ones",
+    )
+    parser.add_argument(
+        "--device", choices=["cpu", "cuda"], default="cpu", help="what the chain runs on (cpu)"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=["float32", "bfloat16"],
+        default="float32",
+        help="what a training computes in; bfloat16 where the processor has it (float32)",
+    )
     parser.add_argument(
         "--calls-at-once",
         action="store_true",
@@ -119,18 +144,40 @@ def _parser() -> argparse.ArgumentParser:
         type=_counts,
         default=(1, 4, 16, 32, 48, 64, 80, 96),
         metavar="N,N",
-        help="loads to simulate",
+        help="loads to simulate: so many calls at once",
     )
-    parser.add_argument("--turns", type=int, default=3, help="turns of each simulated call")
-    parser.add_argument("--speech-ms", type=int, default=2000, help="of the caller in each turn")
-    parser.add_argument("--reply-tokens", type=int, default=156, help="of each simulated reply")
-    parser.add_argument("--contacts", type=_count, metavar="N", help="whom a dialer rings")
+    parser.add_argument(
+        "--turns", type=_count, metavar="N", default=3, help="of each simulated call (3)"
+    )
+    parser.add_argument(
+        "--speech-ms",
+        type=_count,
+        metavar="MS",
+        default=2000,
+        help="of the caller in each turn (2000)",
+    )
+    parser.add_argument(
+        "--reply-tokens",
+        type=_count,
+        metavar="N",
+        default=156,
+        help="of each simulated reply (156)",
+    )
+    parser.add_argument(
+        "--contacts", type=_count, metavar="N", help="how many people a dialer rings"
+    )
     parser.add_argument(
         "--database-url",
         metavar="URL",
         help="an empty PostgreSQL database, on which a dialer is measured as on SQLite",
     )
-    parser.add_argument("--out", type=Path, default=OUT, metavar="DIR")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=OUT,
+        metavar="DIR",
+        help=f"where tables, figures and pictures are kept ({OUT})",
+    )
     parser.add_argument(
         "--full", action="store_true", help="measure the official 60 s reply: half an hour"
     )
@@ -144,7 +191,7 @@ def _parts(text: str) -> tuple[str, ...]:
 
 def _count(text: str) -> int:
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError("a number of contacts is expected, such as 1000")
+        raise argparse.ArgumentTypeError(f"a number from 1 on is expected, got {text!r}")
     return int(text)
 
 
@@ -162,6 +209,8 @@ def _measure(part: str, options: argparse.Namespace, report: Report) -> Measured
     # several seconds of imports: a wrong option is told before them
     if options.what == "dialer":
         return _measure_dialer(part, options, report)
+    if options.what == "training":
+        return _measure_training(options)
     from pipelines.glm4voice.measuring import approximation as measure_approximation
     from pipelines.glm4voice.measuring import chain as measure_chain
     from pipelines.glm4voice.measuring import random_chain
@@ -182,7 +231,10 @@ def _measure(part: str, options: argparse.Namespace, report: Report) -> Measured
 
 
 def _measure_calls(sizes: "ChainSizes", options: argparse.Namespace, report: Report) -> Measured:
-    """Single steps, then calls at once, all with the same models."""
+    """Calls at once, then single steps, all with the same models.
+
+    Ends the command if there is nothing to measure.
+    """
     from pipelines.glm4voice.measuring import chain as measure_chain
     from pipelines.glm4voice.measuring import device as measure_device
 
@@ -194,8 +246,13 @@ def _measure_calls(sizes: "ChainSizes", options: argparse.Namespace, report: Rep
     plan = Plan(
         n_turns=options.turns, speech_ms=options.speech_ms, reply_tokens=options.reply_tokens
     )
-    simulate(chain, loads[:1], replace(plan, n_turns=1), report=report)  # warm
-    played = simulate(chain, loads, plan, report=report)
+    try:
+        simulate(chain, loads[:1], replace(plan, n_turns=1), report=report)  # warm
+        played = simulate(chain, loads, plan, report=report)
+    except LoadTooHigh as exc:
+        sys.exit(f"{DEVICE_PART}: {loads[0]} at once are too many: {exc}")
+    if not any(load.has_sound for load in played):
+        sys.exit(f"{DEVICE_PART}: no reply has any sound: have longer ones, by --reply-tokens")
     steps = measure_device.measure_steps(chain, device=options.device, loads=loads, report=report)
     return Measured(
         clock=steps.clock,
@@ -217,6 +274,18 @@ def _measure_dialer(part: str, options: argparse.Namespace, report: Report) -> M
         sys.exit(f"{part}: {exc}")
 
 
+def _measure_training(options: argparse.Namespace) -> Measured:
+    """Ends the command if the training's own could not do it."""
+    from bot import bench_training
+
+    sizes = ["--fast"] if options.sizes == "small" else []
+    steps = ["--steps", "4"] if options.quick else []
+    try:
+        return bench_training.measure([*sizes, *steps, "--dtype", options.dtype])
+    except bench_training.TrainingNotMeasured as exc:
+        sys.exit(f"training: {exc}")
+
+
 def _extent(options: argparse.Namespace) -> "Extent":
     from bot.bench_dialer import FULL, SMALL
 
@@ -234,15 +303,17 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def calls_figures(played: Sequence[Load]) -> dict[str, float]:
-    """Of the loads that ended."""
+    """Of the loads that ended, of which one has sound."""
     good = [one.n_calls for one in played if is_real_time(one)]
-    first = {f"first_sound_{name}_ms": ms for name, ms in played[0].median_split().items()}
+    heard = next(one for one in played if one.has_sound)
+    first = {f"first_sound_{name}_ms": ms for name, ms in heard.median_split().items()}
     return {**first, "max_calls": max(good, default=0)}
 
 
 def is_real_time(load: Load) -> bool:
-    """No call stutters, and 95 of 100 first sounds come soon enough."""
-    return load.share_in_time >= MIN_IN_TIME and load.percentile(0.95) < FIRST_SOUND_LIMIT_MS
+    """There is sound, no call stutters, and 95 of 100 first sounds come soon enough."""
+    is_fluent = load.has_sound and load.share_in_time >= MIN_IN_TIME
+    return is_fluent and load.percentile(0.95) < FIRST_SOUND_LIMIT_MS
 
 
 def calls_tables(played: Sequence[Load]) -> list[Table]:
@@ -259,6 +330,7 @@ def calls_tables(played: Sequence[Load]) -> list[Table]:
                     load.percentile(0.95),
                 )
                 for load in played
+                if load.has_sound
             ],
             note="The parts are those of the median turn and add up to its total.",
         ),

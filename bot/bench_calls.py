@@ -26,7 +26,7 @@ PARTS: Final = ("tokenise", "prefill", "decode", "flow", "vocoder", "queue", "to
 
 
 class LoadTooHigh(Exception):
-    """The calls did not end in time."""
+    """The calls did not end in time, or the host refused something; the text says what."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +48,16 @@ class Load:
     n_chunks: int = 0
     n_in_time: int = 0
     sound_s: float = 0.0
+    refusal: str = ""  # why it was too high, if it was
 
     def percentile(self, share: float) -> float:
-        """Of the first sounds."""
+        """Of the first sounds, of which there must be one."""
         return float(np.quantile(self.first_sound_ms, share))
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether there is anything to measure: very short replies are of words alone."""
+        return bool(self.first_sound_ms)
 
     @property
     def share_in_time(self) -> float:
@@ -67,30 +73,38 @@ class Load:
 def simulate(
     model: SpeechModel, loads: Sequence[int], plan: Plan, *, report: Callable[[str], None]
 ) -> list[Load]:
-    """Each number of calls, one after the other; ends early where calls do not end in time."""
+    """Each number of calls, one after the other, up to the first that is too high.
+
+    Raises LoadTooHigh if that is the first of all.
+    """
     done: list[Load] = []
     engine = Engine(model)
     engine.start()
     try:
         for n_calls in loads:
             report(f"{n_calls} calls")
-            done.append(asyncio.run(_load(engine, n_calls, plan)))
-    except LoadTooHigh:
-        report(f"{n_calls} calls are too many")
+            load = asyncio.run(_load(engine, n_calls, plan))
+            if load.refusal:
+                report(f"{n_calls} calls are too many: {load.refusal}")
+                break
+            done.append(load)
     finally:
         engine.stop()
+    if not done:
+        raise LoadTooHigh(load.refusal)
     return done
 
 
 async def _load(engine: Engine, n_calls: int, plan: Plan) -> Load:
-    """Raises LoadTooHigh."""
     load = Load(n_calls)
     try:
         async with asyncio.timeout(LIMIT_S), asyncio.TaskGroup() as tasks:
             for place in range(n_calls):
                 tasks.create_task(_call(engine, plan, load, place / n_calls))
-    except TimeoutError as exc:
-        raise LoadTooHigh(str(n_calls)) from exc
+    except* TimeoutError:
+        load.refusal = f"they did not end within {LIMIT_S:g} s"
+    except* LoadTooHigh as refused:  # by one call or by several
+        load.refusal = str(refused.exceptions[0])
     return load
 
 
@@ -117,7 +131,7 @@ async def _speak(mailbox: Mailbox, speech_ms: int) -> None:
 
 
 async def _listen(mailbox: Mailbox, load: Load) -> None:
-    """A reply, until it has played."""
+    """A reply, until it has played. Raises LoadTooHigh if it failed, and as `_next`."""
     asked_s = time.monotonic()
     await mailbox.put('{"type": "input_audio_buffer.commit"}')
     await mailbox.put('{"type": "response.create"}')
@@ -136,6 +150,8 @@ async def _listen(mailbox: Mailbox, load: Load) -> None:
             load.sound_s += chunk_s
             plays_until_s = max(plays_until_s, now_s) + chunk_s
         elif event["type"] == "response.done":
+            if event["response"]["status"] == "failed":
+                raise LoadTooHigh("a reply failed")
             if split := event["response"].get("first_sound_ms"):
                 load.split_ms.append(split)
             break

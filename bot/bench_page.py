@@ -26,6 +26,11 @@ _TITLES: Final = {
         "What making sound in blocks changes",
         "Random weights: how far the numbers agree, not how it sounds.",
     ),
+    "training": (
+        "How long a training takes",
+        "Each stage is timed in some of its steps, by sound of the same sentences; `real` sizes are"
+        " those of config/training/twin.yaml, `small` ones those of fast.yaml.",
+    ),
 }
 
 

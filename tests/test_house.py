@@ -34,6 +34,7 @@ OURS = {
     "bot.bench_dialer": {"pipelines.glm4voice.measuring.table", "bot"},
     "bot.bench_page": {"pipelines.glm4voice.measuring.table", "bot"},
     "bot.bench_pictures": {"pipelines.glm4voice.measuring.table"},
+    "bot.bench_training": {"pipelines.glm4voice.measuring.table"},
     "telephony": {"telephony", "pipelines.audio", "pipelines.espeak"},
     "pipelines.audio": {"pipelines.audio"},
     "pipelines.espeak": {"pipelines.espeak", "pipelines.audio"},

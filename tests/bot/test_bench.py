@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from bot.bench import main
-from bot.bench_calls import PARTS, Load
+from bot.bench import calls_figures, calls_tables, is_real_time, main
+from bot.bench_calls import PARTS, Load, Plan, simulate
+from tests.pipelines.realtime.tone_model import ModelBroken, ToneModel, ToneReply
 
 
 def kept(folder: Path, name: str) -> dict[str, Any]:
@@ -52,6 +53,56 @@ def test_calls_at_once_run_their_whole_way(tmp_path: Path) -> None:
     assert len(blocks["rows"]) == 2
 
 
+def refuses_two(reply: ToneReply) -> None:
+    """As a model's `on_step`: it breaks where two sessions are open."""
+    if sum(not session.is_closed for session in reply.session.model.sessions) > 1:
+        raise ModelBroken
+
+
+def test_a_refusal_ends_the_loads_and_keeps_those_before_it() -> None:
+    """A call that breaks makes a load too high; what was measured until then is the result."""
+    model, told = ToneModel(n_words=2), list[str]()
+    model.on_step = refuses_two
+    plan = Plan(n_turns=1, speech_ms=200, reply_tokens=8)
+
+    played = simulate(model, (1, 2, 3), plan, report=told.append)
+
+    assert [load.n_calls for load in played] == [1]
+    assert told[:2] == ["1 calls", "2 calls"]
+    assert told[2].startswith("2 calls are too many: ")
+    assert len(told) == 3
+
+
+def test_a_load_without_sound_is_not_real_time() -> None:
+    """Its row says so, and figures of first sounds are those of loads that have any."""
+    silent = Load(1, n_chunks=0)
+    split = dict.fromkeys(PARTS, 1.0)
+    heard = Load(2, first_sound_ms=[9.0], split_ms=[split], n_chunks=1, n_in_time=1, sound_s=1)
+
+    first, simultaneous = calls_tables([silent, heard])
+
+    assert not is_real_time(silent)
+    assert calls_figures([silent, heard])["max_calls"] == 2
+    assert [row[0] for row in first.rows] == [2]
+    assert [(row[0], row[-1]) for row in simultaneous.rows] == [(1, "no"), (2, "yes")]
+
+
+@pytest.mark.parametrize(
+    ("speech_ms", "sentence"),
+    [("20", r"calls: 1 at once are too many: \w+"), ("200", "calls: no reply has any sound")],
+)
+def test_what_gives_no_figure_ends_the_command(
+    speech_ms: str, sentence: str, tmp_path: Path
+) -> None:
+    """Turns that the host refuses, replies too short for sound: a sentence, and nothing is kept."""
+    options = ["--calls-at-once", "--calls", "1", "--turns", "1", "--speech-ms", speech_ms]
+
+    with pytest.raises(SystemExit, match=sentence):
+        main(["chain", "--sizes", "small", *options, "--reply-tokens", "1", "--out", str(tmp_path)])
+
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_blocks_change_is_kept_with_pictures(tmp_path: Path) -> None:
     """Each part of `seams` leaves figures and a place on the page, with a picture."""
     common = ["seams", "--sizes", "small", "--quick", "--out", str(tmp_path)]
@@ -81,16 +132,20 @@ def test_a_late_chunk_counts() -> None:
 
 
 def test_what_cannot_be_measured_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    """A part or a load that does not exist ends the command before anything is loaded."""
+    """A wrong part or load, or nowhere to keep what is measured: nothing is loaded."""
     for command in (
         ["chain", "--parts", "ears"],
         ["chain", "--calls", "0"],
         ["chain", "--parts", "history"],
         ["seams", "--device", "cuda"],
+        ["chain", "--turns", "0"],
+        ["seams", "--out", __file__],
     ):
         with pytest.raises(SystemExit) as stopped:
             main(command)
         assert stopped.value.code == 2
     error = capsys.readouterr().err
+    assert "argument --turns: a number from 1 on is expected" in error
+    assert f"--out: no folder can be made at {__file__}: File exists" in error
     assert "no such part: ears" in error
     assert "seams is measured on the CPU" in error

@@ -22,6 +22,7 @@ from pipelines.glm4voice.checkpoint import (
     read_json,
     read_safetensors_file,
 )
+from pipelines.glm4voice.training.files import replacing
 from pipelines.glm4voice.training.settings.lora import LoraSettings
 from pipelines.glm4voice.weights_file import write_safetensors
 
@@ -126,12 +127,10 @@ def adapt(model: GlmForCausalLM, adapter: Adapter) -> None:
 
 def save_adapter(folder: Path, adapter: Adapter, *, base: Path) -> None:
     """Write adapter_config.json and adapter_model.safetensors."""
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         _PREFIX + name: one.detach().to("cpu", torch.float32).contiguous()
         for name, one in adapter.state_dict().items()
     }
-    write_safetensors(folder / WEIGHTS_NAME, tensors)
     settings = adapter.settings
     config = {
         "base_model_name_or_path": str(base),
@@ -149,7 +148,9 @@ def save_adapter(folder: Path, adapter: Adapter, *, base: Path) -> None:
         "use_dora": False,
         "use_rslora": False,
     }
-    (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2))
+    with replacing(folder) as new:
+        write_safetensors(new / WEIGHTS_NAME, tensors)
+        (new / CONFIG_NAME).write_text(json.dumps(config, indent=2))
 
 
 def load_adapter(folder: Path, config: GlmConfig) -> Adapter:
@@ -169,12 +170,16 @@ def load_adapter(folder: Path, config: GlmConfig) -> Adapter:
 
 @torch.no_grad()
 def merged(tensors: Mapping[str, Tensor], adapter: Adapter) -> dict[str, Tensor]:
-    """The tensors of a released folder with the adapter worked into them, each in its own dtype."""
+    """The tensors of a released folder with the adapter worked into them, each in its own dtype.
+
+    Tensors stay on their devices, wherever the adapter was trained.
+    """
     found = dict(tensors)
     for name, part in adapter.parts():
         weight = found[f"{name}.weight"]
         added = adapter.scale * (part.lora_B.weight @ part.lora_A.weight)
-        found[f"{name}.weight"] = (weight.float() + added.float()).to(weight.dtype)
+        whole = weight.float() + added.to(weight.device, torch.float32)
+        found[f"{name}.weight"] = whole.to(weight.dtype)
     return found
 
 

@@ -16,9 +16,6 @@ from dataclasses import replace
 from rich.console import Console
 from rich.table import Table
 
-from config.strict_yaml import PromptFileError
-from pipelines.espeak import SpeechSynthesisError
-from pipelines.glm4voice.checkpoint import CheckpointError
 from pipelines.glm4voice.training import (
     corpus,
     evaluate,
@@ -27,14 +24,9 @@ from pipelines.glm4voice.training import (
     tokenizer,
     vocoder,
 )
+from pipelines.glm4voice.training.command import command
 from pipelines.glm4voice.training.losses import Trend, trends
-from pipelines.glm4voice.training.run import (
-    Run,
-    TrainingError,
-    add_arguments,
-    log_warnings_only,
-    run_of,
-)
+from pipelines.glm4voice.training.run import Run, add_arguments, log_warnings_only, run_of
 
 STAGES: Mapping[str, Callable[[Run], object]] = {
     "corpus": corpus.make,
@@ -45,27 +37,19 @@ STAGES: Mapping[str, Callable[[Run], object]] = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str] | None) -> int:
     """Run all stages; return the exit status."""
     parser = argparse.ArgumentParser(prog="all", description=__doc__)
     add_arguments(parser)
     chosen = parser.parse_args(argv)
     console = Console()
-    try:
-        run = run_of("all", chosen)
-        for stage, work in STAGES.items():
-            started_s = time.monotonic()
-            work(replace(run, stage=stage))
-            console.print(f"{stage}: {time.monotonic() - started_s:.0f} s")
-        figures = evaluate.run_stage(replace(run, stage=evaluate.STAGE), console)
-    except (
-        TrainingError,
-        CheckpointError,
-        PromptFileError,
-        SpeechSynthesisError,
-    ) as exc:
-        console.print(str(exc), style="red")
-        return 2
+    run = run_of("all", chosen)
+    for stage, work in STAGES.items():
+        started_s = time.monotonic()
+        work(replace(run, stage=stage))
+        console.print(f"{stage}: {time.monotonic() - started_s:.0f} s")
+    figures = evaluate.run_stage(replace(run, stage=evaluate.STAGE), console)
     bars = evaluate.bars_of(run.config.evaluate)
     losses = dict(_trends(run))
     console.print(table_of(losses))

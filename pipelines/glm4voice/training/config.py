@@ -4,6 +4,9 @@ Nothing here loads torch, so that a wrong file is refused at once.
 """
 
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from config.strict_yaml import read_model
 from pipelines.glm4voice.training.settings.base import StrictSettings
@@ -23,7 +26,7 @@ FAST = ROOT / "config/training/fast.yaml"
 class TrainingConfig(StrictSettings):
     """Everything a training run is told; two runs with equal files make equal models."""
 
-    seed: int
+    seed: Annotated[int, Field(ge=0)]
     corpus: CorpusSettings
     tokenizer: TokenizerSettings = TokenizerSettings()
     vocoder: VocoderSettings = VocoderSettings()

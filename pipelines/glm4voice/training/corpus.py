@@ -21,11 +21,13 @@ from rich.console import Console
 from rich.progress import track
 from scipy import signal
 
-from config.strict_yaml import PromptFileError
 from pipelines.audio import PCM16_BYTES, Pcm, float_to_pcm16
-from pipelines.espeak import SpeechSynthesisError, speak
+from pipelines.espeak import speak
+from pipelines.glm4voice.training.command import command
 from pipelines.glm4voice.training.dialogues import read_dialogues
 from pipelines.glm4voice.training.drawing import drawn
+from pipelines.glm4voice.training.files import replace_text
+from pipelines.glm4voice.training.lineage import differences, flat
 from pipelines.glm4voice.training.run import Run, TrainingError, begin
 from pipelines.glm4voice.training.script import Line, answer_lines, caller_lines, held_lines
 from pipelines.glm4voice.training.utterances import (
@@ -35,8 +37,9 @@ from pipelines.glm4voice.training.utterances import (
     Utterance,
 )
 
-__all__ = ["Corpus", "Utterance", "make"]
+__all__ = ["Corpus", "Utterance", "corpus_of", "make"]
 
+_ORIGIN = "origin.json"
 _LEVEL_DBFS = -20.0  # RMS of every utterance
 _SILENT = 0.003  # amplitude
 _EDGE_MS = 30  # kept of the silence before and after
@@ -48,22 +51,53 @@ def make(run: Run, console: Console | None = None) -> Corpus:
     Raises SpeechSynthesisError for a voice that espeak-ng does not have, PromptFileError for
     dialogues that are not well formed. Ctrl-C loses nothing that was written.
     """
+    lines = script_of(run)
+    folder = run.work / "corpus"
+    _begin_or_go_on(folder, _fingerprint(lines))
+    replace_text(folder / _ORIGIN, json.dumps(_origin(run)))
+    for kind in SAMPLE_RATES:
+        of_kind = [line for line in lines if line.kind == kind]
+        _record(folder, of_kind, console or Console(), run.n_preprocessing_workers)
+    corpus = Corpus.read(folder)
+    replace_text(folder / "meta.json", json.dumps(_meta(corpus), indent=2) + "\n")
+    return corpus
+
+
+def script_of(run: Run) -> list[Line]:
+    """Who says what: held callers first, whose ids tell their lines. Raises PromptFileError."""
     settings = run.config.corpus
     dialogues = [
         read_dialogues(language).cut(settings.max_intents, settings.max_questions)
         for language in settings.callers
     ]
-    lines = held_lines(settings, dialogues, run.rng(2))  # first: their ids tell their lines
-    lines += caller_lines(settings, dialogues, run.rng(0))
-    lines += answer_lines(settings, dialogues, run.rng(1))
+    return [
+        *held_lines(settings, dialogues, run.rng(2)),
+        *caller_lines(settings, dialogues, run.rng(0)),
+        *answer_lines(settings, dialogues, run.rng(1)),
+    ]
+
+
+def corpus_of(run: Run) -> Corpus:
+    """The corpus in a run's work folder.
+
+    Raises TrainingError if the stage has not finished it, or if it was spoken by another seed or
+    other settings than the run's. One that does not say what it was spoken by is taken as it is.
+    """
     folder = run.work / "corpus"
-    _begin_or_go_on(folder, _fingerprint(lines))
-    for kind in SAMPLE_RATES:
-        of_kind = [line for line in lines if line.kind == kind]
-        _record(folder, of_kind, console or Console(), run.n_workers)
-    corpus = Corpus.read(folder)
-    (folder / "meta.json").write_text(json.dumps(_meta(corpus), indent=2) + "\n")
+    corpus = Corpus.load(folder)
+    origin = folder / _ORIGIN
+    if origin.exists() and (wrong := differences(json.loads(origin.read_text()), _origin(run))):
+        raise TrainingError(
+            f"{folder} was spoken by another training file: {wrong}; go on with that file, or run"
+            " the stage corpus to have it spoken by this one"
+        )
     return corpus
+
+
+def _origin(run: Run) -> dict[str, Any]:
+    """What a training file says that decides who says what; defaults are left out."""
+    settings = run.config.corpus.model_dump(mode="json", exclude_defaults=True)
+    return flat({"seed": run.config.seed, "corpus": settings})
 
 
 def _begin_or_go_on(folder: Path, fingerprint: str) -> None:
@@ -73,7 +107,7 @@ def _begin_or_go_on(folder: Path, fingerprint: str) -> None:
     if not mark.exists() or mark.read_text() != fingerprint:
         for name in ("meta.json", *(f"{k}s.{e}" for k in SAMPLE_RATES for e in ("jsonl", "i16"))):
             (folder / name).unlink(missing_ok=True)
-        mark.write_text(fingerprint)
+        replace_text(mark, fingerprint)
 
 
 def _fingerprint(lines: Sequence[Line]) -> str:
@@ -156,18 +190,13 @@ def _meta(corpus: Corpus) -> dict[str, Any]:
     return meta
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the stage; return its exit status."""
+@command
+def main(argv: Sequence[str] | None) -> None:
+    """The command."""
     console = Console()
-    try:
-        run = begin("corpus", __doc__, argv)
-        corpus = make(run, console)
-    except (PromptFileError, SpeechSynthesisError, TrainingError) as exc:
-        console.print(str(exc), style="red")
-        return 2
+    corpus = make(begin("corpus", __doc__, argv), console)
     for name, facts in _meta(corpus).items():
         console.print(name, facts)
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,19 +1,40 @@
 """The decoder's configuration at the sizes of a training file; what is not there is as released."""
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Literal
 
-from pipelines.glm4voice.speaking.config import DecoderConfig, FlowDims, HiftDims
+from pipelines.glm4voice.speaking.config import (
+    DecoderConfig,
+    FlowDims,
+    HiftDims,
+    read_decoder_config,
+)
+from pipelines.glm4voice.speaking.decoder import CONFIG_NAME, FLOW_NAME, HIFT_NAME
 from pipelines.glm4voice.speaking.released import RELEASED
 from pipelines.glm4voice.training.config import TrainingConfig
 from pipelines.glm4voice.training.settings.flow import FlowSettings
 from pipelines.glm4voice.training.settings.tokenizer import TokenizerSettings
 from pipelines.glm4voice.training.settings.vocoder import VocoderSettings
 
+_WEIGHTS = {"flow": FLOW_NAME, "hift": HIFT_NAME}
+
 
 def decoder_config(config: TrainingConfig) -> DecoderConfig:
     """What config.yaml of the trained decoder says."""
     flow = _flow(config.flow, config.tokenizer)
     return replace(RELEASED, flow=flow, hift=_hift(config.vocoder))
+
+
+def keeping(section: Literal["flow", "hift"], folder: Path, config: DecoderConfig) -> DecoderConfig:
+    """`config` with that section of the one in `folder`, if it has the weights which that is of.
+
+    Two stages write one config.yaml, each knowing its own network. Raises CheckpointError.
+    """
+    if not all((folder / name).exists() for name in (CONFIG_NAME, _WEIGHTS[section])):
+        return config
+    known = read_decoder_config(folder / CONFIG_NAME)
+    return replace(config, **{section: getattr(known, section)})
 
 
 def _flow(settings: FlowSettings, tokenizer: TokenizerSettings) -> FlowDims:

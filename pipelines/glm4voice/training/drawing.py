@@ -32,7 +32,7 @@ def drawn(draw: Callable[[int], T], places: Sequence[int], n_workers: int) -> It
         _Drawn(draw),
         batch_size=None,
         sampler=places,
-        num_workers=n_workers,
+        num_workers=min(n_workers, len(places)),
         collate_fn=_as_it_is,
         prefetch_factor=_AHEAD,
         multiprocessing_context="fork",

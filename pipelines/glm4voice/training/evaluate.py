@@ -23,25 +23,18 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from config.strict_yaml import PromptFileError
-from pipelines.espeak import SpeechSynthesisError
 from pipelines.glm4voice import twin
 from pipelines.glm4voice.chain import GlmChain, load_chain
-from pipelines.glm4voice.checkpoint import CheckpointError
+from pipelines.glm4voice.training.command import command
 from pipelines.glm4voice.training.corpus import Corpus
 from pipelines.glm4voice.training.corpus import make as make_corpus
 from pipelines.glm4voice.training.dialogues import read_tools
 from pipelines.glm4voice.training.evaluation.cases import Cases
 from pipelines.glm4voice.training.evaluation.trials import Figures, Trials, answers_to_judge
+from pipelines.glm4voice.training.files import replace_text
 from pipelines.glm4voice.training.material import dialogues_of
-from pipelines.glm4voice.training.run import (
-    Run,
-    TrainingError,
-    add_arguments,
-    log_warnings_only,
-    run_of,
-)
-from pipelines.glm4voice.training.settings.evaluate import EvaluateSettings
+from pipelines.glm4voice.training.run import Run, add_arguments, log_warnings_only, run_of
+from pipelines.glm4voice.training.settings.evaluate import LESS_IS_BETTER, EvaluateSettings
 from pipelines.judge import Judge
 
 STAGE = "evaluate"
@@ -60,18 +53,25 @@ class Bar:
         return figure <= self.limit if self.is_most else figure >= self.limit
 
 
-BARS: Mapping[str, Bar] = {
-    "intent_accuracy": Bar(0.97),
-    "heard_accuracy": Bar(0.97),
-    "follow_up_accuracy": Bar(0.9),
-    "transcription_error": Bar(0.10, is_most=True),
-    "slow_rate_change": Bar(-0.20, is_most=True),
-    "excited_pitch_change": Bar(0.15),
-    "false_answers": Bar(0.02, is_most=True),
-    "real_time_factor": Bar(0.3, is_most=True),
-    "first_sound_ms": Bar(250, is_most=True),
-    "size_mb": Bar(40, is_most=True),
-}
+def bars_at(limits: Mapping[str, float]) -> dict[str, Bar]:
+    """The bars of figures at these limits."""
+    return {name: Bar(limit, is_most=name in LESS_IS_BETTER) for name, limit in limits.items()}
+
+
+BARS: Mapping[str, Bar] = bars_at(
+    {
+        "intent_accuracy": 0.97,
+        "heard_accuracy": 0.97,
+        "follow_up_accuracy": 0.9,
+        "transcription_error": 0.10,
+        "slow_rate_change": -0.20,
+        "excited_pitch_change": 0.15,
+        "false_answers": 0.02,
+        "real_time_factor": 0.3,
+        "first_sound_ms": 250,
+        "size_mb": 40,
+    }
+)
 
 
 def run_stage(run: Run, console: Console | None = None, *, model: Path | None = None) -> Figures:
@@ -95,7 +95,7 @@ def run_stage(run: Run, console: Console | None = None, *, model: Path | None = 
     )
     figures = trials.figures() | {"size_mb": size_mb(model)}
     run.folder.mkdir(parents=True, exist_ok=True)
-    (run.folder / "figures.json").write_text(json.dumps(numbers(figures), indent=2) + "\n")
+    replace_text(run.folder / "figures.json", json.dumps(numbers(figures), indent=2) + "\n")
     return figures
 
 
@@ -132,12 +132,7 @@ def numbers(figures: Figures) -> dict[str, float | None]:
 
 def bars_of(settings: EvaluateSettings) -> Mapping[str, Bar]:
     """What figures should reach by a training file; without a word of it, what the twin should."""
-    if not settings.bars:
-        return BARS
-    return {
-        name: Bar(limit, is_most=BARS[name].is_most if name in BARS else False)
-        for name, limit in settings.bars.items()
-    }
+    return bars_at(settings.bars) if settings.bars else BARS
 
 
 def missed(figures: Figures, bars: Mapping[str, Bar]) -> list[str]:
@@ -160,8 +155,9 @@ def table_of(figures: Figures, bars: Mapping[str, Bar] = BARS) -> Table:
     return table
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; the result is the exit status."""
+@command
+def main(argv: Sequence[str] | None) -> None:
+    """The command."""
     parser = argparse.ArgumentParser(prog=STAGE, description=__doc__)
     add_arguments(parser)
     parser.add_argument("--model", type=Path, metavar="DIR", help="with tokenizer, lm and decoder")
@@ -169,15 +165,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(argv)
     # what a program reads must not be wrapped, nor mixed with what people read
     console = Console(stderr=chosen.json == "-")
-    try:
-        run = run_of(STAGE, chosen)
-        if not (run.work / "corpus" / "meta.json").exists():
-            console.print("speaking the corpus, which takes a minute or two")
-            make_corpus(replace(run, stage="corpus"), console)
-        figures = run_stage(run, console, model=chosen.model or model_of(run))
-    except (TrainingError, CheckpointError, PromptFileError, SpeechSynthesisError) as exc:
-        console.print(str(exc), style="red")
-        return 2
+    run = run_of(STAGE, chosen)
+    if not (run.work / "corpus" / "meta.json").exists():
+        console.print("speaking the corpus, which takes some minutes")
+        make_corpus(replace(run, stage="corpus"), console)
+    figures = run_stage(run, console, model=chosen.model or model_of(run))
     console.print(table_of(figures, bars_of(run.config.evaluate)))
     if chosen.json:
         line = json.dumps({"figures": numbers(figures)})
@@ -185,7 +177,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.write(line + "\n")
         else:
             Path(chosen.json).write_text(line + "\n")
-    return 0
 
 
 if __name__ == "__main__":

@@ -14,17 +14,20 @@ tokens.
 
 import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import replace
-from itertools import islice
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipelines.audio import Pcm
 from pipelines.glm4voice.hearing.tokenizer import SpeechTokenizer
-from pipelines.glm4voice.speaking.decoder import HIFT_NAME, OFFICIAL_STEPS, SpeechDecoder
+from pipelines.glm4voice.speaking.decoder import FLOW_NAME, HIFT_NAME, OFFICIAL_STEPS, SpeechDecoder
 from pipelines.glm4voice.speaking.folder import write_decoder_config, write_flow
 from pipelines.glm4voice.speaking.hift import HiftVocoder
 from pipelines.glm4voice.speaking.noise import NoiseField
@@ -37,15 +40,17 @@ from pipelines.glm4voice.training.answer_sounds import (
     split_answers,
     whole_frames,
 )
-from pipelines.glm4voice.training.corpus import Corpus, Utterance
-from pipelines.glm4voice.training.decoder_sizes import decoder_config
-from pipelines.glm4voice.training.drawing import drawn
+from pipelines.glm4voice.training.command import command
+from pipelines.glm4voice.training.corpus import Corpus, Utterance, corpus_of
+from pipelines.glm4voice.training.decoder_sizes import decoder_config, keeping
+from pipelines.glm4voice.training.encoding import encoded
+from pipelines.glm4voice.training.files import replace_text, replacing
 from pipelines.glm4voice.training.flow_batches import FlowBatch, FlowBatches, Spoken
 from pipelines.glm4voice.training.flow_model import FlowModel
 from pipelines.glm4voice.training.flow_register import RegisterModel, rises_of
 from pipelines.glm4voice.training.hearing_batches import answer_at_16k
 from pipelines.glm4voice.training.learning import descend, rate_at
-from pipelines.glm4voice.training.lineage import hold_to
+from pipelines.glm4voice.training.lineage import flat, hold_to, hold_to_origin, origin_of
 from pipelines.glm4voice.training.loop import autocast, train
 from pipelines.glm4voice.training.registers import grown
 from pipelines.glm4voice.training.run import Run, TrainingError, begin_from
@@ -54,7 +59,7 @@ _EMBEDDING = "input_embedding.weight"
 _BETAS = (0.9, 0.98)
 _MOST_GRADIENT = 1.0
 _BLOCK_TOKENS = 10
-_ENCODED_AT_ONCE = 16  # answers of about the same length
+_PART = 16  # answers of about the same length, encoded at once
 _SEED = 42
 
 
@@ -98,6 +103,7 @@ class FlowStage:
             [p for p in self.model.parameters() if p.requires_grad],
             lr=self.settings.learning_rate,
             betas=_BETAS,
+            fused=True,
         )
         # any vocoder of the configuration says how many frames a stream keeps back
         decoder = SpeechDecoder(
@@ -113,6 +119,12 @@ class FlowStage:
     def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
         """Everything whose state a resumed run needs."""
         return {"model": self.model, "optimizer": self.optimizer}
+
+    @property
+    def sizes(self) -> Mapping[str, Any]:
+        """What the flow is like; how much it is guided is not learned."""
+        sizes = asdict(self.config.flow)
+        return flat({name: size for name, size in sizes.items() if name != "inference_cfg_rate"})
 
     def draw(self, n: int, rng: np.random.Generator) -> FlowBatch:
         """A batch of windows; all steps draw alike."""
@@ -138,18 +150,16 @@ class FlowStage:
     def _spoken(self, utterances: Sequence[Utterance]) -> list[Spoken]:
         """Tokens and mels of answers, which begin together and end together."""
         order = sorted(range(len(utterances)), key=lambda n: utterances[n].n_samples)
-        making = drawn(
-            lambda place: answer_at_16k(self._corpus, utterances[order[place]]),
-            range(len(order)),
-            self.run.n_workers,
-        )
+        parts = range(0, len(order), _PART)
+
+        def sounds(part: int) -> list[Pcm]:
+            chosen = order[part : part + _PART]
+            return [answer_at_16k(self._corpus, utterances[place]) for place in chosen]
+
         spoken: dict[int, Spoken] = {}
-        with making as heard:
-            for start in range(0, len(order), _ENCODED_AT_ONCE):
-                places = order[start : start + _ENCODED_AT_ONCE]
-                codes = self._tokenizer.encode_batch(list(islice(heard, len(places))))
-                for place, ids in zip(places, codes, strict=True):
-                    spoken[place] = self._with_mel(utterances[place], ids)
+        with encoded(self._tokenizer, sounds, parts, self.run.n_preprocessing_workers) as codes:
+            for place, ids in zip(order, chain.from_iterable(codes), strict=True):
+                spoken[place] = self._with_mel(utterances[place], ids.tolist())
         return [spoken[place] for place in range(len(utterances))]
 
     def _with_mel(self, utterance: Utterance, ids: list[int]) -> Spoken:
@@ -167,12 +177,14 @@ class FlowStage:
         )
 
     def write(self) -> None:
-        """Write the released files, in half precision."""
+        """Write the released files, in half precision; config.yaml still tells of a vocoder."""
         if isinstance(self.model, RegisterModel):
             self.model.settle()
         folder = self.run.work / "decoder"
-        write_decoder_config(folder, self.config)
-        write_flow(folder, self.model.flow, torch.float16)
+        config = keeping("hift", folder, self.config)
+        with replacing(folder) as new:
+            write_decoder_config(new, config)
+            write_flow(new, self.model.flow, torch.float16)
 
     @torch.inference_mode()
     def report(self) -> dict[str, float]:
@@ -220,7 +232,8 @@ def _known_state(known: SpeechDecoder, n_codes: int) -> dict[str, Tensor]:
     return state
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+@command
+def main(argv: Sequence[str] | None) -> None:
     """The command."""
     run, start = begin_from("flow", __doc__, argv)
     run_stage(run, start=start)
@@ -231,18 +244,21 @@ def run_stage(run: Run, *, start: Path | None = None) -> None:
 
     Raises TrainingError, and CheckpointError without a tokenizer or for a broken folder.
     """
-    corpus = Corpus.load(run.work / "corpus")
+    corpus, written = corpus_of(run), run.work / "decoder"
+    hold_to_origin(run, origin_of(corpus, start, weights=FLOW_NAME, written=written))
     tokenizer = SpeechTokenizer.load(run.work / "tokenizer", run.device)
     hold_to(run, run.work / "tokenizer")
     stage = FlowStage(run, corpus, tokenizer, start=start)
+    hold_to_origin(run, stage.sizes)
     train(run, stage.settings.n_steps, stage, stage.parts)
     stage.model.eval()
     stage.write()
     if start is not None and not (run.work / "decoder" / HIFT_NAME).exists():
-        shutil.copyfile(start / HIFT_NAME, run.work / "decoder" / HIFT_NAME)
+        with replacing(run.work / "decoder") as new:
+            shutil.copyfile(start / HIFT_NAME, new / HIFT_NAME)
     figures = stage.report()
-    (run.folder / "report.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    replace_text(run.folder / "report.json", json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,20 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.progress import Progress
 
 from pipelines.audio import MODEL_INPUT_RATE, Pcm, resample
 from pipelines.glm4voice.hearing.tokenizer import SpeechTokenizer
 from pipelines.glm4voice.training.channel import telephone
 from pipelines.glm4voice.training.corpus import Corpus
-from pipelines.glm4voice.training.drawing import drawn
+from pipelines.glm4voice.training.encoding import Codes, encoded
+from pipelines.glm4voice.training.files import replace_text, replacing_file
 from pipelines.glm4voice.training.lineage import hold_to
 from pipelines.glm4voice.training.no_speech import KINDS, no_speech
 from pipelines.glm4voice.training.run import Run
 from pipelines.glm4voice.training.speakers import as_another, with_other_vowels
-
-Codes = NDArray[np.int16]
 
 _PART = 128  # sounds that are encoded together and kept in one file
 _STRENGTH = 0.7  # of what lines do: worse ones teach to guess
@@ -45,16 +43,23 @@ class Hearings:
 def hear_corpus(run: Run, corpus: Corpus, tokenizer_dir: Path) -> Hearings:
     """All codes that training needs, from the run's folder as far as they are there.
 
-    Codes that another tokenizer made, or that are of other speakers or another number of sounds,
-    are thrown away. Raises TrainingError if the run has learned from another tokenizer, and
-    CheckpointError.
+    Codes that another tokenizer made, or that are of another corpus or seed, of other speakers or
+    another number of sounds, are thrown away. Raises TrainingError if the run has learned from
+    another tokenizer, and CheckpointError.
     """
     settings = run.config.language_model
     folder = run.folder / "codes"
     n_takes, n_noises, n_callers = settings.n_hearings, settings.n_noises, len(corpus.callers)
-    tokenizer_name = hold_to(run, tokenizer_dir)
-    spreads = [settings.speaker_spread, settings.vowel_spread]
-    _forget_others(folder, [tokenizer_name, *spreads, n_takes, n_noises])
+    origin: dict[str, str | float] = {
+        "tokenizer": hold_to(run, tokenizer_dir),
+        "corpus": corpus.fingerprint,
+        "seed": run.config.seed,
+        "speaker_spread": settings.speaker_spread,
+        "vowel_spread": settings.vowel_spread,
+        "n_hearings": n_takes,
+        "n_noises": n_noises,
+    }
+    _forget_others(folder, origin)
     tokenizer = SpeechTokenizer.load(tokenizer_dir, run.device)
 
     def caller(place: int) -> Pcm:
@@ -76,7 +81,7 @@ def hear_corpus(run: Run, corpus: Corpus, tokenizer_dir: Path) -> Hearings:
         return telephone(no_speech(KINDS[place % len(KINDS)], rng), rng)
 
     def codes(name: str, n_sounds: int, sound: Callable[[int], Pcm]) -> list[Codes]:
-        return _in_parts(folder, name, n_sounds, sound, tokenizer, run.n_workers)
+        return _in_parts(folder, name, n_sounds, sound, tokenizer, run.n_preprocessing_workers)
 
     heard = codes("callers", n_callers * n_takes, caller)
     takes = [tuple(heard[n * n_takes : (n + 1) * n_takes]) for n in range(n_callers)]
@@ -110,30 +115,17 @@ def _in_parts(
     def sounds(start: int) -> list[Pcm]:
         return [sound(n) for n in range(start, min(start + _PART, n_sounds))]
 
-    with Progress() as progress, drawn(sounds, missing, n_workers) as made:
+    with Progress() as progress, encoded(tokenizer, sounds, missing, n_workers) as heard:
         shown = progress.track(missing, description=f"hearing {name}")
-        for start, some in zip(shown, made, strict=True):
-            _save(paths[start], _encode(tokenizer, some))
+        for start, codes in zip(shown, heard, strict=True):
+            _save(paths[start], codes)
     return [codes for path in paths.values() for codes in _load(path)]
 
 
-def _encode(tokenizer: SpeechTokenizer, sounds: Sequence[Pcm]) -> list[Codes]:
-    """Codes of each sound, those of about the same length together."""
-    codes: list[Codes] = [np.zeros(0, dtype=np.int16)] * len(sounds)
-    order = sorted(range(len(sounds)), key=lambda n: len(sounds[n]))
-    for start in range(0, len(order), 16):
-        chosen = [n for n in order[start : start + 16] if len(sounds[n])]
-        for n, ids in zip(chosen, tokenizer.encode_batch([sounds[n] for n in chosen]), strict=True):
-            codes[n] = np.array(ids, dtype=np.int16)
-    return codes
-
-
 def _save(path: Path, codes: Sequence[Codes]) -> None:
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        lengths = np.array([len(one) for one in codes])
+    lengths = np.array([len(one) for one in codes])
+    with replacing_file(path) as file:
         np.savez(file, lengths=lengths, codes=np.concatenate([np.zeros(0, np.int16), *codes]))
-    partial.replace(path)
 
 
 def _load(path: Path) -> Iterator[Codes]:
@@ -144,11 +136,11 @@ def _load(path: Path) -> Iterator[Codes]:
         yield codes[start:end]
 
 
-def _forget_others(folder: Path, origin: list[str | float]) -> None:
+def _forget_others(folder: Path, origin: dict[str, str | float]) -> None:
     """Empty the folder unless its codes are of that origin."""
     stamp = folder / "origin.json"
     if stamp.exists() and json.loads(stamp.read_text()) == origin:
         return
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    stamp.write_text(json.dumps(origin))
+    replace_text(stamp, json.dumps(origin))

@@ -12,7 +12,9 @@ Tuning learns words and sound in separate copies of the calls, each with the oth
 to WORK/lm, also when it is stopped.
 """
 
+import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -22,8 +24,9 @@ from pipelines.glm4voice.embedded_vocabulary import Vocabulary
 from pipelines.glm4voice.hearing.tokenizer import SpeechTokenizer
 from pipelines.glm4voice.language_model_files import LanguageModelSizes
 from pipelines.glm4voice.prompt import TRANSCRIPTION_REQUEST, system_text
-from pipelines.glm4voice.text_tokenizer import TextTokenizer
-from pipelines.glm4voice.training.corpus import Corpus
+from pipelines.glm4voice.text_tokenizer import RANKS_NAME, TextTokenizer
+from pipelines.glm4voice.training.command import command
+from pipelines.glm4voice.training.corpus import corpus_of
 from pipelines.glm4voice.training.dialogues import read_tools
 from pipelines.glm4voice.training.hearings import hear_corpus
 from pipelines.glm4voice.training.language_model_folder import (
@@ -32,8 +35,9 @@ from pipelines.glm4voice.training.language_model_folder import (
     known_model,
     save_weights,
 )
+from pipelines.glm4voice.training.lineage import digest_of, hold_to_origin, origin_of
 from pipelines.glm4voice.training.listener import Listener
-from pipelines.glm4voice.training.loop import Stateful, train
+from pipelines.glm4voice.training.loop import Stateful, has_begun, train
 from pipelines.glm4voice.training.material import dialogues_of, material_of
 from pipelines.glm4voice.training.personas import fixed_sentences, personas
 from pipelines.glm4voice.training.run import Run, begin_from
@@ -49,8 +53,8 @@ _PROMPT_COUNT = 50  # as often as prompts count where pieces of text are learned
 def run_stage(run: Run, *, start: Path | None = None) -> None:
     """Train, or go on training, and write WORK/lm; `start` is the folder of a model to begin with.
 
-    Raises TrainingError if an earlier stage has not finished, CheckpointError for a broken folder,
-    and SystemExit when it is asked to stop.
+    Raises TrainingError if an earlier stage has not finished or there is state of another
+    beginning, CheckpointError for a broken folder, and SystemExit when it is asked to stop.
     """
     model, teacher = prepare(run, start=start)
     parts: dict[str, Stateful] = {"model": model, **teacher.parts}
@@ -65,18 +69,22 @@ def run_stage(run: Run, *, start: Path | None = None) -> None:
 def prepare(run: Run, *, start: Path | None = None) -> tuple[GlmForCausalLM, Teacher]:
     """Write what WORK/lm holds besides weights; return the model as it begins, and its teacher.
 
+    A run with state keeps the text tokenizer that is there: pieces learned anew might be others.
     Raises TrainingError and CheckpointError as `run_stage` does.
     """
     settings = run.config.language_model
-    corpus = Corpus.load(run.work / "corpus")
+    corpus, folder = corpus_of(run), run.work / "lm"
+    hold_to_origin(run, origin_of(corpus, start, weights="*.safetensors", written=folder))
+    hold_to_origin(run, _sizes_asked(settings, is_new=start is None))
     hearings = hear_corpus(run, corpus, run.work / "tokenizer")
     codebook = SpeechTokenizer.load(run.work / "tokenizer").encoder.codebook.weight
-    folder = run.work / "lm"
     if start is None:
-        begin_folder(folder, _sizes(settings), _vocabulary(run, n_audio=len(codebook)))
+        if not (has_begun(run) and (folder / RANKS_NAME).exists()):
+            begin_folder(folder, _sizes(settings), _vocabulary(run, n_audio=len(codebook)))
         model = fresh_model(folder, seed=run.config.seed, codebook=codebook)
     else:
         model = known_model(folder, start, n_audio=len(codebook), n_layers=settings.n_layers)
+    hold_to_origin(run, {"text pieces": digest_of([folder / RANKS_NAME])})
     model.to(torch.device(run.device))  # type: ignore[arg-type]  # its decorator hides the types
     if (run.device, run.dtype) == ("cpu", "bfloat16"):
         model.set_attn_implementation("eager")  # the fused one takes twice as long there
@@ -106,6 +114,12 @@ def lessons_of(settings: LanguageModelSettings) -> Lessons:
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
     )
+
+
+def _sizes_asked(settings: LanguageModelSettings, *, is_new: bool) -> dict[str, int]:
+    """The sizes that a training file decides: of one to go on from only the depth."""
+    sizes = asdict(_sizes(settings)) | {"n_pieces": settings.n_pieces}
+    return sizes if is_new else {"n_layers": settings.n_layers}
 
 
 def _sizes(settings: LanguageModelSettings) -> LanguageModelSizes:
@@ -142,11 +156,12 @@ def texts_of(settings: CorpusSettings) -> Iterable[str]:
         yield from (text for text in prompts for _ in range(_PROMPT_COUNT))
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+@command
+def main(argv: Sequence[str] | None) -> None:
     """The command."""
     run, start = begin_from(STAGE, __doc__, argv)
     run_stage(run, start=start)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,7 +1,6 @@
 """A language model to be trained, of any size, and its folder in the released formats."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -28,15 +27,16 @@ from pipelines.glm4voice.thinking.language_model import (
     released_tensors,
 )
 from pipelines.glm4voice.training.depth import deepened
+from pipelines.glm4voice.training.files import replacing
 from pipelines.glm4voice.training.registers import with_raised
 from pipelines.glm4voice.training.run import TrainingError
 
 
 def begin_folder(folder: Path, sizes: LanguageModelSizes, vocabulary: Vocabulary) -> None:
     """Write configs and text tokenizer: all of a folder but its weights."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_configs(folder, sizes, vocabulary)
-    write_text_tokenizer(folder, vocabulary)
+    with replacing(folder) as new:
+        write_configs(new, sizes, vocabulary)
+        write_text_tokenizer(new, vocabulary)
 
 
 def fresh_model(folder: Path, *, seed: int, codebook: Tensor | None = None) -> GlmForCausalLM:
@@ -73,16 +73,16 @@ def known_model(folder: Path, start: Path, *, n_audio: int, n_layers: int = 1) -
         raise TrainingError(
             f"{start} is to be written with more codes or layers: start from a copy of it"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in start.iterdir():
-        is_weights = path.suffix == ".safetensors" or path.name.endswith(".index.json")
-        if path.is_file() and not is_weights and not is_same:
-            shutil.copy2(path, folder / path.name)
-    if n_audio != tokenizer.n_audio:
-        model = _with_raised_codes(folder, model, tokenizer)
-    if not is_deep_enough:
-        model = deepened(model, n_layers)
-        _rewrite_config(folder, num_layers=n_layers, num_hidden_layers=n_layers)
+    with replacing(folder) as new:
+        for path in start.iterdir():
+            is_weights = path.suffix == ".safetensors" or path.name.endswith(".index.json")
+            if path.is_file() and not is_weights and not is_same:
+                shutil.copy2(path, new / path.name)
+        if n_audio != tokenizer.n_audio:
+            model = _with_raised_codes(new, model, tokenizer)
+        if not is_deep_enough:
+            model = deepened(model, n_layers)
+            _rewrite_config(new, num_layers=n_layers, num_hidden_layers=n_layers)
     return model.requires_grad_(True).train()
 
 
@@ -122,17 +122,12 @@ def _rewrite_config(folder: Path, **sizes: int) -> None:
 def save_weights(folder: Path, model: GlmForCausalLM) -> None:
     """Write the weights in bfloat16 as released.
 
-    Whole files are put in the place of the old ones, one by one: after a kill in between, save
-    again.
+    Shards are put in the place of the old ones, one by one: after a kill in between, save again.
     """
     weights = model.state_dict()
     state = {name: one.to("cpu", torch.bfloat16) for name, one in weights.items()}
-    new = folder / ".new"
-    new.mkdir(exist_ok=True)
-    write_shards(new, released_tensors(model.config, state))
-    for path in sorted(new.iterdir(), key=lambda path: path.suffix == ".json"):
-        os.replace(path, folder / path.name)
-    shutil.rmtree(new)
+    with replacing(folder) as new:
+        write_shards(new, released_tensors(model.config, state))
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""One step down: what the acoustic stages do alike with their losses."""
+"""One step down: what the stages do alike with their losses and gradients."""
 
 from collections.abc import Mapping
 
@@ -26,12 +26,26 @@ def descend(
 ) -> dict[str, float]:
     """One step along the weighted sum of `losses`, with gradients no longer than `most_gradient`.
 
-    Returns the losses as numbers.
+    Returns the losses as numbers, or none where a gradient was infinite or NaN: then nothing was
+    learned.
     """
     set_learning_rate(optimizer, rate)
     optimizer.zero_grad(set_to_none=True)
     torch.stack([weights[name] * loss for name, loss in losses.items()]).sum().backward()
-    learning = [p for group in optimizer.param_groups for p in group["params"]]
-    nn.utils.clip_grad_norm_(learning, most_gradient)
-    optimizer.step()
+    if not step_down(optimizer, most_gradient):
+        return {}
     return {name: loss.item() for name, loss in losses.items()}
+
+
+def step_down(optimizer: torch.optim.Optimizer, most_gradient: float) -> bool:
+    """Follow the gradients, shortened to `most_gradient`, or forget them if one is no number.
+
+    Returns whether it was a step: weights and moments of the optimiser are else as they were.
+    """
+    learning = [p for group in optimizer.param_groups for p in group["params"]]
+    length = nn.utils.clip_grad_norm_(learning, most_gradient)
+    if is_step := bool(length.isfinite()):
+        optimizer.step()
+    else:
+        optimizer.zero_grad(set_to_none=True)
+    return is_step

@@ -5,7 +5,6 @@ that was killed and resumed is the run that was not.
 """
 
 import math
-import os
 import signal
 import threading
 import time
@@ -20,11 +19,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipelines.glm4voice.training.drawing import drawn
+from pipelines.glm4voice.training.files import replacing_file
 from pipelines.glm4voice.training.losses import Losses, LossLog
 from pipelines.glm4voice.training.run import Run, TrainingError
 
 SAVE_EVERY_S = 40.0
 _SMOOTHING = 0.98  # of the losses shown: about the last 50 steps
+_MOST_SKIPPED = 20  # steps in a row: more are no accident
+_LONGEST_REASON = 300  # torch names every tensor that does not fit
 _STATE = "state.pt"
 
 B = TypeVar("B")
@@ -38,7 +40,8 @@ class Learner(Protocol[B]):
         ...
 
     def learn(self, n: int, batch: B) -> Losses:
-        """Learn from it; returns the losses."""
+        """Learn from it; returns the losses, none if its gradients were no numbers and nothing was
+        learned."""
         ...
 
 
@@ -65,26 +68,37 @@ def train(
 
     Torch's own random numbers are seeded before each step. State is saved every 40 s and at the
     end. On SIGINT or SIGTERM the step under way is finished and saved, then SystemExit(128 +
-    signal) is raised. Raises TrainingError for a saved state that does not fit `parts` and for a
-    loss that is not a number.
+    signal) is raised. Steps without losses are counted as skipped, and told of. Raises
+    TrainingError for a saved state that does not fit `parts`, for a loss that is not a number, and
+    where 20 steps in a row are skipped.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
     path = run.folder / _STATE
     n_done = _load(path, parts)
     log = LossLog(run.folder, n_done)
-    saved_s = clock()
+    saved_s, n_skipped = clock(), 0
     left = range(n_done, n_steps)
     with (
         _stop_wanted() as stop,
         _Display(run.stage, n_done, n_steps, console) as display,
         drawn(lambda n: learner.draw(n, run.rng(n, 1)), left, run.n_workers) as batches,
     ):
+        began_s = time.perf_counter()
         for n, batch in zip(left, batches, strict=True):
             torch.manual_seed(int(run.rng(n, 0).integers(2**62)))
             losses = learner.learn(n, batch)
             _check(run, n, losses)
-            log.add(n, losses)
+            ended_s = time.perf_counter()
+            log.add(n, losses, ended_s - began_s)
+            began_s = ended_s
+            n_skipped = 0 if losses else n_skipped + 1
             display.show(losses)
+            if n_skipped == _MOST_SKIPPED:
+                raise TrainingError(
+                    f"{run.stage}, step {n}: gradients were infinite or no numbers in {n_skipped}"
+                    " steps in a row, from which nothing was learned; the last saved state is"
+                    " whole: lower the learning rate, or take --dtype float32, and go on"
+                )
             if stop.signals or n + 1 == n_steps or clock() - saved_s >= SAVE_EVERY_S:
                 log.flush()
                 _save(path, n + 1, parts)
@@ -129,21 +143,17 @@ def _load(path: Path, parts: Mapping[str, Stateful]) -> int:
         for name, part in parts.items():
             part.load_state_dict(state["parts"][name])
     except (RuntimeError, ValueError, KeyError) as exc:
+        reason = " ".join(str(exc).split())[:_LONGEST_REASON]
         raise TrainingError(
-            f"{path} is of a model with other sizes or parts: move it away to begin anew ({exc})"
+            f"{path} is of a model with other sizes or parts: move it away to begin anew ({reason})"
         ) from exc
     return int(state["n_done"])
 
 
 def _save(path: Path, n_done: int, parts: Mapping[str, Stateful]) -> None:
-    """Replace the state as a whole: a kill leaves the old one or the new one."""
-    partial = path.with_suffix(".partial")
     state = {"n_done": n_done, "parts": {name: part.state_dict() for name, part in parts.items()}}
-    with partial.open("wb") as file:
+    with replacing_file(path) as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def _check(run: Run, n: int, losses: Losses) -> None:
@@ -181,12 +191,13 @@ def _stop_wanted() -> Iterator[_Stop]:
 
 
 class _Display:
-    """A progress bar with smoothed losses; without a terminal, a line at each save."""
+    """A progress bar with smoothed losses and skipped steps; elsewhere a line at each save."""
 
     def __init__(self, stage: str, n_done: int, n_steps: int, console: Console | None) -> None:
         self._console = console or Console()
         self._stage, self._n_steps = stage, n_steps
         self._smooth: dict[str, float] = {}
+        self._n_skipped = 0
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -206,6 +217,7 @@ class _Display:
         self._progress.stop()
 
     def show(self, losses: Losses) -> None:
+        self._n_skipped += not losses
         for name, loss in losses.items():
             old = self._smooth.get(name, loss)
             self._smooth[name] = _SMOOTHING * old + (1 - _SMOOTHING) * loss
@@ -216,4 +228,5 @@ class _Display:
             self._console.print(f"{self._stage} {n_done}/{self._n_steps} {self._text()}")
 
     def _text(self) -> str:
-        return " ".join(f"{name} {loss:.3g}" for name, loss in self._smooth.items())
+        shown = [f"{name} {loss:.3g}" for name, loss in self._smooth.items()]
+        return " ".join([*shown, *([f"skipped {self._n_skipped}"] if self._n_skipped else [])])

@@ -12,6 +12,7 @@ computes what a run needs, from config.json alone.
 
 import argparse
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,8 +27,10 @@ from pipelines.glm4voice.text_tokenizer import TextTokenizer
 from pipelines.glm4voice.thinking.engines import DTYPES
 from pipelines.glm4voice.thinking.language_model import load_language_model, read_config
 from pipelines.glm4voice.training.adapter import Adapter, adapt, merged, save_adapter
-from pipelines.glm4voice.training.corpus import Corpus
+from pipelines.glm4voice.training.command import command
+from pipelines.glm4voice.training.corpus import corpus_of
 from pipelines.glm4voice.training.hearings import hear_corpus
+from pipelines.glm4voice.training.lineage import hold_to_origin, origin_of
 from pipelines.glm4voice.training.loop import Stateful, train
 from pipelines.glm4voice.training.lora_memory import memory_of
 from pipelines.glm4voice.training.material import material_of
@@ -40,10 +43,13 @@ STAGE = "lora"
 def tune(run: Run, *, start: Path, speech_tokenizer: Path, out: Path) -> Adapter:
     """Tune the model in `start`, or go on tuning it, and write the adapter to `out`.
 
-    Raises CheckpointError for a broken folder, TrainingError if there is no corpus, and SystemExit
-    when asked to stop; the adapter is then written as far as it came.
+    Raises CheckpointError for a broken folder, TrainingError if there is no corpus or state of
+    another beginning, and SystemExit when asked to stop; the adapter is then written as far as it
+    came.
     """
-    corpus = Corpus.load(run.work / "corpus")
+    corpus, lora = corpus_of(run), run.config.lora
+    hold_to_origin(run, origin_of(corpus, start, weights="*.safetensors", written=out))
+    hold_to_origin(run, {"rank": lora.rank, "alpha": lora.alpha})
     hearings = hear_corpus(run, corpus, speech_tokenizer)
     model = load_language_model(start, device=run.device, dtype=DTYPES[run.dtype])
     adapter = new_adapter(run, model)
@@ -108,7 +114,8 @@ def show_memory(start: Path, run: Run) -> None:
     Console().print(table)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+@command
+def main(argv: Sequence[str] | None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog=STAGE, description=__doc__)
     add_arguments(parser)
@@ -131,4 +138,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,9 +1,10 @@
-"""What a stage has lost at each step: a JSON line per step, and a picture of the lines."""
+"""What a stage has lost at each step, and how long it took: a JSON line per step, and a picture."""
 
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from pipelines.glm4voice.training.files import replace_bytes, replace_text
+
 Losses = Mapping[str, float]
 Numbers = NDArray[np.float64]
 FILE = "losses.jsonl"
+_STEP, _TOOK_S = "step", "took_s"  # what a line tells beside losses
 _MOST_POINTS = 400
 _SHARE = 10  # of the steps: so many are at the beginning, and so many at the end
 
@@ -40,6 +44,11 @@ def trends(folder: Path) -> dict[str, Trend]:
     return found
 
 
+def seconds(folder: Path) -> list[float]:
+    """How long each step took of the run that wrote `folder`, over all its sittings."""
+    return [row[_TOOK_S] for row in _rows(folder / FILE) if _TOOK_S in row]
+
+
 class LossLog:
     """The losses of a run on disk; lines of steps that a resumed run will do again are dropped."""
 
@@ -48,13 +57,14 @@ class LossLog:
         self._path = folder / FILE
         self._picture = folder / "losses.png"
         self._pending: list[str] = []
-        kept = [line for line in _lines(self._path) if json.loads(line)["step"] < n_done]
-        self._path.write_text("".join(kept), encoding="utf-8")
+        kept = [line for line in _lines(self._path) if json.loads(line)[_STEP] < n_done]
+        replace_text(self._path, "".join(kept))
 
-    def add(self, step: int, losses: Losses) -> None:
-        """Remember the losses of one step."""
-        rounded = {name: float(f"{loss:.6g}") for name, loss in losses.items()}
-        self._pending.append(json.dumps({"step": step, **rounded}) + "\n")
+    def add(self, step: int, losses: Losses, took_s: float) -> None:
+        """Remember the losses of one step and how long it took."""
+        numbers = {**losses, _TOOK_S: took_s}
+        rounded = {name: float(f"{number:.6g}") for name, number in numbers.items()}
+        self._pending.append(json.dumps({_STEP: step, **rounded}) + "\n")
 
     def flush(self) -> None:
         """Write what was added to the file."""
@@ -77,7 +87,9 @@ class LossLog:
             axes.set_yscale("log")
         axes.set_xlabel("step")
         axes.legend()
-        FigureCanvasAgg(figure).print_png(self._picture)
+        picture = BytesIO()
+        FigureCanvasAgg(figure).print_png(picture)
+        replace_bytes(self._picture, picture.getvalue())
 
 
 def _lines(path: Path) -> list[str]:
@@ -96,8 +108,8 @@ def _points(rows: Iterable[Mapping[str, float]]) -> dict[str, tuple[Numbers, Num
     points: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         for name, loss in row.items():
-            if name != "step":
-                points.setdefault(name, []).append((row["step"], loss))
+            if name not in (_STEP, _TOOK_S):
+                points.setdefault(name, []).append((row[_STEP], loss))
     columns = {name: np.array(pairs).T for name, pairs in points.items()}
     return {name: (steps, values) for name, (steps, values) in columns.items()}
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from pipelines.glm4voice.training.corpus import Corpus
 from pipelines.glm4voice.training.dialogues import Dialogues, read_dialogues, read_tools
-from pipelines.glm4voice.training.hearings import Codes, Hearings
+from pipelines.glm4voice.training.encoding import Codes
+from pipelines.glm4voice.training.hearings import Hearings
 from pipelines.glm4voice.training.run import Run
 from pipelines.glm4voice.training.settings.corpus import CorpusSettings, Language
 from pipelines.realtime.model import Tool

@@ -1,12 +1,12 @@
 """What the language model learns from a batch: the next id, in rows that begin alike.
 
-All rows of a batch have the same beginning (system text, perhaps some turns), which is computed
-once; gradients of all rows flow back through its keys and values.
+All rows of a step have the same prefix (system text, perhaps some turns), which is computed once
+for all of its batches; gradients of all rows flow back through its keys and values.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
 
 import numpy as np
 import torch
@@ -22,25 +22,19 @@ from pipelines.glm4voice.training.turns import Learn, Row, Speech
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows of different length after one beginning.
+    """Rows of different length.
 
-    `start` int64 [P]; `read` and `wanted` int64 [B, T], `marks` uint8 [B, T] of what is wanted;
-    `speech` of each row is where a caller speaks in it.
+    `read` and `wanted` int64 [B, T], `marks` uint8 [B, T] of what is wanted; `speech` of each row
+    is where a caller speaks in it.
     """
 
-    start: Tensor
     read: Tensor
     wanted: Tensor
     marks: Tensor
     speech: Sequence[Sequence[Speech]]
 
-    @property
-    def n_ids(self) -> int:
-        """Places that are computed, those that only fill up rows too."""
-        return self.start.numel() + self.read.numel()
 
-
-def batch_of(start: Sequence[int], rows: Sequence[Row], inputs: Sequence[Row] = ()) -> Batch:
+def batch_of(rows: Sequence[Row], inputs: Sequence[Row] = ()) -> Batch:
     """A batch of `rows`; `inputs`, if given, are the rows as they are read, perhaps damaged.
 
     Rows are filled up on the right, where nothing is learned and what is there is not seen by what
@@ -55,7 +49,6 @@ def batch_of(start: Sequence[int], rows: Sequence[Row], inputs: Sequence[Row] = 
         read[place, : len(row)] = given.ids
         marks[place, : len(row)] = row.marks
     return Batch(
-        start=torch.tensor(list(start), dtype=torch.int64),
         read=torch.from_numpy(read[:, :-1].copy()),
         wanted=torch.from_numpy(wanted[:, 1:].copy()),
         marks=torch.from_numpy(marks[:, 1:].copy()),
@@ -63,19 +56,50 @@ def batch_of(start: Sequence[int], rows: Sequence[Row], inputs: Sequence[Row] = 
     )
 
 
-def hidden_states(model: GlmForCausalLM, batch: Batch) -> tuple[Tensor, Tensor]:
+class SharedPrefix:
+    """What all rows of a step have before them, computed once.
+
+    The gradients of all batches gather at its keys and values, until `backward` takes them on.
+    """
+
+    def __init__(self, model: GlmForCausalLM, ids: Sequence[int]) -> None:
+        """Compute `ids`, which may be none."""
+        self._config = model.config
+        cache = DynamicCache(config=model.config)
+        if ids:
+            read = torch.tensor([list(ids)], dtype=torch.int64, device=model.device)
+            # by its place: transformers has two names for the cache
+            model.model(read, None, None, cache, use_cache=True)
+        self._computed = [(keys, values) for keys, values, *_ in cache if keys is not None]
+        self._given = [(_apart(keys), _apart(values)) for keys, values in self._computed]
+
+    def cache(self, n_rows: int) -> DynamicCache:
+        """Its keys and values before each of so many rows, for a forward pass of these."""
+        cache = DynamicCache(config=self._config)
+        for layer, (keys, values) in enumerate(self._given):
+            rows = (n_rows, -1, -1, -1)
+            cache.update(keys.expand(rows), values.expand(rows), layer)
+        return cache
+
+    def backward(self) -> None:
+        """Take the gradients of all losses from its keys and values to the parameters, once."""
+        pairs = zip(chain(*self._computed), chain(*self._given), strict=True)
+        reached = [(made, one.grad) for made, one in pairs if one.grad is not None]
+        if reached:
+            torch.autograd.backward([made for made, _ in reached], [grad for _, grad in reached])
+
+
+def _apart(tensor: Tensor) -> Tensor:
+    """The same values, where gradients gather and go no further."""
+    return tensor.detach().requires_grad_(tensor.requires_grad)
+
+
+def hidden_states(
+    model: GlmForCausalLM, prefix: SharedPrefix, batch: Batch
+) -> tuple[Tensor, Tensor]:
     """What the model makes of each id read, and what its last layer makes that of: [B, T, D]."""
-    device = model.device
-    if not len(batch.start):
-        return _last_two(model.model(batch.read.to(device), output_hidden_states=True))
-    cache = DynamicCache(config=model.config)
-    model.model(batch.start.to(device)[None], None, None, cache, use_cache=True)
-    layers: list[Any] = list(cache.layers)
-    for layer in layers:
-        layer.keys = layer.keys.expand(len(batch.read), -1, -1, -1)
-        layer.values = layer.values.expand(len(batch.read), -1, -1, -1)
-    read = batch.read.to(device)
-    # by its place: transformers has two names for the cache
+    read = batch.read.to(model.device)
+    cache = prefix.cache(len(read))
     return _last_two(
         model.model(read, None, None, cache, use_cache=True, output_hidden_states=True)
     )
@@ -90,6 +114,7 @@ def _last_two(output: BaseModelOutputWithPast) -> tuple[Tensor, Tensor]:
 
 def losses(
     model: GlmForCausalLM,
+    prefix: SharedPrefix,
     batch: Batch,
     *,
     opening_weight: float = 1.0,
@@ -100,9 +125,10 @@ def losses(
     The first run of sounds that is learned in a row counts `opening_weight` times: how an answer
     is spoken is decided there, what follows goes on from what was heard so far. With a `listener`,
     "heard" is its loss, in nats for each id of what callers say. A kind of which the batch has
-    none is left out.
+    none is left out. Their gradients end at the keys and values of the prefix, whose `backward`
+    takes them on.
     """
-    hidden, below = hidden_states(model, batch)
+    hidden, below = hidden_states(model, prefix, batch)
     found: dict[str, Tensor] = {}
     for name, kind in (("text", Learn.TEXT), ("sound", Learn.SOUND)):
         chosen = ((batch.marks & kind) > 0).to(hidden.device)

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipelines.glm4voice.training.hearings import Codes
+from pipelines.glm4voice.training.encoding import Codes
 from pipelines.glm4voice.training.material import Material
 from pipelines.glm4voice.training.scenes import pick
 from pipelines.glm4voice.training.turns import Learn, Row, TurnWriter

@@ -42,10 +42,13 @@ class CodebookTrainer(nn.Module):
 
     @torch.no_grad()
     def begin(self) -> None:
-        """Set the codes by k-means on the recent vectors, of which there must be one per code."""
-        known = self.recent[: int(self.n_seen)]
-        picked = torch.randperm(len(known), device=known.device)[: len(self.count)]
-        codes = known[picked].clone()
+        """Set the codes by k-means on the recent vectors.
+
+        Of fewer than there are codes some are taken more than once; those codes are restarted.
+        """
+        known, n_codes = self.recent[: int(self.n_seen)], len(self.count)
+        picked = torch.randperm(max(len(known), n_codes), device=known.device)[:n_codes]
+        codes = known[picked % len(known)]
         for _ in range(_N_MEANS_ROUNDS):
             count, total = self._sums(known, torch.cdist(known, codes).argmin(dim=1))
             used = count > 0
@@ -76,7 +79,7 @@ class CodebookTrainer(nn.Module):
         if not len(dead):
             return 0
         far = torch.cdist(known, self._codes[0]).amin(dim=1).square() + _SMOOTHING
-        fresh = known[torch.multinomial(far, len(dead))]
+        fresh = known[torch.multinomial(far, len(dead), replacement=len(dead) > len(known))]
         self._codes[0][dead] = fresh.to(self._codes[0].dtype)
         self.count[dead] = mean
         self.total[dead] = fresh * mean

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 import structlog
+import torch
 
 from pipelines.glm4voice.training.config import FAST, FULL, ROOT, TrainingConfig, read_config
 
@@ -33,7 +34,8 @@ class Run:
     work: Path
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16"] = "float32"
-    n_workers: int = 0  # processes that make what is read, beside the one that learns from it
+    n_workers: int = 0  # processes that draw batches, beside the one that learns from them
+    n_preprocessing_workers: int = 0  # processes that make what is kept, while nothing is learned
 
     @property
     def folder(self) -> Path:
@@ -58,12 +60,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument(
-        "--workers", type=int, default=0, metavar="N", help="processes that draw batches ahead"
+        "--workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="processes that draw batches ahead, for a fast device or cores that torch leaves",
     )
 
 
 def run_of(stage: str, arguments: argparse.Namespace) -> Run:
-    """The run that parsed arguments ask for. Raises PromptFileError for a wrong training file."""
+    """The run that parsed arguments ask for. Raises PromptFileError for a wrong training file.
+
+    Where torch has several threads, as many processes preprocess: its threads are idle then.
+    """
+    n_threads = torch.get_num_threads()
     return Run(
         stage=stage,
         config=read_config(arguments.config),
@@ -71,6 +81,7 @@ def run_of(stage: str, arguments: argparse.Namespace) -> Run:
         device=arguments.device,
         dtype=arguments.dtype,
         n_workers=arguments.workers,
+        n_preprocessing_workers=max(arguments.workers, n_threads if n_threads > 1 else 0),
     )
 
 

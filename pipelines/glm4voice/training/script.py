@@ -4,7 +4,7 @@ Everything is drawn from the training file's seed, so equal files give equal scr
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -84,7 +84,8 @@ def caller_lines(
                     lines.append(_caller(spoken.language, text, name, phrasing, callers, rng))
         mixed = mixed_sentences(spoken, callers.n_mixed_read, rng)
         texts = [*spoken.answers.values(), *spoken.reading] * callers.takes_per_reading + mixed
-        lines += [_caller(spoken.language, text, READING, 0, callers, rng) for text in texts]
+        read = [_caller(spoken.language, text, READING, 0, callers, rng) for text in texts]
+        lines += _not_held(read, spoken)
     return lines
 
 
@@ -107,9 +108,11 @@ def answer_lines(
             for style in STYLES:
                 for take in range(n_takes):
                     lines.append(_answer(spoken.language, text, intent, voice, style, take, rng))
+        read = []
         for text in _read_by_answerer(spoken, voice, rng):
             style = STYLES[int(rng.integers(len(STYLES)))]
-            lines.append(_answer(spoken.language, text, READING, voice, style, 1, rng))
+            read.append(_answer(spoken.language, text, READING, voice, style, 1, rng))
+        lines += _not_held(read, spoken)
     return lines
 
 
@@ -135,6 +138,19 @@ def _walk(following: dict[str, list[str]], rng: np.random.Generator) -> Iterator
         yield word
         after = following.get(word, starts)
         word = after[int(rng.integers(len(after)))]
+
+
+def _not_held(lines: Iterable[Line], dialogues: Dialogues) -> list[Line]:
+    """Those that are no held question: a mixed sentence is one now and then, by chance.
+
+    They are left out once all are drawn, so that the others are what they would be with them.
+    """
+    held = {_letters(q) for asking in dialogues.asking.values() for q in asking.held_questions}
+    return [line for line in lines if _letters(line.text) not in held]
+
+
+def _letters(sentence: str) -> str:
+    return "".join(c for c in sentence.casefold() if c.isalnum())
 
 
 def _words(sentence: str, language: Language) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipelines.glm4voice.prompt import TRANSCRIPTION_REQUEST
 from pipelines.glm4voice.training.dialogues import Intent, Manner
-from pipelines.glm4voice.training.hearings import Codes
+from pipelines.glm4voice.training.encoding import Codes
 from pipelines.glm4voice.training.material import Heard, Material
 from pipelines.glm4voice.training.scenes import Scene, SceneWriter, pick
 from pipelines.glm4voice.training.script import FIXED, READING

@@ -14,10 +14,11 @@ from torch.nn import Parameter
 from transformers import GlmForCausalLM
 
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
+from pipelines.glm4voice.training.learning import step_down
 from pipelines.glm4voice.training.listener import Listener
 from pipelines.glm4voice.training.loop import Stateful, autocast, set_learning_rate, warm_cosine
 from pipelines.glm4voice.training.material import Material
-from pipelines.glm4voice.training.objective import Batch, batch_of, losses
+from pipelines.glm4voice.training.objective import Batch, SharedPrefix, batch_of, losses
 from pipelines.glm4voice.training.passages import PassageWriter
 from pipelines.glm4voice.training.run import Run
 from pipelines.glm4voice.training.scenes import SceneWriter
@@ -25,11 +26,20 @@ from pipelines.glm4voice.training.tasks import TaskWriter
 from pipelines.glm4voice.training.turns import Learn, Row, TurnWriter
 
 # What a batch costs beside its ids, as so many of them; elsewhere more than rows are filled up by.
-_BATCH_COST = {"cpu": 300}
+_BATCH_COST = {"cpu": 100}
 _DEVICE_BATCH_COST = 1 << 30
+_MOST_GRADIENT = 1.0
 # Rows that are learned from together, in parts; beside each, its share of each kind's loss.
 Lesson = list[tuple[Batch, Mapping[str, float]]]
 _KINDS = (("text", Learn.TEXT), ("sound", Learn.SOUND))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is learned from at once: lessons of rows that all go on from the ids of `start`."""
+
+    start: Sequence[int]
+    lessons: Sequence[Lesson]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +87,7 @@ class Teacher:
             lr=lessons.learning_rate,
             betas=(0.9, 0.95),
             weight_decay=lessons.weight_decay,
+            fused=True,
         )
         self.n_steps = lessons.n_pretraining_steps + lessons.n_tuning_steps
 
@@ -86,62 +97,64 @@ class Teacher:
         parts: dict[str, Stateful] = {"optimizer": self.optimizer}
         return parts if self._listener is None else {**parts, "listener": self._listener}
 
-    def draw(self, n: int, rng: np.random.Generator) -> list[Lesson]:
+    def draw(self, n: int, rng: np.random.Generator) -> Step:
         """One lesson of passages, or one of words and one of sounds."""
         teach = self._passages_to_read if n < self._lessons.n_pretraining_steps else self._calls
         return teach(rng)
 
-    def learn(self, n: int, batch: Sequence[Lesson]) -> dict[str, float]:
-        """Learn from the lessons of a step."""
+    def learn(self, n: int, batch: Step) -> dict[str, float]:
+        """Learn from the lessons of a step; returns no losses where a gradient was no number."""
         rate = self._lessons.learning_rate * warm_cosine(n, self.n_steps)
         set_learning_rate(self.optimizer, rate)
         self.optimizer.zero_grad(set_to_none=True)
         found: dict[str, Tensor] = {}
-        for lesson in batch:
-            found |= self._gradients(lesson)
-        torch.nn.utils.clip_grad_norm_(self._learning, 1.0)
-        self.optimizer.step()
-        prefix = "pretraining_" if n < self._lessons.n_pretraining_steps else ""
-        return {f"{prefix}{name}": float(loss) for name, loss in found.items()}
+        with autocast(self._run):
+            prefix = SharedPrefix(self._model, batch.start)
+        for lesson in batch.lessons:
+            found |= self._gradients(prefix, lesson)
+        prefix.backward()
+        if not step_down(self.optimizer, _MOST_GRADIENT):
+            return {}
+        part = "pretraining_" if n < self._lessons.n_pretraining_steps else ""
+        return {f"{part}{name}": float(loss) for name, loss in found.items()}
 
     @property
     def _weights(self) -> Mapping[str, float]:
         return {"text": 1.0, "sound": 1.0, "heard": self._settings.listening_weight}
 
-    def _passages_to_read(self, rng: np.random.Generator) -> list[Lesson]:
+    def _passages_to_read(self, rng: np.random.Generator) -> Step:
         rows = [self._passages.draw(rng) for _ in range(self._lessons.n_sound_rows)]
-        return [self._lesson(self._passages.start, rows, rng)]
+        return Step(self._passages.start, [self._lesson(rows, rng)])
 
-    def _calls(self, rng: np.random.Generator) -> list[Lesson]:
+    def _calls(self, rng: np.random.Generator) -> Step:
         """The words of some calls, and the sound of others, that go on from one scene."""
         lessons, scene = self._lessons, self._scenes.draw(rng)
         tasks = self._settings.text_tasks.model_dump()
         words = self._tasks.rows(scene, tasks, Learn.TEXT, lessons.n_text_rows, rng)
         tasks = self._settings.sound_tasks.model_dump()
         sounds = self._tasks.rows(scene, tasks, Learn.SOUND, lessons.n_sound_rows, rng)
-        return [self._lesson(scene.start, rows, rng) for rows in (words, sounds)]
+        return Step(scene.start, [self._lesson(rows, rng) for rows in (words, sounds)])
 
-    def _lesson(
-        self, start: Sequence[int], rows: Sequence[Row], rng: np.random.Generator
-    ) -> Lesson:
+    def _lesson(self, rows: Sequence[Row], rng: np.random.Generator) -> Lesson:
         n_of = {name: sum(_count(row.marks[1:], kind) for row in rows) for name, kind in _KINDS}
         n_of["heard"] = sum(map(_n_heard, rows))
         lesson: Lesson = []
         device = torch.device(self._run.device).type
         for some in by_length(rows, _BATCH_COST.get(device, _DEVICE_BATCH_COST)):
-            batch = batch_of(start, some, [self._tasks.damaged(row, rng) for row in some])
+            batch = batch_of(some, [self._tasks.damaged(row, rng) for row in some])
             counts = {name: _count(batch.marks.numpy(), kind) for name, kind in _KINDS}
             counts["heard"] = sum(map(_n_heard, some))
             lesson.append((batch, {name: n / n_of[name] for name, n in counts.items() if n}))
         return lesson
 
-    def _gradients(self, lesson: Lesson) -> dict[str, Tensor]:
+    def _gradients(self, prefix: SharedPrefix, lesson: Lesson) -> dict[str, Tensor]:
         """Add the gradients of some rows; return their losses, each a mean over its ids."""
         summed: dict[str, Tensor] = {}
         for batch, share_of in lesson:
             with autocast(self._run):
                 found = losses(
                     self._model,
+                    prefix,
                     batch,
                     opening_weight=self._settings.opening_weight,
                     listener=self._listener,

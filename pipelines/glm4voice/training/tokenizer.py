@@ -13,8 +13,9 @@ behind the codes on held-out voices and phrasings over the telephone, and the us
 """
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,10 @@ from pipelines.glm4voice.hearing.config import SpeechTokenizerConfig
 from pipelines.glm4voice.hearing.folder import write_tokenizer_config, write_tokenizer_weights
 from pipelines.glm4voice.hearing.tokenizer import SpeechTokenizer
 from pipelines.glm4voice.training.channel import held_channel
-from pipelines.glm4voice.training.corpus import Corpus, Utterance
+from pipelines.glm4voice.training.command import command
+from pipelines.glm4voice.training.corpus import Corpus, Utterance, corpus_of
 from pipelines.glm4voice.training.ctc import ctc_loss
+from pipelines.glm4voice.training.files import replace_text, replacing
 from pipelines.glm4voice.training.hearing_batches import (
     Alphabets,
     HearingBatch,
@@ -40,6 +43,7 @@ from pipelines.glm4voice.training.hearing_batches import (
 )
 from pipelines.glm4voice.training.learning import descend, rate_at
 from pipelines.glm4voice.training.letters import error_rate, plain
+from pipelines.glm4voice.training.lineage import hold_to_origin, origin_of
 from pipelines.glm4voice.training.loop import autocast, train
 from pipelines.glm4voice.training.quantiser import CodebookTrainer
 from pipelines.glm4voice.training.recogniser import (
@@ -96,6 +100,7 @@ class TokenizerStage:
             [p for p in self.model.parameters() if p.requires_grad],
             lr=self.settings.learning_rate,
             betas=_BETAS,
+            fused=True,
         )
         self.batches = HearingBatches(
             corpus,
@@ -120,8 +125,8 @@ class TokenizerStage:
 
     @property
     def first_quantised(self) -> int:
-        """The step from which codes stand for vectors."""
-        return int(self.settings.quantise_from * self.settings.n_steps)
+        """The step from which codes stand for vectors, some of which must have been seen."""
+        return max(1, int(self.settings.quantise_from * self.settings.n_steps))
 
     def draw(self, n: int, rng: np.random.Generator) -> HearingBatch:
         """The batch of a step: the later, the harder."""
@@ -131,25 +136,25 @@ class TokenizerStage:
         """Learn from one batch."""
         settings = self.settings
         is_known = self.known is not None
-        if n == self.first_quantised and n > 0 and not is_known:
+        if n == self.first_quantised and not is_known:
             self.codebook.begin()
         with autocast(self.run):
             reading = self.model(
                 batch.mel.to(self.run.device),
                 batch.real.to(self.run.device),
-                quantise=is_known or n >= self.first_quantised > 0,
+                quantise=is_known or n >= self.first_quantised,
                 hears_as_before=is_known and n < self.first_quantised,
             )
-        losses = self._losses(reading, batch)
-        if not is_known:
-            self._keep_codebook(n, reading, batch)
-        return descend(
+        losses = descend(
             self.optimizer,
-            losses,
+            self._losses(reading, batch),
             self._weights,
             rate=settings.learning_rate * rate_at(n, settings.n_steps),
             most_gradient=_MOST_GRADIENT,
         )
+        if losses and not is_known:
+            self._keep_codebook(n, reading, batch)
+        return losses
 
     @property
     def _weights(self) -> Mapping[str, float]:
@@ -221,10 +226,10 @@ class TokenizerStage:
 
     def write(self) -> None:
         """Write the released files, in half precision."""
-        folder = self.run.work / "tokenizer"
-        write_tokenizer_config(folder, self.config)
         state = self.model.encoder.state_dict()
-        write_tokenizer_weights(folder, {name: tensor.half() for name, tensor in state.items()})
+        with replacing(self.run.work / "tokenizer") as folder:
+            write_tokenizer_config(folder, self.config)
+            write_tokenizer_weights(folder, {name: tensor.half() for name, tensor in state.items()})
 
     @torch.inference_mode()
     def read(self, pcms: Sequence[Pcm]) -> Iterator[tuple[str, list[int]]]:
@@ -313,23 +318,26 @@ def _use_of_codes(ids: Sequence[int], n_codes: int) -> dict[str, float]:
 def run_stage(run: Run, *, start: Path | None = None) -> None:
     """Learn, write and report; `start` is the folder of a tokenizer to begin with.
 
-    Raises TrainingError if there is no corpus or nothing to raise, and CheckpointError for a broken
-    folder.
+    Raises TrainingError if there is no corpus, nothing to raise or state of another beginning, and
+    CheckpointError for a broken folder.
     """
-    corpus = Corpus.load(run.work / "corpus")
+    corpus, written = corpus_of(run), run.work / "tokenizer"
+    hold_to_origin(run, origin_of(corpus, start, weights="*.safetensors", written=written))
     stage = TokenizerStage(run, corpus, start=start)
+    hold_to_origin(run, asdict(stage.config))
     train(run, stage.settings.n_steps, stage, stage.parts)
     stage.model.eval()
     stage.write()
     figures = report(stage, corpus)
-    (run.folder / "report.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    replace_text(run.folder / "report.json", json.dumps(figures, indent=2) + "\n")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+@command
+def main(argv: Sequence[str] | None) -> None:
     """The command."""
     run, start = begin_from("tokenizer", __doc__, argv)
     run_stage(run, start=start)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

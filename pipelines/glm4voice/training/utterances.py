@@ -4,15 +4,18 @@ callers.i16, callers.jsonl      clean callers at 16 kHz: the channel is put on i
 answers.i16, answers.jsonl      the answering voice at 22,050 Hz
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from pipelines.audio import MODEL_INPUT_RATE, MODEL_OUTPUT_RATE, PCM16_BYTES, PCM16_SCALE, Pcm
+from pipelines.glm4voice.training.files import replace_text
 from pipelines.glm4voice.training.run import TrainingError
 
 Kind = Literal["caller", "answer"]
@@ -77,6 +80,17 @@ class Corpus:
         callers = list(read_utterances(folder / "callers.jsonl"))
         return cls(folder, callers, list(read_utterances(folder / "answers.jsonl")))
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Which corpus it is: what is said in it, by whom, and how long every utterance takes.
+
+        Spoken again it is another one, as espeak-ng never says a sentence twice quite alike.
+        """
+        digest = hashlib.sha256()
+        for utterance in (*self.callers, *self.answers):
+            digest.update(line_of(utterance).encode())
+        return digest.hexdigest()
+
     def pcm(self, utterance: Utterance) -> Pcm:
         """The sound of an utterance: float32 [T] at its sample rate, a copy."""
         end = utterance.start + utterance.n_samples
@@ -97,7 +111,7 @@ class CorpusWriter:
         done = list(read_utterances(lines))
         self.n_done = len(done)
         self.n_samples = done[-1].start + done[-1].n_samples if done else 0
-        lines.write_text("".join(map(line_of, done)), encoding="utf-8")
+        replace_text(lines, "".join(map(line_of, done)))
         self._lines = lines.open("a", encoding="utf-8")
         self._sound = (folder / f"{self.name}.i16").open("ab")
         self._sound.truncate(self.n_samples * PCM16_BYTES)

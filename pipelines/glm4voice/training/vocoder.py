@@ -9,8 +9,9 @@ WORK/runs/vocoder/report.json: how far a copy of sentences not learned is from t
 """
 
 import json
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +33,13 @@ from pipelines.glm4voice.training.answer_sounds import (
     split_answers,
     whole_frames,
 )
-from pipelines.glm4voice.training.corpus import Corpus, Utterance
-from pipelines.glm4voice.training.decoder_sizes import decoder_config
+from pipelines.glm4voice.training.command import command
+from pipelines.glm4voice.training.corpus import Corpus, Utterance, corpus_of
+from pipelines.glm4voice.training.decoder_sizes import decoder_config, keeping
 from pipelines.glm4voice.training.drawing import drawn
+from pipelines.glm4voice.training.files import replace_text, replacing
 from pipelines.glm4voice.training.learning import descend, rate_at
+from pipelines.glm4voice.training.lineage import hold_to_origin, origin_of
 from pipelines.glm4voice.training.loop import train
 from pipelines.glm4voice.training.run import Run, begin_from
 from pipelines.glm4voice.training.sound_losses import line_loss, mel_loss, spectral_loss
@@ -78,7 +82,9 @@ class VocoderStage:
         learned, self.tested = split_answers(corpus, self.settings.n_tested)
         self.corpus = corpus
         places = range(len(learned))
-        with drawn(lambda n: _heard(corpus, learned[n]), places, run.n_workers) as heard:
+        with drawn(
+            lambda n: _heard(corpus, learned[n]), places, run.n_preprocessing_workers
+        ) as heard:
             self._learned = list(heard)
         lengths = np.array([len(one.pitch) for one in self._learned], dtype=np.float64)
         self._odds = lengths / lengths.sum()
@@ -90,7 +96,7 @@ class VocoderStage:
             begun = HiftVocoder.load(start / HIFT_NAME, self.config.hift, device=run.device)
             self.hift.load_state_dict(begun.state_dict())
         self.optimizer = torch.optim.AdamW(
-            self.hift.parameters(), lr=self.settings.learning_rate, betas=_BETAS
+            self.hift.parameters(), lr=self.settings.learning_rate, betas=_BETAS, fused=True
         )
 
     def _begin_near(self) -> None:
@@ -168,10 +174,12 @@ class VocoderStage:
         return self.hift.m_source(pitch, Chance(phases, noise))
 
     def write(self) -> None:
-        """Write the released files, in half precision."""
+        """Write the released files, in half precision; config.yaml still tells of a flow."""
         folder = self.run.work / "decoder"
-        write_decoder_config(folder, self.config)
-        write_vocoder(folder, self.hift, torch.float16)
+        config = keeping("flow", folder, self.config)
+        with replacing(folder) as new:
+            write_decoder_config(new, config)
+            write_vocoder(new, self.hift, torch.float16)
 
     @torch.inference_mode()
     def report(self) -> dict[str, float]:
@@ -210,7 +218,8 @@ def _cut(pcm: Tensor, one: _Heard, start: int, n_frames: int) -> tuple[Tensor, T
     )
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+@command
+def main(argv: Sequence[str] | None) -> None:
     """The command."""
     run, start = begin_from("vocoder", __doc__, argv)
     run_stage(run, start=start)
@@ -221,12 +230,15 @@ def run_stage(run: Run, *, start: Path | None = None) -> None:
 
     Raises TrainingError, and CheckpointError for a broken folder.
     """
-    stage = VocoderStage(run, Corpus.load(run.work / "corpus"), start=start)
+    corpus, written = corpus_of(run), run.work / "decoder"
+    hold_to_origin(run, origin_of(corpus, start, weights=HIFT_NAME, written=written))
+    stage = VocoderStage(run, corpus, start=start)
+    hold_to_origin(run, asdict(stage.config.hift))
     train(run, stage.settings.n_steps, stage, stage.parts)
     stage.write()
     figures = stage.report()
-    (run.folder / "report.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    replace_text(run.folder / "report.json", json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

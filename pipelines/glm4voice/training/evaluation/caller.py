@@ -5,7 +5,7 @@ Times are of this process's CPU, so that other work on the machine does not coun
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,6 +38,13 @@ class Said:
     stop_reason: StopReason
     cpu_s: float
     first_sound_s: float  # of CPU since the end of the caller's turn; 0 without sound
+
+    def after(self, call: "Said") -> "Said":
+        """This reply with what it has cost to write the tool call before it, without the tool."""
+        waited_s = call.cpu_s if self.pcm.size else 0.0
+        return replace(
+            self, cpu_s=call.cpu_s + self.cpu_s, first_sound_s=waited_s + self.first_sound_s
+        )
 
 
 class Caller:

@@ -5,7 +5,7 @@ receiver. The judge knows English: Mandarin is judged by the words of the reply 
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TypeVar
@@ -32,9 +32,11 @@ from pipelines.glm4voice.training.evaluation.scoring import (
     share,
     speech_s,
 )
+from pipelines.glm4voice.training.evaluation.voice import distance_from, made_again
 from pipelines.glm4voice.training.no_speech import KINDS, no_speech
 from pipelines.glm4voice.training.personas import fixed_sentences, personas
 from pipelines.glm4voice.training.run import Run
+from pipelines.glm4voice.training.settings.evaluate import WAYS
 from pipelines.glm4voice.training.style import Emotion, SpeakingRate
 from pipelines.judge import Judge
 from pipelines.pitch import mean_pitch_hz
@@ -71,6 +73,7 @@ class Trials:
         found |= self._styles(settings.n_styled)
         found |= self._no_speech(settings.n_no_speech)
         found |= {"original_heard_accuracy": self._original(settings.n_questions)}
+        found |= self._voice(settings.n_made_again)
         return found | self._pace()
 
     def _questions(self, n: int) -> Figures:
@@ -219,7 +222,7 @@ class Trials:
         }
 
     def _no_speech(self, n: int) -> Figures:
-        """Any words but those that ask to say it again are a false answer."""
+        """Whatever is said but what asks to say it again is a false answer."""
         false: dict[str, list[bool]] = {kind: [] for kind in KINDS}
         fallbacks = {plain(one.fallback) for one in self.cases.dialogues.values()}
         place: int
@@ -231,31 +234,44 @@ class Trials:
             call.speak(held_channel(sound, place))
             said = call.hear()
             call.close()
-            is_silent = not plain(said.text) and said.tool_call is None
-            false[kind].append(not is_silent and plain(said.text) not in fallbacks)
+            false[kind].append(is_false_answer(said, fallbacks))
         kinds = {f"false_answers_{kind}": share(hits) for kind, hits in false.items()}
         return {"false_answers": share(chain.from_iterable(false.values())), **kinds}
 
     def _original(self, n: int) -> float:
         """The ceiling: how the judge hears the synthesizer that the voice was learned from."""
-        if self.judge is None:
-            return float("nan")
+        return share(
+            self._heard_as(self.cases.corpus.pcm(answer), answer.sample_rate, intent)
+            for answer, intent in self._shown("original voice", self._plain_answers(n))
+        )
+
+    def _voice(self, n: int) -> Figures:
+        """What the vocoder, the flow, and its blocks make of that voice, each on its own."""
+        hits: dict[str, list[bool]] = {way: [] for way in WAYS}
+        off: dict[str, list[float]] = {way: [] for way in WAYS}
+        for answer, intent in self._shown("voice made again", self._plain_answers(n)):
+            for way, pcm in made_again(self.chain, self.cases.corpus, answer).items():
+                hits[way].append(self._heard_as(pcm, self.chain.output_sample_rate, intent))
+                off[way].append(distance_from(self.cases.corpus, answer, pcm))
+        heard = {f"{way}_heard_accuracy": share(found) for way, found in hits.items()}
+        return heard | {f"{way}_mel_distance": _mean(found) for way, found in off.items()}
+
+    def _plain_answers(self, n: int) -> list[tuple[Utterance, Intent]]:
+        """Answers as the original voice says them, in a neutral style; none without a judge."""
         english = [one for name, one in self.cases.dialogues.items() if name == JUDGED]
         names = {i.name: i for one in english for i in one.intents}
         answers = [
-            one
+            (one, names[one.intent])
             for one in self.cases.corpus.answers
             if (one.language, one.style) == (JUDGED, "neutral") and one.intent in names
         ]
-        return share(
-            self._heard_as(self.cases.corpus.pcm(one), one.sample_rate, names[one.intent])
-            for one in self._shown("original voice", answers[:n])
-        )
+        return answers[:n] if self.judge is not None else []
 
     def _pace(self) -> Figures:
         """How fast replies were, on one core, of those with sound."""
         if not self.pace:
-            return {"real_time_factor": float("nan"), "first_sound_ms": float("nan")}
+            names = ("real_time_factor", "first_sound_ms", "first_sound_worst_ms")
+            return dict.fromkeys(names, math.nan)
         cpu_s, sound_s, first_s = (list(column) for column in zip(*self.pace, strict=True))
         return {
             "real_time_factor": sum(cpu_s) / sum(sound_s),
@@ -287,7 +303,7 @@ class Trials:
         called = said.tool_call
         if called is not None:
             call.give_tool_output(_TOOL_OUTPUT)
-            said = call.hear()
+            said = call.hear().after(said)
         return said, called
 
     def _call(
@@ -324,6 +340,13 @@ class Trials:
     def _shown(self, name: str, things: Iterable[T]) -> Iterator[T]:
         is_quiet = not self.console.is_terminal
         return iter(track(list(things), name, console=self.console, disable=is_quiet))
+
+
+def is_false_answer(said: Said, fallbacks: Container[str]) -> bool:
+    """Whether no speech was answered, in words, by a tool or by sound alone; `fallbacks`, as
+    `plain` has them, are no answers."""
+    is_silent = not plain(said.text) and said.tool_call is None and not said.pcm.size
+    return not is_silent and plain(said.text) not in fallbacks
 
 
 def answers_to_judge(dialogues: Iterable[Dialogues]) -> list[str]:

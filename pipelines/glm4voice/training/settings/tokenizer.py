@@ -20,11 +20,12 @@ class TokenizerSettings(StrictSettings):
     n_layers: Count = 5  # before the quantiser
     n_codes: Count = 1024
     n_head_layers: Count = 2  # of the recogniser that only training knows
-    n_steps: Count = 8000
+    n_steps: Annotated[int, Field(ge=2)] = 8000
     seconds_per_step: Annotated[float, Field(gt=0)] = 30.0
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    quantise_from: Share = 0.2  # of the steps: until then vectors pass as they are; with --start
-    # codes stand for them from the beginning, and until then the encoder does not learn
+    # of the steps: until then vectors pass as they are; with --start codes stand for them from the
+    # beginning, and until then the encoder does not learn
+    quantise_from: Annotated[float, Field(gt=0, lt=1)] = 0.2
     answer_share: Share = 0.2  # of the batches
     channel_strength: Share = 0.6
     speaker_spread: SpeakerSpread = 0.15

@@ -47,6 +47,7 @@ SMALL = TrainingConfig(
         n_transcribed=1,
         n_styled=1,
         n_no_speech=2,
+        n_made_again=1,
         n_flow_steps=1,
     ),
     language_model=LanguageModelSettings(

@@ -93,10 +93,15 @@ def small_run(stage: str, work: Path) -> Run:
     return run
 
 
+def logged(run: Run) -> list[dict[str, float]]:
+    """The number and the losses of each step, without how long it took."""
+    rows = [json.loads(line) for line in (run.folder / "losses.jsonl").read_text().splitlines()]
+    return [{name: row[name] for name in row if name != "took_s"} for row in rows]
+
+
 def losses_of(run: Run, name: str) -> list[float]:
     """One loss at each step that has it."""
-    lines = (run.folder / "losses.jsonl").read_text().splitlines()
-    return [row[name] for row in map(json.loads, lines) if name in row]
+    return [row[name] for row in logged(run) if name in row]
 
 
 def falls(losses: list[float]) -> bool:

@@ -14,6 +14,7 @@ from pipelines.glm4voice.training.adapter import (
     adapt,
     load_adapter,
     matrix_sizes,
+    merged,
     save_adapter,
 )
 from pipelines.glm4voice.training.lora import write_merged
@@ -90,9 +91,19 @@ def test_merged_weights_do_what_the_adapter_does(tiny_folder: Path, tmp_path: Pa
 
     write_merged(tiny_folder, loaded, tmp_path / "merged")
 
-    merged = load(tmp_path / "merged")
-    torch.testing.assert_close(merged(IDS).logits, model(IDS).logits, rtol=0.02, atol=0.02)
+    whole = load(tmp_path / "merged")
+    torch.testing.assert_close(whole(IDS).logits, model(IDS).logits, rtol=0.02, atol=0.02)
     assert (model(IDS).logits - load(tiny_folder)(IDS).logits).abs().max() > 0.1
+
+
+def test_an_adapter_is_merged_where_the_weights_are(tiny_folder: Path) -> None:
+    """It was trained on a device, and the files are read without it: here it is the other way."""
+    tensors = {name: one.to("meta") for name, one in read_safetensors(tiny_folder).items()}
+
+    found = merged(tensors, trained(tiny_folder))
+
+    assert {one.device.type for one in found.values()} == {"meta"}
+    assert {n: one.shape for n, one in found.items()} == {n: t.shape for n, t in tensors.items()}
 
 
 def test_an_adapter_of_another_model_is_refused(tiny_folder: Path, tmp_path: Path) -> None:

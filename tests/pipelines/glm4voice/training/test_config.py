@@ -11,11 +11,19 @@ from pipelines.glm4voice.training.run import begin, begin_from
 
 @pytest.mark.parametrize("path", [FAST, FULL])
 def test_shipped_files_are_well_formed(path: Path) -> None:
-    """Both shipped files are read, and no held voice is a voice of training."""
+    """Both shipped files are read, and each language has voices that are held out."""
     config = read_config(path)
 
-    for callers in config.corpus.callers.values():
-        assert not set(callers.voices) & set(callers.held_voices)
+    assert all(callers.held_voices for callers in config.corpus.callers.values())
+
+
+def test_a_throat_that_is_trained_is_not_held_out(tmp_path: Path) -> None:
+    """A variant sounds alike with any accent: one that is trained with another is refused."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(FAST.read_text().replace("held_voices: [en-us+f3]", "held_voices: [en-us+f4]"))
+
+    with pytest.raises(PromptFileError, match=r"trained elsewhere: en-us\+f4"):
+        read_config(path)
 
 
 def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
@@ -24,6 +32,46 @@ def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
     path.write_text(FAST.read_text() + "tokeniser: {steps: 3}\n")
 
     with pytest.raises(PromptFileError, match=r"mine\.yaml:\d+: key tokeniser: is not known here"):
+        read_config(path)
+
+
+@pytest.mark.parametrize(
+    ("found", "wrong", "sentence"),
+    [
+        (
+            "{slow: 100, normal: 140, fast: 185}",
+            "{slow: 100, normal: 140}",
+            "rates_wpm: lacks fast",
+        ),
+        ("{plain: 45, excited: 75, calm: 25}", "{plain: 45}", "pitches: lacks excited, calm"),
+        ("answers:\n    en:", "answers:\n    zh:", "callers speak en, and no voice answers"),
+        (
+            "takes_per_question: 4",
+            "takes_per_question: 4\n      rate_wpm: [200, 135]",
+            "rate_wpm: should begin with the lower of 200 and 135",
+        ),
+        (
+            "takes_per_question: 4",
+            "takes_per_question: 4\n      pitch: [75, 20]",
+            "pitch: should begin with the lower of 75 and 20",
+        ),
+        (
+            "typed_accuracy: 0.3",
+            "typed_acuracy: 0.3",
+            "typed_acuracy: should be the name of a figure, one of copy_heard_accuracy, ",
+        ),
+    ],
+)
+def test_what_no_stage_could_use_is_refused(
+    found: str, wrong: str, sentence: str, tmp_path: Path
+) -> None:
+    """The file is refused as it is read, hours before a stage would stumble over it."""
+    path = tmp_path / "mine.yaml"
+    text = FAST.read_text()
+    assert found in text
+    path.write_text(text.replace(found, wrong, 1))
+
+    with pytest.raises(PromptFileError, match=sentence):
         read_config(path)
 
 

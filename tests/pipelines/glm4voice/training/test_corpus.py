@@ -1,6 +1,7 @@
 """The corpus stage: what it speaks, what it holds out, and that it can be killed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,10 @@ import pytest
 import pipelines.glm4voice.training.corpus as stage
 from pipelines.espeak import SpeechSynthesisError
 from pipelines.glm4voice.training.config import FAST, TrainingConfig, read_config
-from pipelines.glm4voice.training.corpus import Corpus, main, make
+from pipelines.glm4voice.training.corpus import Corpus, corpus_of, main, make
 from pipelines.glm4voice.training.dialogues import read_dialogues
 from pipelines.glm4voice.training.personas import fixed_sentences
-from pipelines.glm4voice.training.run import Run
+from pipelines.glm4voice.training.run import Run, TrainingError
 from pipelines.glm4voice.training.script import (
     FIXED,
     Line,
@@ -129,6 +130,23 @@ def test_mixed_sentences_use_words_of_training_alone() -> None:
     assert all(word in known for sentence in mixed for word in sentence[:-1].lower().split())
 
 
+def test_a_mixed_sentence_that_is_a_held_question_is_left_out(settings: CorpusSettings) -> None:
+    """Others are the same voices' as without that: nothing else is drawn anew."""
+    english = read_dialogues("en").cut(1, 1)
+    asking = english.intents[0]
+    asked = replace(asking, questions=("Hello, good",), held_questions=())
+    free = replace(english, intents=(asked,), requests=(), reading=("good evening",))
+    held = replace(free, intents=(replace(asked, held_questions=("Hello, good evening!",)),))
+    callers = settings.callers["en"].model_copy(update={"n_mixed_read": 3000})
+    answers = settings.answers["en"].model_copy(update={"n_mixed_read": 3000})
+    both = settings.model_copy(update={"callers": {"en": callers}, "answers": {"en": answers}})
+
+    for lines_of in (caller_lines, answer_lines):
+        all_lines, left = (lines_of(both, [one], np.random.default_rng(0)) for one in (free, held))
+        assert "Hello good evening." in {line.text for line in all_lines}
+        assert left == [line for line in all_lines if line.text.lower() != "hello good evening."]
+
+
 def test_a_corpus_is_spoken_level_and_without_silence(
     tmp_path: Path, settings: CorpusSettings
 ) -> None:
@@ -198,6 +216,41 @@ def test_another_training_file_begins_anew(tmp_path: Path, settings: CorpusSetti
     assert set(json.loads((tmp_path / "corpus/meta.json").read_text())) == {"callers", "answers"}
 
 
+def test_a_corpus_of_another_training_file_is_refused(
+    tmp_path: Path, settings: CorpusSettings
+) -> None:
+    """The error says what differs and what to do; spoken again by this file, it is taken."""
+    one = settings.model_copy(update={"max_intents": 1, "max_questions": 1})
+    english = one.callers["en"].model_copy(update={"takes_per_question": 3})
+    other = one.model_copy(update={"callers": {"en": english}})
+    make(run_in(tmp_path, one))
+
+    with pytest.raises(TrainingError) as refused:
+        corpus_of(run_in(tmp_path, other))
+
+    assert str(refused.value).startswith(
+        f"{tmp_path}/corpus was spoken by another training file: "
+        "corpus.callers.en.takes_per_question was 2 and is 3; corpus.callers.zh.voices was "
+    )
+    assert "run the stage corpus" in str(refused.value)
+    another_seed = replace(run_in(tmp_path, one), config=TrainingConfig(seed=4, corpus=one))
+    with pytest.raises(TrainingError, match="file: seed was 3 and is 4; go on with that file"):
+        corpus_of(another_seed)
+    assert corpus_of(run_in(tmp_path, one)).callers
+    make(run_in(tmp_path, other))
+    assert corpus_of(run_in(tmp_path, other)).callers
+
+
+def test_a_corpus_that_does_not_say_what_it_is_of_is_taken(
+    tmp_path: Path, settings: CorpusSettings
+) -> None:
+    """Somebody else may have made it, or a stage that left no note."""
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus/meta.json").write_text("{}")
+
+    assert corpus_of(run_in(tmp_path, settings)).callers == ()
+
+
 def test_an_unknown_voice_is_named(tmp_path: Path, settings: CorpusSettings) -> None:
     """A voice that espeak-ng lacks ends the stage with its name."""
     callers = settings.callers["en"].model_copy(update={"voices": ["en-us+nobody"]})
@@ -208,12 +261,12 @@ def test_an_unknown_voice_is_named(tmp_path: Path, settings: CorpusSettings) -> 
 
 
 def test_a_wrong_file_ends_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The command says what is wrong in its output and by its status."""
+    """The command says what is wrong, and by its status that something is."""
     path = tmp_path / "mine.yaml"
     path.write_text("seed: 1\ncorpus: {callers: {}, answers: {}, extra: 1}\n")
 
     assert main(["--config", str(path), "--work", str(tmp_path)]) == 2
-    assert "extra: is not known here" in capsys.readouterr().out.replace("\n", " ")
+    assert "extra: is not known here" in capsys.readouterr().err
 
 
 def test_the_fast_file_trains_on_a_follow_up() -> None:

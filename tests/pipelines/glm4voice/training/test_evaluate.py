@@ -19,8 +19,13 @@ from pipelines.glm4voice.training.evaluate import (
     numbers,
     size_mb,
 )
+from pipelines.glm4voice.training.no_speech import KINDS
 from pipelines.glm4voice.training.run import Run
-from pipelines.glm4voice.training.settings.evaluate import EvaluateSettings
+from pipelines.glm4voice.training.settings.evaluate import (
+    LESS_IS_BETTER,
+    MORE_IS_BETTER,
+    EvaluateSettings,
+)
 from tests.pipelines.glm4voice.training.small_corpus import SMALL, write_small_corpus
 
 
@@ -71,6 +76,22 @@ def test_a_training_file_may_ask_for_less() -> None:
     assert missed({"size_mb": 5}, bars) == ["typed_accuracy"]
 
 
+def test_a_bar_stands_on_the_side_of_its_figure() -> None:
+    """Errors, false answers and times are to be low, of whatever language, kind or share."""
+    limits = {"transcription_error_en": 0.1, "false_answers_noise": 0.02, "first_sound_worst_ms": 9}
+    bars = bars_of(EvaluateSettings(bars=limits))
+
+    assert missed({"transcription_error_en": 0.9, "false_answers_noise": 1}, bars) == [*limits]
+    assert missed(dict.fromkeys(limits, 0.01), bars) == []
+
+
+def test_every_figure_has_a_side(figures: dict[str, float]) -> None:
+    """What is measured can have a bar, and is the better the more or the less it is."""
+    assert figures.keys() <= MORE_IS_BETTER | LESS_IS_BETTER
+    assert not MORE_IS_BETTER & LESS_IS_BETTER
+    assert {f"false_answers_{kind}" for kind in KINDS} <= LESS_IS_BETTER
+
+
 def test_numbers_are_json() -> None:
     """Figures are rounded, and null where there was nothing to measure."""
     found = numbers({"one": 1 / 3, "none": math.nan})
@@ -85,7 +106,7 @@ def test_a_broken_model_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
     status = main(["--work", str(tmp_path), "--model", str(tmp_path / "nothing")])
 
     assert status == 2
-    assert "nothing/tokenizer" in "".join(capsys.readouterr().out.split())
+    assert "nothing/tokenizer" in capsys.readouterr().err
 
 
 def test_without_a_model_of_its_own_a_run_judges_the_shipped_one(tmp_path: Path) -> None:

@@ -94,6 +94,29 @@ def test_the_report_compares_whole_and_streamed(done: Run) -> None:
         assert figures[f"{way}_cepstral_distance_db"] > 0
 
 
+def test_flow_and_vocoder_leave_each_other_as_they_are(done: Run, tmp_path: Path) -> None:
+    """Whichever is written last, from a training file of other sizes, config.yaml tells of both."""
+    for work in (tmp_path / "flow last", tmp_path / "vocoder last"):
+        shutil.copytree(done.work, work)
+    other = CONFIG.model_copy(
+        update={
+            "flow": CONFIG.flow.model_copy(update={"width": 32}),
+            "vocoder": CONFIG.vocoder.model_copy(update={"base_channels": 16}),
+        }
+    )
+    flow_run = replace(done, config=other, work=tmp_path / "flow last")
+    vocoder_run = replace(flow_run, work=tmp_path / "vocoder last")
+
+    stage_of(flow_run).write()
+    VocoderStage(vocoder_run, Corpus.load(vocoder_run.work / "corpus")).write()
+
+    flow_last, vocoder_last = (
+        SpeechDecoder.load(run.work / "decoder").config for run in (flow_run, vocoder_run)
+    )
+    assert (flow_last.flow.encoder.output_size, flow_last.hift.base_channels) == (32, 8)
+    assert (vocoder_last.flow.encoder.output_size, vocoder_last.hift.base_channels) == (16, 16)
+
+
 def with_two_registers(done: Run, work: Path, *, is_raised: bool = True) -> Run:
     """A run whose tokenizer hears as that of `done`, and perhaps some sounds in raised codes."""
     settings = CONFIG.flow.model_copy(update={"learning_rate": 0.05})
@@ -172,6 +195,17 @@ def test_a_decoder_of_other_codes_is_refused(done: Run, tmp_path: Path) -> None:
 
     with pytest.raises(TrainingError, match="16 codes are known, which cannot become 24"):
         FlowStage(done, Corpus.load(done.work / "corpus"), other, start=done.work / "decoder")
+
+
+def test_state_of_another_flow_is_refused(done: Run) -> None:
+    """Heads of attention leave no trace in the weights; how much is learned at once may change."""
+    settings = CONFIG.flow.model_copy(update={"n_heads": 2, "tokens_per_step": 20})
+    other = replace(done, config=CONFIG.model_copy(update={"flow": settings}))
+
+    with pytest.raises(
+        TrainingError, match=r"otherwise: encoder\.attention_heads was 1 and is 2; go"
+    ):
+        run_stage(other)
 
 
 def test_a_resumed_run_is_the_run_that_was_not_killed(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """The language model's stage: it resumes as if never stopped, and calls hear what was learned."""
 
+import copy
+import math
 import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +22,8 @@ from pipelines.glm4voice.session import GlmSession
 from pipelines.glm4voice.text_tokenizer import TextTokenizer
 from pipelines.glm4voice.thinking.language_model import load_language_model
 from pipelines.glm4voice.training.corpus import Corpus
-from pipelines.glm4voice.training.hearings import hear_corpus
+from pipelines.glm4voice.training.encoding import Codes
+from pipelines.glm4voice.training.hearings import Hearings, hear_corpus
 from pipelines.glm4voice.training.language_model import prepare, run_stage
 from pipelines.glm4voice.training.language_model_folder import (
     begin_folder,
@@ -29,14 +33,16 @@ from pipelines.glm4voice.training.language_model_folder import (
 )
 from pipelines.glm4voice.training.loop import train
 from pipelines.glm4voice.training.losses import Losses
-from pipelines.glm4voice.training.objective import batch_of, losses
+from pipelines.glm4voice.training.objective import SharedPrefix, batch_of, losses
 from pipelines.glm4voice.training.registers import with_raised
 from pipelines.glm4voice.training.run import Run, TrainingError
-from pipelines.glm4voice.training.teacher import Lesson
+from pipelines.glm4voice.training.teacher import Step
 from pipelines.glm4voice.training.text_pieces import learn_pieces
 from pipelines.glm4voice.training.turns import Row, TurnWriter
+from pipelines.glm4voice.training.utterances import line_of, read_utterances
 from pipelines.realtime.model import Role, Sampling, StopReason, Tool, ToolCall
 from tests.pipelines.glm4voice.training.small_corpus import SMALL, write_small_corpus
+from tests.pipelines.glm4voice.training.small_sounds import logged
 
 TRANSFER = Tool(name="transfer", description="Put through.", parameters="{}")
 GREEDY = Sampling(temperature=0.0, max_tokens=300, seed=1)
@@ -68,10 +74,10 @@ def stop_in_step(run: Run, last: int) -> None:
     model, teacher = prepare(run)
 
     class Stopping:
-        def draw(self, n: int, rng: np.random.Generator) -> list[Lesson]:
+        def draw(self, n: int, rng: np.random.Generator) -> Step:
             return teacher.draw(n, rng)
 
-        def learn(self, n: int, batch: list[Lesson]) -> Losses:
+        def learn(self, n: int, batch: Step) -> Losses:
             if n == last:
                 signal.raise_signal(signal.SIGTERM)
             return teacher.learn(n, batch)
@@ -90,9 +96,67 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(run: Run, tmp_path: Path)
     run_stage(stopped)
 
     assert list(weights(stopped.work)) == list(weights(run.work))
-    assert (stopped.folder / "losses.jsonl").read_text() == (
-        run.folder / "losses.jsonl"
-    ).read_text()
+    assert logged(stopped) == logged(run)
+
+
+def with_other_texts(run: Run) -> Run:
+    """The run, whose pieces of text would be others if they were learned now."""
+    corpus = SMALL.corpus.model_copy(update={"max_questions": 1})
+    return replace(run, config=SMALL.model_copy(update={"corpus": corpus}))
+
+
+def test_a_resumed_run_keeps_the_pieces_that_it_knows(run: Run) -> None:
+    """Other dialogues and prompts would make other pieces, each of which it knows as another."""
+    stop_in_step(run, last=2)
+    pieces = (run.work / "lm/tokenizer.model").read_bytes()
+    other = with_other_texts(run)
+
+    run_stage(other)
+
+    assert (run.work / "lm/tokenizer.model").read_bytes() == pieces
+    (run.folder / "state.pt").unlink()
+    prepare(other)
+    assert (run.work / "lm/tokenizer.model").read_bytes() != pieces
+
+
+def test_a_resumed_run_without_its_pieces_is_refused(run: Run) -> None:
+    """Learned anew they are others than those of its state."""
+    stop_in_step(run, last=1)
+    shutil.rmtree(run.work / "lm")
+
+    with pytest.raises(
+        TrainingError, match='language_model was begun otherwise: text pieces was "'
+    ):
+        run_stage(with_other_texts(run))
+
+
+def test_a_model_with_state_does_not_begin_anew_from_a_folder(run: Run, tmp_path: Path) -> None:
+    """Nor with other sizes; what is there stays."""
+    stop_in_step(run, last=1)
+    pieces = (run.work / "lm/tokenizer.model").read_bytes()
+    write_embedded_checkpoint(tmp_path / "start")
+    lessons = SMALL.language_model.model_copy(update={"n_heads": 4, "head_dim": 16})
+
+    with pytest.raises(TrainingError, match="otherwise: --start was left out and is"):
+        run_stage(run, start=tmp_path / "start/lm")
+    with pytest.raises(TrainingError, match="n_heads was 2 and is 4; head_dim was 32 and is 16"):
+        run_stage(replace(run, config=SMALL.model_copy(update={"language_model": lessons})))
+
+    assert (run.work / "lm/tokenizer.model").read_bytes() == pieces
+
+
+def test_gradients_that_overflow_teach_nothing(run: Run) -> None:
+    """A model in which one gradient is infinite has the weights that it had."""
+    model, teacher = prepare(run)
+    before = copy.deepcopy(model.state_dict())
+    hook = model.lm_head.weight.register_hook(lambda gradient: gradient * math.inf)
+    batch = teacher.draw(0, run.rng(0))
+
+    assert teacher.learn(0, batch) == {}
+
+    assert all(torch.equal(one, before[name]) for name, one in model.state_dict().items())
+    hook.remove()
+    assert teacher.learn(0, batch)
 
 
 def test_the_stage_wants_a_corpus(tmp_path: Path) -> None:
@@ -106,11 +170,13 @@ def learn_by_heart(folder: Path, writer: TurnWriter, rows: list[Row], instructio
     model = fresh_model(folder, seed=1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     start = writer.system(system_text(instructions, [TRANSFER]))
-    batch = batch_of(start, rows)
+    batch = batch_of(rows)
     for _ in range(300):
         optimizer.zero_grad()
-        loss = torch.stack(list(losses(model, batch).values())).sum()
+        prefix = SharedPrefix(model, start)
+        loss = torch.stack(list(losses(model, prefix, batch).values())).sum()
         loss.backward()
+        prefix.backward()
         optimizer.step()
         if float(loss.detach()) < 0.05:
             break
@@ -231,6 +297,43 @@ def test_another_number_of_hearings_is_heard_anew(run: Run) -> None:
     for (one,), (first, second) in zip(once.callers, twice.callers, strict=True):
         np.testing.assert_array_equal(first, one)
         assert len(one) == 0 or not np.array_equal(second, one)
+
+
+def test_codes_are_of_their_corpus_and_seed(run: Run, tmp_path: Path) -> None:
+    """As many sounds of another corpus, or by another seed, are heard anew."""
+    hear_corpus(run, Corpus.load(run.work / "corpus"), run.work / "tokenizer")
+    lines = run.work / "corpus/callers.jsonl"
+    first, second, *rest = read_utterances(lines)
+    swapped = [replace(first, text=second.text, start=second.start, n_samples=second.n_samples)]
+    swapped += [replace(second, text=first.text, start=first.start, n_samples=first.n_samples)]
+    lines.write_text("".join(map(line_of, [*swapped, *rest])))
+    corpus = Corpus.load(run.work / "corpus")
+
+    for seed in (run.config.seed, run.config.seed + 1):
+        again = replace(run, config=run.config.model_copy(update={"seed": seed}))
+        anew = replace(again, work=tmp_path / f"anew {seed}")
+
+        found = hear_corpus(again, corpus, run.work / "tokenizer")
+
+        expected = hear_corpus(anew, corpus, run.work / "tokenizer")
+        for codes, wanted in zip(found.callers, expected.callers, strict=True):
+            np.testing.assert_array_equal(np.concatenate(codes), np.concatenate(wanted))
+
+
+def all_codes(heard: Hearings) -> list[Codes]:
+    return [*chain.from_iterable(heard.callers), *heard.answers, *heard.noises]
+
+
+def test_workers_hear_the_same(run: Run, tmp_path: Path) -> None:
+    """The codes do not depend on which process made them."""
+    corpus = Corpus.load(run.work / "corpus")
+
+    alone = hear_corpus(run, corpus, run.work / "tokenizer")
+    elsewhere = replace(run, work=tmp_path / "elsewhere", n_preprocessing_workers=2)
+    by_workers = hear_corpus(elsewhere, corpus, run.work / "tokenizer")
+
+    for codes, wanted in zip(all_codes(by_workers), all_codes(alone), strict=True):
+        np.testing.assert_array_equal(codes, wanted)
 
 
 def test_half_of_what_is_heard_is_of_other_vowels(run: Run) -> None:

@@ -1,10 +1,9 @@
 """The training loop: resuming, stopping, logging."""
 
-import json
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -12,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 from pipelines.glm4voice.training.loop import train, warm_cosine
-from pipelines.glm4voice.training.losses import Losses
+from pipelines.glm4voice.training.losses import Losses, trends
 from pipelines.glm4voice.training.run import Run, TrainingError
+from tests.pipelines.glm4voice.training.small_sounds import logged
 
 
 class Learner:
@@ -60,11 +61,6 @@ def killed_at(last: int) -> Callable[[int], None]:
             raise Killed
 
     return die
-
-
-def logged(run: Run) -> list[dict[str, float]]:
-    lines = (run.folder / "losses.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
 
 
 def test_a_run_that_was_killed_and_resumed_is_the_run_that_was_not(run: Run) -> None:
@@ -126,6 +122,39 @@ def test_a_loss_that_is_no_number_ends_the_run(run: Run) -> None:
 
     with pytest.raises(TrainingError, match="stage, step 0: mel is not a number"):
         train(run, 2, Lost(), {})
+
+
+class Skipping(Learner):
+    """Leaves steps out, as with gradients that are no numbers."""
+
+    def __init__(self, skipped: Container[int]) -> None:
+        super().__init__()
+        self.skipped = skipped
+
+    def learn(self, n: int, batch: Tensor) -> Losses:
+        return {} if n in self.skipped else super().learn(n, batch)
+
+
+def test_a_skipped_step_is_told_of(run: Run) -> None:
+    """The console counts them, the log has lines without losses, and the run goes on."""
+    learner, console = Skipping({*range(1, 20), *range(21, 30)}), Console(record=True, width=200)
+
+    train(run, 32, learner, learner.parts, console=console)
+
+    assert learner.steps == [0, 20, 30, 31]
+    assert logged(run)[19] == {"step": 19}
+    assert "skipped 28" in console.export_text()
+    assert trends(run.folder).keys() == {"loss"}
+
+
+def test_twenty_skipped_steps_in_a_row_end_the_run(run: Run) -> None:
+    """The error says where, and what to do; the state is that of a step before."""
+    learner = Skipping(range(5, 100))
+
+    with pytest.raises(TrainingError, match=r"stage, step 24: gradients .* 20 steps in a row"):
+        train(run, 100, learner, learner.parts)
+
+    assert learner.steps == [0, 1, 2, 3, 4]
 
 
 def test_batches_drawn_ahead_teach_the_same(run: Run) -> None:

@@ -1,5 +1,6 @@
 """Tuning with adapters: a released folder in, a PEFT folder and a merged one out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from pipelines.glm4voice.chain import load_chain
 from pipelines.glm4voice.checkpoint import read_safetensors
 from pipelines.glm4voice.embedded import write_embedded_checkpoint
 from pipelines.glm4voice.training.lora import main, tune, write_merged
-from pipelines.glm4voice.training.run import Run
+from pipelines.glm4voice.training.run import Run, TrainingError
 from pipelines.glm4voice.training.settings.lora import LoraSettings
 from tests.pipelines.glm4voice.training.small_corpus import SMALL, write_small_corpus
 
@@ -54,6 +55,17 @@ def test_memory_is_computed_without_weights(
     main(["--fast", "--memory", "--start", str(tmp_path)])
 
     assert "all together" in capsys.readouterr().out
+
+
+def test_an_adapter_goes_on_with_its_own_scale(run: Run, tmp_path: Path) -> None:
+    """Its weights do not tell how often they count."""
+    lora = LORA.model_copy(update={"alpha": 2 * LORA.alpha})
+    other = replace(run, config=SMALL.model_copy(update={"lora": lora}))
+    tokenizer = run.work / "tokenizer"
+    tune(run, start=run.work / "lm", speech_tokenizer=tokenizer, out=tmp_path / "lora")
+
+    with pytest.raises(TrainingError, match=r"otherwise: alpha was 32\.0 and is 64\.0; go on"):
+        tune(other, start=run.work / "lm", speech_tokenizer=tokenizer, out=tmp_path / "lora")
 
 
 def test_a_finished_run_is_not_done_again(run: Run, tmp_path: Path) -> None:

@@ -34,6 +34,20 @@ def test_it_begins_among_the_vectors() -> None:
     assert (distances(codebook.weight, nn.Embedding.from_pretrained(clusters())) < 1).all()
 
 
+def test_it_begins_with_fewer_vectors_than_codes() -> None:
+    """A short run has not seen more: no code is left where it was drawn, and dead ones restart."""
+    codebook, trainer = codebook_of(12)
+    few = clusters(1)
+    trainer.see(few)
+
+    trainer.begin()
+    trainer.count[:] = torch.tensor([100.0] + [0.0] * 11)
+    n_dead = trainer.restart_dead()
+
+    assert n_dead == 11
+    assert torch.cdist(codebook.weight, few).amin(dim=1).max() < 1e-4
+
+
 def test_codes_follow_vectors_that_move() -> None:
     """A code goes where the vectors that fall to it go."""
     codebook, trainer = codebook_of(12)

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from pipelines.glm4voice.training.run import TrainingError
-from pipelines.glm4voice.training.utterances import Corpus, Utterance, line_of, read_utterances
+from pipelines.glm4voice.training.utterances import (
+    Corpus,
+    CorpusWriter,
+    Utterance,
+    line_of,
+    read_utterances,
+)
 
 
 def utterance(number: int, start: int, n_samples: int, text: str = "Hello.") -> Utterance:
@@ -54,3 +60,17 @@ def test_a_line_cut_short_is_left_out(tmp_path: Path) -> None:
     path.write_text(line_of(utterance(0, 0, 3)) + line_of(utterance(1, 3, 2))[:40])
 
     assert [u.id for u in read_utterances(path)] == [0]
+
+
+def test_going_on_replaces_the_lines_as_a_whole(tmp_path: Path) -> None:
+    """Whoever is killed while a last line is dropped still has what was spoken for hours."""
+    path = tmp_path / "callers.jsonl"
+    path.write_text(line_of(utterance(0, 0, 3)) + line_of(utterance(1, 3, 2))[:40])
+    before = path.read_text()
+
+    with path.open() as old:
+        with CorpusWriter(tmp_path, "caller") as writer:
+            assert writer.n_done == 1
+
+        assert old.read() == before
+    assert path.read_text() == line_of(utterance(0, 0, 3))

@@ -1,6 +1,8 @@
 """The vocoder's stage on a corpus of a minute."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from pipelines.glm4voice.speaking.config import read_decoder_config
 from pipelines.glm4voice.speaking.hift import HiftVocoder
 from pipelines.glm4voice.training.corpus import Corpus
 from pipelines.glm4voice.training.loop import train
-from pipelines.glm4voice.training.run import Run
+from pipelines.glm4voice.training.run import Run, TrainingError
 from pipelines.glm4voice.training.vocoder import VocoderStage, run_stage
 from tests.pipelines.glm4voice.training.small_sounds import small_run
 
@@ -78,6 +80,25 @@ def test_it_goes_on_from_a_vocoder_that_others_know(done: Run, tmp_path: Path) -
     assert all(torch.equal(one, known[name]) for name, one in stage.hift.state_dict().items())
     train(run, 2, stage, stage.parts)
     assert not torch.equal(stage.hift.state_dict()["conv_pre.weight"], known["conv_pre.weight"])
+
+
+def test_another_beginning_is_refused(done: Run, tmp_path: Path) -> None:
+    """With state that was learned from nothing there is no going on from a folder, and nothing is
+    written; nor from another corpus."""
+    shutil.copytree(done.work, tmp_path / "work")
+    run = replace(done, work=tmp_path / "work")
+    before = (run.work / "decoder/hift.pt").stat().st_mtime_ns
+
+    with pytest.raises(
+        TrainingError, match="runs/vocoder was begun otherwise: --start was left out"
+    ):
+        run_stage(run, start=done.work / "decoder")
+    lines = (run.work / "corpus/callers.jsonl").read_text().splitlines(keepends=True)
+    (run.work / "corpus/callers.jsonl").write_text("".join(lines[:-1]))
+    with pytest.raises(TrainingError, match="was begun otherwise: corpus was"):
+        run_stage(run)
+
+    assert (run.work / "decoder/hift.pt").stat().st_mtime_ns == before
 
 
 def test_a_resumed_run_is_the_run_that_was_not_killed(tmp_path: Path) -> None:
