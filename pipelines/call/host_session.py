@@ -66,6 +66,7 @@ async def _receive_all(
 ) -> None:
     async for event in connection:
         await on_event(event)
+        await asyncio.sleep(0)  # many may have come at once: other calls have their turn
     raise HostLost("the session ended")
 
 

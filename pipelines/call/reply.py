@@ -11,15 +11,16 @@ from pipelines.audio import MODEL_OUTPUT_RATE, PCM16_BYTES
 
 MAX_OWED: Final = 8  # replies asked for while another is made; the oldest are dropped
 MAX_UNHEARD: Final = 16
+MAX_SILENT: Final = 8  # replies without sound, one after the other; the next calls no more tools
 
 _BYTES_PER_S: Final = MODEL_OUTPUT_RATE * PCM16_BYTES
 
 Event = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
-    """Why a reply is wanted."""
+    """Why a reply is wanted. Complete once it is asked for."""
 
     say: str | None = None  # the exact words of this reply
     caller_text: str = ""  # what it answers, as far as that was written
@@ -40,6 +41,8 @@ class Reply:
     response_id: str | None = None
     item_id: str | None = None  # None until something of it has come
     first_sound_s: float | None = None  # monotonic, when it came here
+    sounds: bool = False  # some sound has come, and not its end
+    is_heard: bool = False  # all the sound that has come, though it is still being made
     made_bytes: int = 0
     host_ms: Mapping[str, float] = field(default_factory=dict)  # to its first sound, by part
     text: list[str] = field(default_factory=list)
@@ -81,6 +84,7 @@ class Replies:
         self.current: Reply | None = None  # being made
         self._send = send
         self._n_asked = 0
+        self._n_silent = 0  # replies without sound since the last one with, or since the user spoke
         self._unheard: deque[Reply] = deque(maxlen=MAX_UNHEARD)
         self._owed: deque[Request] = deque(maxlen=MAX_OWED)
         self._nameless: deque[str] = deque(maxlen=MAX_UNHEARD)  # cancelled without any item known
@@ -106,16 +110,23 @@ class Replies:
         return bool(self._owed)
 
     def ask(self, request: Request) -> Reply | None:
-        """Ask for a reply; None if one is under way, and this one owed."""
+        """Ask for a reply; None if one is under way, and this one owed.
+
+        A model that does nothing but call tools, again and again, is made to say something.
+        """
         if self.current is not None:
             self._owed.append(request)
             return None
+        if request != Request():
+            self._n_silent = 0
         self._n_asked += 1
         self.current = Reply(number=self._n_asked, request=request)
         self._unheard.append(self.current)
         response: Event = {"metadata": {"number": str(self._n_asked)}}
         if request.say is not None:
             response["say"] = request.say
+        if self._n_silent >= MAX_SILENT:
+            response["tool_choice"] = "none"
         self._send({"type": "response.create", "response": response})
         return self.current
 
@@ -188,11 +199,19 @@ class Replies:
         reply, self.current = self.current, None
         if reply is not None:
             reply.done, reply.cancelled = True, cancelled
+            self._n_silent = 0 if reply.made_bytes or cancelled else self._n_silent + 1
+            self._forget_heard()
         return reply
 
     def heard(self) -> None:
         """All that was made has been heard."""
-        self._unheard = deque((r for r in self._unheard if not r.done), MAX_UNHEARD)
+        for reply in self._unheard:
+            reply.is_heard = reply.done or (reply.made_bytes > 0 and not reply.sounds)
+        self._forget_heard()
+
+    def _forget_heard(self) -> None:
+        left = (r for r in self._unheard if not (r.done and r.is_heard))
+        self._unheard = deque(left, MAX_UNHEARD)
 
 
 def _number(response: RealtimeResponse) -> str:

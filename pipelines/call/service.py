@@ -103,7 +103,7 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
     the end of the turn asks for a reply. An interruption cancels the reply and cuts the
     conversation to what was heard. TTSSpeakFrame is said word for word, in the model's own voice;
     InputTextRawFrame, InputDTMFFrame and messages appended to the context are text turns; texts and
-    keys that come in an open turn are answered with it.
+    keys that come in an open turn are answered with it, once the last key is entered.
     Out: TTSAudioRawFrame at 22,050 Hz with `context_id`, the text as LLMTextFrame and TTSTextFrame.
 
     Event handlers available:
@@ -173,7 +173,8 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
             create_task=self.create_task,
             cancel_task=self.cancel_task,
         )
-        self._written = ""  # by the user in the open turn: texts and keys
+        self._written = ""  # by the user since he was last answered: texts and keys
+        self._put_off: Request | None = None  # of a turn whose answer waits for keys
         self._heard_ms = heard_ms
         self._forward_user_audio = forward_user_audio
         self._told = HostContext(self._adapter, self._send)
@@ -220,6 +221,7 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
             return
         await super().process_frame(frame, direction)
         if isinstance(frame, InterruptionFrame):
+            self._put_off = None
             cuts = self._cuts()
             cancelled = self._replies.interrupt(cuts)  # first: no more sound of it from here on
             await self.push_frame(frame, direction)
@@ -246,6 +248,7 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
     async def _handle(self, frame: Frame) -> None:
         match frame:
             case UserStartedSpeakingFrame():
+                self._put_off = None
                 self._turn.open()
             case VADUserStoppedSpeakingFrame():
                 ago_s = time.time() - frame.timestamp + frame.stop_secs
@@ -272,18 +275,21 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
                 await self._update_session()
 
     async def _end_turn(self) -> None:
-        """Have the turn answered, and with it what was written meanwhile."""
+        """Have the turn answered, and with it what was written meanwhile.
+
+        Who is still entering keys is not done: they would cut off what is said to him.
+        """
         is_kept = self._turn.close()
-        text, self._written = self._written, ""
+        request = Request()
         if is_kept:
-            request = Request(
-                say=self.answer_with, caller_text=text, speech_ended_s=self._speech_ended_s
-            )
+            request.say, request.speech_ended_s = self.answer_with, self._speech_ended_s
             self._turns.ended(request)
-            if self.answers_turns:
-                await self._ask(request)
-        elif text:
-            await self._ask(Request(caller_text=text))
+        if not (self.answers_turns if is_kept else self._written):
+            self._written = ""
+        elif self._keys.is_open:
+            self._put_off = request
+        else:
+            await self._answer(request)
 
     def _at_input_rate(self, frame: InputAudioRawFrame) -> bytes:
         if frame.sample_rate == MODEL_INPUT_RATE:
@@ -302,17 +308,19 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
         await self._keys.press(key)
 
     async def _enter_keys(self, keys: str) -> None:
-        if self.heeds_keys:
+        if not self.heeds_keys:
+            self._put_off = None
+        else:
             await self._take_text(KEYS.format(keys=" ".join(keys)))
 
     async def _take_text(self, text: str) -> None:
         if not self._turn.is_open:
             await self.silence()
         self._told.add([{"role": "user", "content": text}])
-        if self._turn.is_open:  # the reply to it answers both, and nothing is said into it
-            self._written = joined(self._written, text)
-        else:
-            await self._ask(Request(caller_text=text))
+        self._written = joined(self._written, text)
+        if not self._turn.is_open:  # its reply answers both, and nothing is said into it
+            request, self._put_off = self._put_off or Request(), None
+            await self._answer(request)
 
     async def silence(self) -> None:
         """Stop what is being said or about to be, as if the caller had spoken."""
@@ -351,6 +359,11 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
         if not self._gone:
             await self._begin_reply(self._replies.ask(request))
 
+    async def _answer(self, request: Request) -> None:
+        """Ask for the reply to what the user has written, too."""
+        request.caller_text, self._written = self._written, ""
+        await self._ask(request)
+
     async def _begin_reply(self, reply: Reply | None) -> None:
         if reply is None:
             return
@@ -367,9 +380,8 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
         if reply is None:
             return
         self._stop_reply_timer()
-        if reply.first_sound_s is not None:
-            await self.push_frame(TTSStoppedFrame(context_id=reply.item_id))
-        elif not reply.cancelled:
+        await self._end_sound(reply)
+        if reply.first_sound_s is None and not reply.cancelled:
             # no output will tell that it is the user's turn again: the wait for him begins here
             await self.push_frame(BotStoppedSpeakingFrame(), FrameDirection.UPSTREAM)
         await self.push_frame(LLMFullResponseEndFrame())
@@ -391,6 +403,9 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
         match event.type:
             case "response.output_audio.delta":
                 await self._on_sound(event.response_id, event.item_id, event.delta)
+            case "response.output_audio.done":
+                if (reply := self._replies.of(event.response_id)) is not None:
+                    await self._end_sound(reply)
             case "response.output_audio_transcript.delta":
                 await self._on_text(event.response_id, event.item_id, event.delta)
             case "response.created":
@@ -417,6 +432,8 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
         if reply.first_sound_s is None:
             reply.first_sound_s = time.monotonic()
             await self.stop_ttfb_metrics()
+        if not reply.sounds:
+            reply.sounds, reply.is_heard = True, False
             await self.push_frame(TTSStartedFrame(context_id=item_id))
         reply.made_bytes += len(pcm16)
         self._start_reply_timer(reply.in_hand_ms(time.monotonic()))
@@ -425,6 +442,12 @@ class GLMVoiceRealtimeLLMService(HostedLLMService):
         )
         await self.process_ttfa_metrics(frame)
         await self.push_frame(frame)
+
+    async def _end_sound(self, reply: Reply) -> None:
+        """Nothing more of it is to be heard, unless the model speaks on after all."""
+        if reply.sounds:
+            reply.sounds = False
+            await self.push_frame(TTSStoppedFrame(context_id=reply.item_id))
 
     async def _on_text(self, response_id: str, item_id: str, delta: str) -> None:
         reply = self._replies.of(response_id)

@@ -38,28 +38,36 @@ class Transfer:
         self._due_ms = 0.0
         self._open: set[int] = set()  # numbers of the replies that are being made or heard
         self._before: set[int] = set()  # of them, those that had begun before the wish
+        self._latest = 0  # the number of the latest reply,
+        self._latest_was_heard = False  # and whether it is over, and some of it was heard
+        self._wish_was_heard = False  # some of the words before the wish
         self._announcement: Reply | None = None
 
     def reply_started(self, reply: Reply) -> None:
         """The first reply after the model's wish announces it."""
         self._open.add(reply.number)
+        self._latest, self._latest_was_heard = reply.number, False
         if self._department is not None and self._announcement is None:
             self._announcement = reply
 
     def reply_closed(self, reply: Reply, record: TurnRecord) -> None:
         """A caller who spoke into the announcement stays: there is more to be said.
 
-        So does one who spoke into the words before it. One who had heard nothing of them was not
-        done with his wish: the next words are as good, as they are after some without sound.
+        So does one who spoke into the words before it, or after he had heard them. One who had
+        heard nothing of either was not done with his wish: the next words are as good, as they are
+        after some without sound.
         """
         self._open.discard(reply.number)
+        if reply.number == self._latest:
+            self._latest_was_heard = record.heard_ms > 0
         if reply is self._announcement:
             self._announcement = None
-            if record.heard_ms:
+            if record.heard_ms or (self._wish_was_heard and record.interrupted):
                 self._settle(stays=record.interrupted)
         elif reply.number in self._before:
             self._before.remove(reply.number)
             self._wait_anew()
+            self._wish_was_heard = self._wish_was_heard or record.heard_ms > 0
             if record.heard_ms and record.interrupted:
                 self._settle(stays=True)
 
@@ -84,6 +92,7 @@ class Transfer:
         log.info("transfer_asked", department=department)
         self._department, self._announcement = department, None
         self._before = set(self._open)
+        self._wish_was_heard = self._latest_was_heard
         self._wait_anew()
         await params.result_callback({"status": "ok"})
 

@@ -20,6 +20,7 @@ class _OpenTurn:
     reply: Reply
     first_sound_s: float | None = None  # on the wire
     caller_text: str = ""  # of speech, once it is written down
+    heard_ms: int | None = None  # to the end of its sound, though its reply is still being made
 
 
 class TurnLog:
@@ -53,9 +54,10 @@ class TurnLog:
         self._open[reply.number] = _OpenTurn(reply)
 
     def reply_done(self, reply: Reply) -> None:
-        """A reply was made; without any sound there is nothing to wait for."""
-        if reply.made_bytes == 0:
-            self._close(reply.number, heard_ms=0, interrupted=reply.cancelled)
+        """A reply was made; one without sound, or heard already, is not waited for."""
+        turn = self._open.get(reply.number)
+        if turn is not None and (reply.made_bytes == 0 or turn.heard_ms is not None):
+            self._close(reply.number, heard_ms=turn.heard_ms or 0, interrupted=reply.cancelled)
 
     def reply_cut(self, reply: Reply, heard_ms: int) -> None:
         """A reply was interrupted."""
@@ -69,13 +71,16 @@ class TurnLog:
         if not self._has_sounded:
             self._has_sounded = True
             self._observer.on_first_sound()
+        turn.heard_ms = None
         if turn.first_sound_s is None:
             turn.first_sound_s = self._get_time()
 
     def utterance_ended(self, utterance: str, heard_ms: int, interrupted: bool) -> None:
         """A reply has been heard to its end, or was cut."""
         turn = self._find(utterance)
-        if turn is not None:
+        if turn is not None and not interrupted and not turn.reply.done:
+            turn.heard_ms = heard_ms  # what it has to say; a call of a tool is still being made
+        elif turn is not None:
             self._close(turn.reply.number, heard_ms=heard_ms, interrupted=interrupted)
 
     def caller_transcribed(self, request: Request | None, text: str) -> None:

@@ -32,3 +32,17 @@ def test_a_reply_without_sound_is_not_waited_for() -> None:
     replies.heard()
 
     assert [*found, replies.any_to_hear] == [True, False, True, True, False]
+
+
+def test_a_reply_that_is_heard_while_its_call_is_written_is_not_waited_for_afterwards() -> None:
+    """Nobody will tell again that it was heard; while it is made it can be stopped."""
+    replies = Replies(lambda event: None)
+    reply = replies.ask(Request())
+    assert reply is not None
+    reply.made_bytes = SECOND
+    replies.heard()
+    while_made = replies.any_unheard, replies.any_to_hear
+    replies.close(cancelled=False)
+
+    assert while_made == (True, True)
+    assert (replies.any_unheard, replies.any_to_hear) == (False, False)

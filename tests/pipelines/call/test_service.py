@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pipecat.audio.dtmf.types import KeypadEntry
 from pipecat.frames.frames import (
     ErrorFrame,
     Frame,
     InputAudioRawFrame,
+    InputDTMFFrame,
     InputTextRawFrame,
     InterruptionFrame,
     LLMContextFrame,
@@ -45,8 +47,8 @@ from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 from pipecat.utils.errors import ErrorCategory
 from websockets.asyncio.server import serve
 
-from pipelines.call.reply import Reply, Request
-from pipelines.call.service import GLMVoiceRealtimeLLMService
+from pipelines.call.reply import MAX_SILENT, Reply, Request
+from pipelines.call.service import KEYS, GLMVoiceRealtimeLLMService
 from pipelines.realtime.model import Sampling, StopReason
 from pipelines.realtime.server import RealtimeServer
 from pipelines.realtime.wire_types import MAX_OUTPUT_TOKENS
@@ -299,6 +301,69 @@ async def test_text_in_a_turn_that_comes_to_nothing_is_answered() -> None:
     assert asked == [Request(caller_text="What time is it?")]
 
 
+@pytest.mark.parametrize("duration_ms", [1000, 0], ids=["a turn", "a turn without sound"])
+async def test_keys_that_are_still_entered_at_the_end_of_a_turn_are_answered_with_it(
+    duration_ms: int,
+) -> None:
+    """They do not cut off an answer that does not know of them."""
+    model = ToneModel(n_words=100)
+    asked: list[Request] = []
+    async with serving(model) as host:
+        llm = service(host, dtmf_timeout_secs=60)
+        llm.add_event_handler("on_reply_started", lambda _, reply: asked.append(reply.request))
+        frames = [
+            UserStartedSpeakingFrame(),
+            *sound(duration_ms),
+            InputDTMFFrame(button=KeypadEntry.FOUR),
+            UserStoppedSpeakingFrame(),
+            InputDTMFFrame(button=KeypadEntry.TWO),
+            InputDTMFFrame(button=KeypadEntry.POUND),
+        ]
+        await send(llm, frames, wait_ms=1000)
+
+    kinds = [entry[0] for entry in model.sessions[0].journal if entry[0] != "configure"]
+    assert kinds == ["commit" if duration_ms else "clear", "text", "reply"]
+    assert [request.caller_text for request in asked] == [KEYS.format(keys="4 2 #")]
+
+
+@pytest.mark.parametrize("told", [[InterruptionFrame], []], ids=["interrupted", "spoken after"])
+async def test_a_turn_whose_keys_are_entered_in_the_next_one_is_not_answered(
+    told: list[type[Frame]],
+) -> None:
+    """The next one is, with all that was written in both, and what comes later alone."""
+    model = ToneModel(n_words=100)
+    asked: list[Request] = []
+    async with serving(model) as host:
+        llm = service(host, dtmf_timeout_secs=60)
+        llm.add_event_handler("on_reply_started", lambda _, reply: asked.append(reply.request))
+        frames = [
+            UserStartedSpeakingFrame(),
+            *sound(1000),
+            VADUserStoppedSpeakingFrame(),
+            InputTextRawFrame("My number."),
+            InputDTMFFrame(button=KeypadEntry.FOUR),
+            UserStoppedSpeakingFrame(),
+            UserStartedSpeakingFrame(),
+            *(kind() for kind in told),
+            *sound(1000),
+            InputDTMFFrame(button=KeypadEntry.POUND),
+        ]
+
+        async def go_on() -> None:
+            await eventually(lambda: model.sessions and len(journal(model, "text")) == 2)
+            await llm.queue_frame(UserStoppedSpeakingFrame())
+            await eventually(lambda: journal(model, "reply"))
+            await llm.queue_frame(InputTextRawFrame("Thanks."))
+
+        await asyncio.gather(send(llm, frames, wait_ms=1500), go_on())
+
+    kinds = [entry[0] for entry in model.sessions[0].journal if entry[0] != "configure"]
+    assert kinds[:5] == ["text", "commit", "text", "commit", "reply"]
+    together, later = asked
+    assert together.caller_text == f"My number. {KEYS.format(keys='4 #')}"
+    assert later == Request(caller_text="Thanks.")
+
+
 async def test_messages_of_the_context_reach_the_host() -> None:
     """The first context sets the conversation up and is answered; what is appended later follows;
     what the model said itself is not told to it again."""
@@ -375,6 +440,30 @@ async def test_tools_of_the_context_are_called() -> None:
     assert ("configure", "Be kind.", ["get_weather"]) in model.sessions[0].journal
     assert journal(model, "tool_output") == [("tool_output", '{"sky": "blue"}')]
     assert len(journal(model, "reply")) == 2
+
+
+@pytest.mark.parametrize("arguments", ["{}", "nonsense"])
+async def test_a_model_that_does_nothing_but_call_tools_is_made_to_speak(arguments: str) -> None:
+    """Its user does not wait in silence for ever, whether the calls can be run or not."""
+    model = ToneModel(n_words=2, arguments=arguments)
+    model.calls_again = True
+
+    async def look_up(params: FunctionCallParams) -> None:
+        """Look something up."""
+        await params.result_callback("nothing")
+
+    async with serving(model) as host:
+        user, assistant = LLMContextAggregatorPair(
+            LLMContext([_user("Q?")], tools=[look_up]),
+            user_params=LLMUserAggregatorParams(user_turn_strategies=ExternalUserTurnStrategies()),
+        )
+        llm = service(host)
+        said = asyncio.Event()
+        llm.add_event_handler("on_reply_done", lambda _, reply: reply.made_bytes and said.set())
+        await send(Pipeline([user, llm, assistant]), [LLMRunFrame()], wait_ms=2500)
+
+    assert said.is_set()
+    assert len(journal(model, "tool_output")) == MAX_SILENT
 
 
 async def test_settings_change_in_mid_call() -> None:
