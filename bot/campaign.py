@@ -21,8 +21,9 @@ from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
+from typing import NoReturn
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import (
     BarColumn,
@@ -32,7 +33,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as ProgressBars
-from rich.table import Table
 
 from bot.calls.numbers import NumberError, e164, is_region
 from bot.campaigns.contact_list import (
@@ -44,10 +44,12 @@ from bot.campaigns.contact_list import (
 )
 from bot.campaigns.csv_export import csv_row
 from bot.campaigns.gate import CampaignState
-from bot.campaigns.records import CampaignRecord, NewContact
+from bot.campaigns.records import CampaignRecord, NewContact, Standing
 from bot.operators.board import board
 from bot.operators.operating import (
     DECISION_HEADINGS,
+    MOVES,
+    NEED_NO_PLAN,
     ContactFile,
     ImportReport,
     Progress,
@@ -59,11 +61,13 @@ from bot.operators.operating import (
     import_contacts,
     move,
 )
+from bot.process_arguments import process_parser
 from bot.storage.campaigns import CampaignGone, CampaignStore, NameTaken
 from bot.storage.database import StorageError, open_for_command
+from bot.storage.settling import MEND, PlanUnreadable
 from config.campaigns import read_campaign
 from config.personas import read_personas
-from config.settings import CampaignSettings, SettingsError, read_settings
+from config.settings import CampaignSettings, SettingsError, read_settings, with_file
 from config.strict_yaml import PromptFileError
 from pipelines.private_files import make_private_file
 
@@ -89,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(exc, file=sys.stderr)
         return FAILED
     except StorageError as exc:
-        print(f"VOICEBOT_DATABASE_URL: {exc}", file=sys.stderr)
+        print(with_file(f"VOICEBOT_DATABASE_URL: {exc}"), file=sys.stderr)
         return UNUSABLE
     except SettingsError as exc:
         print(exc, file=sys.stderr)
@@ -102,7 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def _run(settings: CampaignSettings, options: argparse.Namespace) -> None:
     async with AsyncExitStack() as stack:
         url = settings.database_url.get_secret_value()
-        store = CampaignStore(await stack.enter_async_context(open_for_command(url)))
+        opened = open_for_command(url, makes=options.command == "create")
+        store = CampaignStore(await stack.enter_async_context(opened))
         match options.command:
             case "create":
                 await _create(store, options.file, settings)
@@ -140,22 +145,38 @@ async def _create(store: CampaignStore, path: Path, settings: CampaignSettings) 
 
 
 async def _find(store: CampaignStore, name: str) -> CampaignRecord:
-    campaign = await store.find(name)
-    if campaign is None:
-        known = ", ".join(campaign.plan.name for campaign in await store.all()) or "none"
-        raise CommandFailed(f"there is no campaign {name} (there are: {known})")
-    return campaign
+    try:
+        campaign = await store.find(name)
+    except PlanUnreadable as exc:
+        raise CommandFailed(f"{name}: {exc}; {MEND}") from None
+    return campaign or await _not_there(store, name)
+
+
+async def _standing(store: CampaignStore, name: str) -> Standing:
+    return await store.standing(name) or await _not_there(store, name)
+
+
+async def _not_there(store: CampaignStore, name: str) -> NoReturn:
+    known = ", ".join(campaign.plan.name for campaign in await store.all()) or "none"
+    raise CommandFailed(f"there is no campaign {name} (there are: {known})")
 
 
 async def _move(store: CampaignStore, name: str, word: str) -> None:
-    campaign = await _find(store, name)
-    if not await move(store, campaign, word, now=_now()):
-        raise CommandFailed(f"{name} is {campaign.state.value}: it cannot be told to {word}")
-    await _show(store, await _find(store, name))
+    if word not in NEED_NO_PLAN:
+        await _find(store, name)
+    standing = await _standing(store, name)
+    if not await move(store, standing, word, now=_now()):
+        raise CommandFailed(f"{name} is {standing.state.value}: it cannot be told to {word}")
+    try:
+        campaign = await _find(store, name)
+    except CommandFailed as exc:
+        print(f"{name} is {MOVES[word].value}, but cannot be shown\n{exc}")
+    else:
+        await _show(store, campaign)
 
 
 async def _delete(store: CampaignStore, name: str) -> None:
-    campaign = await _find(store, name)
+    campaign = await _standing(store, name)
     if not await store.delete(campaign.campaign_id):
         raise CommandFailed(f"{name} was started once, so it is kept")
     print(f"{name} is deleted, with its list of people; their consents are kept")
@@ -165,13 +186,14 @@ async def _show(store: CampaignStore, campaign: CampaignRecord) -> None:
     Console().print(await _board(store, campaign))
 
 
-async def _board(store: CampaignStore, campaign: CampaignRecord) -> Table:
+async def _board(store: CampaignStore, campaign: CampaignRecord) -> Group:
     campaign_id = campaign.campaign_id
     return board(
         campaign,
         await store.counts(campaign_id),
         held=await store.held(campaign_id, now=_now()),
         waits=await store.waits(campaign_id, since=_now() - MONTH),
+        n_unattended=await store.n_unattended(campaign_id, now=_now()),
     )
 
 
@@ -352,10 +374,10 @@ def _now() -> datetime:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m bot.campaign", description="Outbound campaigns."
+    parser = process_parser("bot.campaign", __doc__, CampaignSettings)
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", help="has its own --help"
     )
-    commands = parser.add_subparsers(dest="command", required=True)
     creating = commands.add_parser("create", help="keep a campaign, as a draft")
     creating.add_argument("file", metavar="FILE", type=Path, help="its YAML file")
     commands.add_parser("list", help="every campaign with its counts")
@@ -367,31 +389,39 @@ def _parser() -> argparse.ArgumentParser:
         ("cancel", "ring nobody else, for good"),
         ("delete", "drop a campaign that was never started, and its list of people"),
     ):
-        commands.add_parser(name, help=what).add_argument("name", metavar="NAME")
+        _add_name(commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}."))
     showing = commands.add_parser("status", help="where its people stand")
-    showing.add_argument("name", metavar="NAME")
-    showing.add_argument("--watch", action="store_true", help="until nothing is open any more")
+    _add_name(showing)
+    showing.add_argument("--watch", action="store_true", help="go on showing it until all is done")
     exporting = commands.add_parser("export", help="write a CSV file of its people")
-    exporting.add_argument("name", metavar="NAME")
-    exporting.add_argument("file", metavar="FILE", type=Path)
+    _add_name(exporting)
+    exporting.add_argument("file", metavar="FILE", type=Path, help="is made, or written anew")
     exporting.add_argument(
         "--decisions", action="store_true", help="of every dial and every refusal instead"
     )
     stopping = commands.add_parser("stop", help="never ring a number again")
-    stopping.add_argument("number", metavar="NUMBER", nargs="?")
-    stopping.add_argument("--file", type=Path, help="a CSV or XLSX file of numbers instead")
+    stopping.add_argument("number", metavar="NUMBER", nargs="?", help="such as +14155550123")
     stopping.add_argument(
-        "--attempt", metavar="ID", help="whoever an attempt rang, such as `stop_lost` in the log"
+        "--file", metavar="FILE", type=Path, help="a CSV or XLSX file of numbers instead"
+    )
+    stopping.add_argument(
+        "--attempt", metavar="ID", help="whoever it rang, as `stop_lost` in the log names it"
     )
     _add_columns(stopping)
     return parser
 
 
+def _add_name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="of the campaign, as in its file")
+
+
 def _add_import(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME")
-    parser.add_argument("file", metavar="FILE", type=Path)
+    _add_name(parser)
+    parser.add_argument("file", metavar="FILE", type=Path, help="with a row of headings")
     _add_columns(parser)
-    parser.add_argument("--preview", action="store_true", help="show what would be read")
+    parser.add_argument(
+        "--preview", action="store_true", help="show what would be read, and keep nothing"
+    )
     parser.add_argument(
         "--skip-bad", action="store_true", help="leave out rows that cannot be used"
     )
@@ -404,10 +434,13 @@ def _add_columns(parser: argparse.ArgumentParser) -> None:
         type=_column,
         action="append",
         default=[],
-        help="which column a field is read from, where it has another name",
+        help='which column a field is read from, such as number="Mobile phone"; may be repeated',
     )
     parser.add_argument(
-        "--region", type=_region, help="of numbers without a country code, such as US"
+        "--region",
+        metavar="COUNTRY",
+        type=_region,
+        help="of numbers without a country code, such as US",
     )
 
 

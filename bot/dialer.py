@@ -20,7 +20,7 @@ from bot.end_signals import end_signals
 from bot.process_arguments import process_parser
 from bot.storage.database import StorageError, open_database
 from config.logging import configure
-from config.settings import DialerSettings, SettingsError, read_settings
+from config.settings import DialerSettings, SettingsError, read_settings, with_file
 from telephony.clock import RealClock
 from telephony.rest import twilio_calls
 
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             runner.run(_run(settings))
         except StorageError as exc:
-            print(f"VOICEBOT_DATABASE_URL: {exc}", file=sys.stderr)
+            print(with_file(f"VOICEBOT_DATABASE_URL: {exc}"), file=sys.stderr)
             return UNUSABLE
     return 0
 

@@ -15,10 +15,11 @@ from datetime import UTC, datetime, timedelta
 
 from bot.calls.numbers import NumberError, e164
 from bot.calls.records import CallRecord
+from bot.process_arguments import process_parser
 from bot.storage.calls import CallStore
 from bot.storage.database import StorageError, open_for_command
 from bot.storage.people import PeopleStore
-from config.settings import DatabaseSettings, SettingsError, read_settings
+from config.settings import DatabaseSettings, SettingsError, read_settings, with_file
 
 FAILED = 1
 UNUSABLE = 2
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         return asyncio.run(_run(settings.database_url.get_secret_value(), options))
     except StorageError as exc:
-        print(f"VOICEBOT_DATABASE_URL: {exc}", file=sys.stderr)
+        print(with_file(f"VOICEBOT_DATABASE_URL: {exc}"), file=sys.stderr)
         return UNUSABLE
     except (SettingsError, NumberError) as exc:
         print(exc, file=sys.stderr)
@@ -120,18 +121,24 @@ def _counted(n: int, noun: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m bot.records", description="Shows kept calls and forgets people."
+    parser = process_parser("bot.records", __doc__, DatabaseSettings)
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", help="has its own --help"
     )
-    commands = parser.add_subparsers(dest="command", required=True)
     listing = commands.add_parser("list", help="the newest calls, a line each")
-    listing.add_argument("--number", help="only calls with this number")
-    listing.add_argument("-n", type=_count, default=20, help="how many at most (20)")
+    listing.add_argument(
+        "--number", metavar="NUMBER", help="only calls with it, such as +14155550123"
+    )
+    listing.add_argument(
+        "-n", metavar="CALLS", type=_count, default=20, help="how many at most (20)"
+    )
     showing = commands.add_parser("show", help="one call, turn by turn")
-    showing.add_argument("call_sid", metavar="CALL_SID")
+    showing.add_argument("call_sid", metavar="CALL_SID", help="as `list` shows it: CA...")
     forgetting = commands.add_parser("forget", help="remove a person's number, words and sound")
-    forgetting.add_argument("number", metavar="NUMBER")
-    forgetting.add_argument("--yes", action="store_true", help="really; else it is only told")
+    forgetting.add_argument("number", metavar="NUMBER", help="such as +14155550123")
+    forgetting.add_argument(
+        "--yes", action="store_true", help="do it; else it is only told what would go"
+    )
     return parser
 
 

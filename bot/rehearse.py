@@ -99,7 +99,7 @@ async def _network(
 ) -> AsyncIterator[PhoneNetwork]:
     """The network on which the people are, with a dialer that asks it for calls."""
     callees = {person.number: person.callee for person in people}
-    network = PhoneNetwork(auth_token=stack.auth_token, directory=callees.__getitem__)
+    network = PhoneNetwork(auth_token=stack.auth_token, directory=callees)
     async with network, serve_rest(network) as rest:
         await stack.dial(
             {
@@ -194,15 +194,23 @@ def reconcile(
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bot.rehearse",
-        description="Ring ten people on a phone network made of code, and compare the logs.",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--campaign",
         type=Path,
         default=ROOT / "prompts" / "campaigns" / "appointment-reminder.yaml",
         metavar="FILE",
+        help="whose persona speaks (prompts/campaigns/appointment-reminder.yaml)",
     )
-    parser.add_argument("--out", type=Path, default=Path("calls"), metavar="DIR")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("calls"),
+        metavar="DIR",
+        help="its folder `campaign` is emptied, and takes the database and the logs (calls)",
+    )
     return parser
 
 

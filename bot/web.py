@@ -30,7 +30,7 @@ from bot.storage.database import StorageError, open_database
 from config.logging import configure
 from config.persona_folder import PersonaFolder
 from config.personas import Routes, read_routes
-from config.settings import SettingsError, WebSettings, read_settings
+from config.settings import SettingsError, WebSettings, read_settings, with_file
 from config.strict_yaml import PromptFileError
 from pipelines.private_files import make_private_folder
 from telephony.clock import RealClock
@@ -51,15 +51,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         routes = read_routes(settings.routes_file, settings.personas_dir)
         _make_writable(settings.recording_dir)
         listener = _listen(settings)
-    except (SettingsError, PromptFileError, OSError) as exc:
+    except (SettingsError, PromptFileError) as exc:
         print(exc, file=sys.stderr)
+        return UNUSABLE
+    except OSError as exc:
+        print(with_file(str(exc)), file=sys.stderr)
         return UNUSABLE
     configure(level=settings.log_level, fmt=settings.log_format, pii=settings.log_pii)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             is_broken = runner.run(_run(settings, routes, listener))
         except StorageError as exc:
-            print(f"VOICEBOT_DATABASE_URL: {exc}", file=sys.stderr)
+            print(with_file(f"VOICEBOT_DATABASE_URL: {exc}"), file=sys.stderr)
             return UNUSABLE
     return BROKEN if is_broken else 0
 

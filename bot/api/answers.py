@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bot.api.bodies import CSV, XLSX
-from bot.api.models import BadFile, Faults, Problem
+from bot.api.models import BadFile, Faults, Problem, WrongState
 
 __all__ = ["FILE", "OF_FILE", "OF_JSON", "OF_NAME", "TABLE", "problems"]
 
@@ -18,7 +18,7 @@ SECONDS = {"type": "integer"}
 OF_BODY: Problems = {400: Problem, 408: Problem, 413: Problem}
 OF_JSON: Problems = {**OF_BODY, 422: Faults}
 OF_FILE: Problems = {**OF_BODY, 404: Problem, 415: Problem, 422: BadFile, 429: Problem}
-OF_NAME: Problems = {404: Problem, 422: Faults}
+OF_NAME: Problems = {404: Problem, 409: WrongState, 422: Faults}
 HEADERS = {
     401: {"WWW-Authenticate": {"schema": TEXT}},
     429: {"Retry-After": {"schema": SECONDS}},

@@ -116,7 +116,7 @@ def _add_campaigns(api: FastAPI, operations: Operations) -> None:
         operations.delete_campaign,
         methods=["DELETE"],
         status_code=204,
-        responses=problems({**OF_NAME, 409: WrongState}),
+        responses=problems(OF_NAME),
     )
     for word, operation in (
         ("start", operations.start_campaign),
@@ -124,8 +124,7 @@ def _add_campaigns(api: FastAPI, operations: Operations) -> None:
         ("resume", operations.resume_campaign),
         ("cancel", operations.cancel_campaign),
     ):
-        answers = problems({**OF_NAME, 409: WrongState})
-        add(f"{path}/{word}", operation, methods=["POST"], responses=answers)
+        add(f"{path}/{word}", operation, methods=["POST"], responses=problems(OF_NAME))
 
 
 def _add_contacts(api: FastAPI, operations: Operations) -> None:

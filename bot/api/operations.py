@@ -26,9 +26,10 @@ from bot.api.problems import Refused
 from bot.calls.numbers import NumberError, e164
 from bot.campaigns.contact_list import ContactFileError, preview
 from bot.campaigns.gate import CampaignState
-from bot.campaigns.records import CampaignRecord
+from bot.campaigns.records import CampaignRecord, Standing
 from bot.operators.operating import (
     DECISION_HEADINGS,
+    NEED_NO_PLAN,
     ContactFile,
     ImportReport,
     contact_headings,
@@ -39,6 +40,7 @@ from bot.operators.operating import (
     move,
 )
 from bot.storage.campaigns import CampaignGone, CampaignStore, NameTaken
+from bot.storage.settling import PlanUnreadable
 from config.campaigns import Campaign, Name
 from config.persona_folder import FindPersonas
 from telephony.clock import Clock
@@ -103,9 +105,9 @@ class Operations:
 
     async def delete_campaign(self, name: CampaignName) -> None:
         """Delete a campaign that was never started, with its people; their consents are kept."""
-        campaign = await self._find(name)
+        campaign = await self._standing(name)
         if not await self._store.delete(campaign.campaign_id):
-            state = (await self._find(name)).state
+            state = (await self._standing(name)).state
             sentence = f"{name} was started once, so it is kept"
             raise Refused(409, WrongState(detail=sentence, state=state))
         log.info("campaign_deleted", campaign=name)
@@ -115,7 +117,10 @@ class Operations:
         return await self._move(name, "start")
 
     async def pause_campaign(self, name: CampaignName) -> CampaignAnswer:
-        """Ring nobody else."""
+        """Ring nobody else.
+
+        Also done where the plan cannot be read; the answer is a 409 then, with the new state.
+        """
         return await self._move(name, "pause")
 
     async def resume_campaign(self, name: CampaignName) -> CampaignAnswer:
@@ -123,7 +128,10 @@ class Operations:
         return await self._move(name, "resume")
 
     async def cancel_campaign(self, name: CampaignName) -> CampaignAnswer:
-        """Ring nobody else, for good."""
+        """Ring nobody else, for good.
+
+        Also done where the plan cannot be read; the answer is a 409 then, with the new state.
+        """
         return await self._move(name, "cancel")
 
     async def import_contacts(
@@ -175,23 +183,37 @@ class Operations:
     # --- parts of them
 
     async def _find(self, name: str) -> CampaignRecord:
-        campaign = await self._store.find(name)
+        """Raises Refused where there is none, or none whose plan can be read."""
+        try:
+            campaign = await self._store.find(name)
+        except PlanUnreadable as exc:
+            state = (await self._standing(name)).state
+            sentence = f"{name} is {state.value}; {exc}"
+            raise Refused(409, WrongState(detail=sentence, state=state)) from None
         if campaign is None:
             raise _not_there(name)
         return campaign
+
+    async def _standing(self, name: str) -> Standing:
+        standing = await self._store.standing(name)
+        if standing is None:
+            raise _not_there(name)
+        return standing
 
     async def _answer(self, campaign: CampaignRecord) -> CampaignAnswer:
         return CampaignAnswer.of(campaign, await self._store.counts(campaign.campaign_id))
 
     async def _move(self, name: str, word: str) -> CampaignAnswer:
-        campaign = await self._find(name)
-        has_moved = await move(self._store, campaign, word, now=self._clock.now())
-        campaign = await self._find(name)
+        if word not in NEED_NO_PLAN:
+            await self._find(name)
+        standing = await self._standing(name)
+        has_moved = await move(self._store, standing, word, now=self._clock.now())
+        state = (await self._standing(name)).state
         if not has_moved:
-            sentence = f"{name} is {campaign.state.value}: it cannot be told to {word}"
-            raise Refused(409, WrongState(detail=sentence, state=campaign.state))
-        log.info("campaign_moved", campaign=name, state=campaign.state.value)
-        return await self._answer(campaign)
+            sentence = f"{name} is {state.value}: it cannot be told to {word}"
+            raise Refused(409, WrongState(detail=sentence, state=state))
+        log.info("campaign_moved", campaign=name, state=state.value)
+        return await self._answer(await self._find(name))
 
     async def _read(
         self, campaign: CampaignRecord, path: FilePath, options: ImportOptions

@@ -7,11 +7,13 @@ import re
 
 import phonenumbers
 
+from config import patterns
+
 __all__ = ["NumberError", "e164", "e164_or_none", "is_region"]
 
 # ITU-T E.164: a country code that does not begin with 0, fifteen digits at most. Twilio writes
 # numbers so; some that it really connects are missing from the tables of phonenumbers.
-E164 = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
+E164 = re.compile(patterns.LINE_NUMBER)
 # What may be written beside a number: its scheme (RFC 3966), and an extension, which is not kept.
 _BESIDE = re.compile(r"^\s*tel:|(?:;ext=|(?:ext(?:ension)?|x)\.?\s*)\d{1,7}\s*$", re.IGNORECASE)
 _AS_LONG_AS_OTHERS = phonenumbers.ValidationResult.IS_POSSIBLE

@@ -66,6 +66,7 @@ class Reason(Enum):
     WEEK_CAP = "week_cap"
     SAME_HOUR = "same_hour"  # of the day as the attempt before, which failed
     OTHER_CALL = "other_call"  # to the same number
+    PLAN_UNREADABLE = "plan_unreadable"  # that of the campaign, by this program
     CALLER_ID = "caller_id"  # not one of the line's
     BUDGET = "budget"
     ABANDONMENT = "abandonment"  # answers wait too long for a voice: one call at a time

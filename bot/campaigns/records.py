@@ -29,6 +29,14 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where a campaign stands, whatever its plan is."""
+
+    campaign_id: str
+    state: CampaignState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CampaignRecord:
     """A campaign as it is kept."""
 
@@ -139,7 +147,7 @@ class Job:
     attempt_id: str
     call_sid: str | None  # None: not known yet
     is_over: bool  # the attempt, so that nothing is left to be done
-    plan: Campaign
+    plan: Campaign | None  # None: it cannot be read; a call can be ended without it
     n_tries: int
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import httpx
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 
 from bot.campaigns.urls import DETECTED_PATH, STATUS_PATH
 from bot.dialer_bench.apart import Apart, answer, start_apart
@@ -23,6 +23,7 @@ from telephony.clock import FastClock
 __all__ = ["Callbacks", "callbacks_apart"]
 
 START_LIMIT_S: Final = 60.0
+LAST_PATH: Final = "/last"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,11 @@ class Callbacks:
         """Wait until it serves: a request that comes before that waits for it."""
         async with httpx.AsyncClient(trust_env=False, timeout=START_LIMIT_S) as http:
             await http.get(self.url)
+
+    async def last_at(self) -> datetime:
+        """When the last one was written down, by the clock; when that began, if none was."""
+        async with httpx.AsyncClient(trust_env=False, timeout=START_LIMIT_S) as http:
+            return datetime.fromisoformat((await http.get(self.url + LAST_PATH)).text)
 
 
 @asynccontextmanager
@@ -76,20 +82,45 @@ async def _serve(given: dict[str, Any]) -> None:
     """Until the process is killed."""
     task = CallbackTask(**given)
     begins = datetime.fromisoformat(task.begins)
+    clock = FastClock(begins, speed=1, started_s=task.started_s)
     async with open_database(task.database_url) as database:
         callbacks = OutboundCallbacks(
             requests=TwilioRequests(task.public_url, (task.auth_token,)),
             reports=CallReports(database),
-            clock=FastClock(begins, speed=1, started_s=task.started_s),
+            clock=clock,
         )
         listener = socket.socket(fileno=task.listener)
-        await serve(_application(callbacks), listener, asyncio.Event(), before_exit=_at_once)
+        app = _application(_Watched(callbacks, clock, last_at=begins))
+        await serve(app, listener, asyncio.Event(), before_exit=_at_once)
 
 
-def _application(callbacks: OutboundCallbacks) -> FastAPI:
+@dataclass(slots=True)
+class _Watched:
+    """Callbacks, and when the last one was written down."""
+
+    callbacks: OutboundCallbacks
+    clock: FastClock
+    last_at: datetime
+
+    async def status(self, request: Request) -> Response:
+        response = await self.callbacks.status(request)
+        self.last_at = self.clock.now()
+        return response
+
+    async def detected(self, request: Request) -> Response:
+        response = await self.callbacks.detected(request)
+        self.last_at = self.clock.now()
+        return response
+
+    async def last(self) -> Response:
+        return Response(self.last_at.isoformat())
+
+
+def _application(watched: _Watched) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_api_route(STATUS_PATH, callbacks.status, methods=["POST"])
-    app.add_api_route(DETECTED_PATH, callbacks.detected, methods=["POST"])
+    app.add_api_route(STATUS_PATH, watched.status, methods=["POST"])
+    app.add_api_route(DETECTED_PATH, watched.detected, methods=["POST"])
+    app.add_api_route(LAST_PATH, watched.last, methods=["GET"])
     return app
 
 

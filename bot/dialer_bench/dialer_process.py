@@ -55,6 +55,7 @@ class Dialled:
     decide_ms: float  # the median, as of the other steps
     ask_ms: float
     write_ms: float
+    reached_at: str  # when the goal was, by its clock (ISO 8601)
 
 
 async def dial_apart(task: DialTask) -> Dialled | None:
@@ -65,8 +66,9 @@ async def dial_apart(task: DialTask) -> Dialled | None:
 
 async def _dial(given: dict[str, Any]) -> Dialled:
     task = DialTask(**given)
-    watch = Watch(Goal(task.goal), task.n_contacts)
     begins = datetime.fromisoformat(task.begins)
+    clock = FastClock(begins, speed=1, started_s=task.started_s)
+    watch = Watch(Goal(task.goal), task.n_contacts, clock)
     async with (
         open_database(task.database_url) as database,
         twilio_calls(task.account_sid, task.auth_token, base_url=task.rest_url) as calls,
@@ -77,7 +79,7 @@ async def _dial(given: dict[str, Any]) -> Dialled:
             calls=calls,
             urls=CallbackUrls(task.public_url),
             limits=LIMITS,
-            clock=FastClock(begins, speed=1, started_s=task.started_s),
+            clock=clock,
         )
         idle_mb = peak_mb()
         watch.begin()
@@ -86,6 +88,7 @@ async def _dial(given: dict[str, Any]) -> Dialled:
 
 
 def _told(watch: Watch, idle_mb: float) -> Dialled:
+    assert watch.reached_at is not None, "the dialer goes on until then"
     return Dialled(
         wall_s=watch.wall_s,
         cpu_s=watch.cpu_s,
@@ -95,6 +98,7 @@ def _told(watch: Watch, idle_mb: float) -> Dialled:
         decide_ms=_median(watch.decide_ms),
         ask_ms=_median(watch.ask_ms),
         write_ms=_median(watch.write_ms),
+        reached_at=watch.reached_at.isoformat(),
     )
 
 

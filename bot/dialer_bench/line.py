@@ -54,7 +54,7 @@ class Ran:
     n_rung: int
     network_cpu_s: float
     callbacks_cpu_s: float  # of the process that writes them down
-    behind_s: float  # how long after the dialer the last one was written down
+    behind_s: float  # how long after the dialer's goal the last one was written down, if it was
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,23 +99,22 @@ class Bench:
     async def dial(self, campaign: CampaignRecord, goal: Goal, n_contacts: int) -> Ran:
         """Let a dialer do so much; the campaign is paused afterwards. Raises BenchFailed."""
         await self._store.move(campaign.campaign_id, CampaignState.RUNNING, now=MORNING)
-        await self.callbacks.begun()
-        network, callbacks = self._network(), self.callbacks.process
-        began_cpu_s = time.process_time(), callbacks.cpu_s()
+        network, callbacks = self._network(), self.callbacks
+        await callbacks.begun()
+        began_cpu_s = time.process_time(), callbacks.process.cpu_s()
         async with network, serve_rest(network) as rest:
             dialled = await dial_apart(self._task(network, rest.url, goal, n_contacts))
-            ended_s = time.perf_counter()
-        behind_s = time.perf_counter() - ended_s
-        cpu_s = time.process_time(), callbacks.cpu_s()
+        cpu_s = time.process_time(), callbacks.process.cpu_s()
         await self._store.move(campaign.campaign_id, CampaignState.PAUSED, now=MORNING)
         if dialled is None:
             raise BenchFailed("the dialer broke off, or took too long")
+        behind = await callbacks.last_at() - datetime.fromisoformat(dialled.reached_at)
         return Ran(
             dialled=dialled,
             n_rung=_n_rung(network),
             network_cpu_s=cpu_s[0] - began_cpu_s[0],
             callbacks_cpu_s=cpu_s[1] - began_cpu_s[1],
-            behind_s=behind_s,
+            behind_s=max(0.0, behind.total_seconds()),
         )
 
     @property

@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
 from bot.storage.database import Database
+from telephony.clock import Clock
 
 __all__ = ["Goal", "Watch", "WatchedDatabase"]
 
@@ -31,12 +33,14 @@ class Watch:
 
     goal: Goal
     n_contacts: int
+    clock: Clock
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     decide_ms: list[float] = field(default_factory=list)  # of the gate's transaction
     ask_ms: list[float] = field(default_factory=list)  # from its end until Twilio's answer is there
     write_ms: list[float] = field(default_factory=list)  # of that answer's transaction
     wall_s: float = 0.0  # from `begin` to the goal, as `cpu_s`
     cpu_s: float = 0.0
+    reached_at: datetime | None = None  # when the goal was, by the clock
     _decider: asyncio.Task[Any] | None = None
 
     def begin(self) -> None:
@@ -66,6 +70,7 @@ class Watch:
         if n_there == self.n_contacts:
             self.wall_s += time.perf_counter()
             self.cpu_s += time.process_time()
+            self.reached_at = self.clock.now()
             self.stop.set()
 
 

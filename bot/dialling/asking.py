@@ -5,9 +5,10 @@ done with it. A database that is away stops all this: what cannot be written is 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import structlog
 
@@ -15,15 +16,18 @@ from bot.campaigns.attempts import Outcome
 from bot.campaigns.gate import AFTER_MENDING, LONGEST_PAUSE, Later, LineLimits, Reason
 from bot.campaigns.records import CallReport, Claim, Order
 from bot.campaigns.urls import CallbackUrls
+from bot.faults import told_of
 from bot.storage.call_reports import CallReports
 from bot.storage.dialling import DialStore, Granted, Held
-from bot.storage.patience import with_patience, with_patience_until
+from bot.storage.patience import Ending, with_last_patience, with_patience_until
 from telephony.clock import Clock
 from telephony.rest import CallOrder, NotSent, Placed, Refused, TwilioCalls, Unknown
 
 __all__ = ["Dialling", "Timings"]
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 # Reasons that do not pass by themselves.
 FOR_OPERATORS = frozenset({Reason.CALLER_ID, Reason.ZONE_UNKNOWN})
@@ -46,6 +50,7 @@ class Timings:
     idle: int = 1_000  # between two looks for attempts that are due
     after_refusal: int = 2_000  # by a busy Twilio; doubles with each, up to a minute
     after_line_error: int = 60_000
+    last_answer: int = 10_000  # of the database, really, once the dialer is to end
     most_queued: int = 10_000  # in Twilio's queue; a call that waits longer is taken back
 
 
@@ -74,28 +79,38 @@ class Dialling:
         self._owner = owner
         self._timings = timings or Timings()
         self._asking = asyncio.Semaphore(MOST_ASKING)
+        self._stop = asyncio.Event()
+        self._ending = self._ending_of(self._stop)
         self._n_refusals = 0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Dial until `stop` is set; returns when the last answer is written down.
 
-        What Twilio was not asked for yet is not waited for then, should the database be away: its
-        lease runs out.
-        Cancelling leaves it unknown whether those are rung whom Twilio is being asked for; another
-        dialer, or this one when it is started again, finds out.
+        Should the database be away or hang then, all that Twilio was not asked for yet has ten
+        seconds, and so has each answer of Twilio's: leases run out, and what was asked for is found
+        out by another dialer, or by this one when it is started again.
+        Cancelling leaves it unknown in the same way whether those are rung whom Twilio is being
+        asked for.
         """
+        self._stop, self._ending = stop, self._ending_of(stop)
         async with asyncio.TaskGroup() as asking:
             while not stop.is_set():
-                claims = await with_patience_until(stop, self._claim, self._clock)
-                for claim in claims or ():
-                    await self._asking.acquire()
-                    order = await self._permitted_or_none(claim, stop)
-                    if order is None:
-                        self._asking.release()
-                    else:
-                        asking.create_task(self._ask(order))
+                claims = await self._until(self._claim) or []
+                await self._take(claims, asking)
                 if not claims:
                     await self._rest(stop)
+
+    async def _take(self, claims: Sequence[Claim], asking: asyncio.TaskGroup) -> None:
+        """Have them asked for, one after another; what is left of them at the end is given back."""
+        for claim in claims:
+            await self._asking.acquire()
+            order = await self._permitted_or_none(claim)
+            if order is None:
+                self._asking.release()
+            else:
+                asking.create_task(self._ask(order))
+        if claims and self._stop.is_set():
+            await self._until(lambda: self._store.give_back(claims))
 
     async def _claim(self) -> list[Claim]:
         now = self._clock.now()
@@ -111,24 +126,19 @@ class Dialling:
         except TimeoutError:
             return
 
-    async def _permitted_or_none(self, claim: Claim, stop: asyncio.Event) -> Order | None:
+    async def _permitted_or_none(self, claim: Claim) -> Order | None:
         try:
-            return await self._permitted(claim, stop)
+            return await self._permitted(claim)
         except Exception as exc:
             # one attempt that cannot be decided on is not to stop all others
-            log.exception("attempt_not_decided", attempt=claim.attempt_id, error=type(exc).__name__)
+            log.error("attempt_not_decided", attempt=claim.attempt_id, **told_of(exc))
             return None
 
-    async def _permitted(self, claim: Claim, stop: asyncio.Event) -> Order | None:
+    async def _permitted(self, claim: Claim) -> Order | None:
         """Wait for the line's pace and look once more; None if nobody is to be rung for it now."""
-        while True:
-            if stop.is_set():
-                await with_patience_until(stop, lambda: self._store.give_back(claim), self._clock)
-                return None
-            result = await with_patience_until(
-                stop,
-                lambda: self._store.commit(claim, self._limits, self._clock.now),
-                self._clock,
+        while not self._stop.is_set():
+            result = await self._until(
+                lambda: self._store.commit(claim, self._limits, self._clock.now)
             )
             match result:
                 case Granted(order):
@@ -143,13 +153,14 @@ class Dialling:
                     return None
                 case _:
                     return None
+        return None
 
     async def _ask(self, order: Order) -> None:
         try:
             await self.ask(order)
         except Exception as exc:
             # it stays as it was written down: whoever looks after leases finds out
-            log.exception("attempt_not_noted", attempt=order.attempt_id, error=type(exc).__name__)
+            log.error("attempt_not_noted", attempt=order.attempt_id, **told_of(exc))
         finally:
             self._asking.release()
 
@@ -257,5 +268,12 @@ class Dialling:
         until = self._clock.now() + min(timedelta(milliseconds=wait_ms), LONGEST_PAUSE)
         await self._write(lambda: self._store.slow_down(until))
 
+    def _ending_of(self, stop: asyncio.Event) -> Ending:
+        return Ending(stop, last_s=self._timings.last_answer / 1000)
+
+    async def _until(self, step: Callable[[], Awaitable[T]]) -> T | None:
+        return await with_patience_until(self._ending, step, self._clock)
+
     async def _write(self, step: Callable[[], Awaitable[object]]) -> None:
-        await with_patience(step, self._clock)
+        """Write down what Twilio has answered. Raises TimeoutError if the end comes before."""
+        await with_last_patience(self._ending_of(self._stop), step, self._clock)

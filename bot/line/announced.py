@@ -60,5 +60,5 @@ class NoSpeaker(Exception):
 
 
 # Who speaks in an attempt to ring somebody, filled in for that person; None if there is no such
-# attempt. Raises NoSpeaker, and OSError where that cannot be found out.
+# attempt. Raises NoSpeaker, and OSError where that cannot be found out within a few seconds.
 FindSpeaker = Callable[[str], Awaitable[Speaker | None]]

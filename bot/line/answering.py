@@ -21,7 +21,7 @@ __all__ = ["AnsweringNotes"]
 log = structlog.get_logger()
 
 INTERVAL_S = 2.0
-LAST_S = 10.0
+ANSWER_S = 10.0
 LOST_AFTER = timedelta(days=1)
 LOOK_S = 0.1  # between two looks whether calls are taken by now
 
@@ -36,35 +36,33 @@ class AnsweringNotes:
         count_places: Callable[[], int | None],
         *,
         interval_s: float = INTERVAL_S,
-        last_s: float = LAST_S,
+        answer_s: float = ANSWER_S,
     ) -> None:
         """`count_places` tells how many calls could be answered now; None if none are taken.
 
-        `last_s` is for the last words, when the process ends.
+        Each time the database has `answer_s` to take it, at the end of the process as well.
         """
         self._store = store
         self._clock = clock
         self._count_places = count_places
         self._interval_s = interval_s
-        self._last_s = last_s
+        self._answer_s = answer_s
         self._process = uuid4().hex
-        self._is_known = False  # to answer calls
+        self._may_be_known = False  # to answer calls
         self._is_refused = False  # the last time, by a database that is there
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Say it beside the body; at its end, that nobody answers here any more."""
-        async with asyncio.TaskGroup() as tasks:
-            saying = tasks.create_task(self._say_again_and_again())
-            try:
-                yield
-            finally:
-                saying.cancel()
-        await self._if_in_reach(self._leave_in_time)
-
-    async def _leave_in_time(self) -> None:
-        async with asyncio.timeout(self._last_s):  # a network that is gone says nothing
-            await self._leave()
+        """Say it beside the body; at its end, however it comes, that nobody answers here."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                saying = tasks.create_task(self._say_again_and_again())
+                try:
+                    yield
+                finally:
+                    saying.cancel()
+        finally:
+            await self._if_in_reach(self._leave)
 
     async def _leave(self) -> None:
         await self._store.forget(self._process)
@@ -73,19 +71,21 @@ class AnsweringNotes:
     async def _say_again_and_again(self) -> None:
         while True:
             await self._if_in_reach(self._say)
-            await asyncio.sleep(self._interval_s if self._is_known else LOOK_S)
+            await asyncio.sleep(self._interval_s if self._may_be_known else LOOK_S)
 
     async def _say(self) -> None:
         now, n_places = self._clock.now(), self._count_places()
         if n_places is not None:
+            self._may_be_known = True  # whatever comes of it
             await self._store.note(self._process, n_places=n_places, now=now)
-        elif self._is_known:
+        elif self._may_be_known:
             await self._store.forget(self._process)
-        self._is_known = n_places is not None
+            self._may_be_known = False
 
     async def _if_in_reach(self, step: Callable[[], Awaitable[None]]) -> None:
         try:
-            await step()
+            async with asyncio.timeout(self._answer_s):  # a network that is gone says nothing
+                await step()
         except Exception as exc:
             # whatever the database refuses, it is not to end all else that runs beside calls
             is_away = is_out_of_reach(exc)

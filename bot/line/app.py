@@ -6,10 +6,11 @@ Knows no process: who runs it decides on sockets, signals and what a call is.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
+import structlog
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from starlette.routing import WebSocketRoute
@@ -17,6 +18,7 @@ from starlette.routing import WebSocketRoute
 from bot.api.app import API_PATH
 from bot.calls.records import Direction
 from bot.campaigns.urls import DETECTED_PATH, STATUS_PATH
+from bot.faults import told_of
 from bot.line.announced import Announced, Attempt, Speaker
 from bot.line.answering import AnsweringNotes
 from bot.line.apologies import Apologies
@@ -27,6 +29,7 @@ from bot.line.greetings import GreetingsAhead, PrepareGreeting
 from bot.line.live_calls import LiveCalls
 from bot.line.media_socket import START_TIMEOUT_MS, MediaSocket, RunCall
 from bot.line.metrics import CONTENT_TYPE, Metrics, watch_loop_lag
+from bot.line.notes import CampaignNotes
 from bot.line.record_keeper import RecordKeeper
 from bot.line.requests import TwilioRequests
 from bot.line.serving import drain
@@ -44,6 +47,8 @@ from pipelines.call.plan import CallPlan
 
 __all__ = ["Web", "build"]
 
+log = structlog.get_logger()
+
 
 @dataclass(frozen=True, slots=True)
 class Web:
@@ -54,7 +59,7 @@ class Web:
     tokens: StreamTokens[Announced]
     metrics: Metrics
     probe: GpuProbe
-    broken: asyncio.Event  # set once what runs beside the calls has failed, and nothing keeps notes
+    broken: asyncio.Event  # set once what runs beside the calls has failed, and keeps no records
 
     async def drain(self, limit_ms: int) -> None:
         """Let running calls finish and take no others."""
@@ -94,6 +99,7 @@ def build(
     requests = TwilioRequests(settings.public_url, _secrets(settings), settings.media_signature)
     call_settings = _call_settings(settings, apologies)
     find_speaker = SpeakerFinder(outbound.store, outbound.personas.now) if outbound else None
+    notes = outbound.notes if outbound else None
     webhooks = Webhooks(
         requests=requests,
         calls=calls,
@@ -102,7 +108,7 @@ def build(
         metrics=metrics,
         probe=probe,
         find_speaker=find_speaker,
-        notes=outbound.notes if outbound else None,
+        notes=notes,
     )
     media = MediaSocket(
         requests=requests,
@@ -112,7 +118,7 @@ def build(
         settings=call_settings,
         run_call=run_call,
         keeper=keeper,
-        notes=outbound.notes if outbound else None,
+        notes=notes,
         start_timeout_ms=start_timeout_ms,
     )
     greetings = _greetings(find_speaker, call_settings, prepare_greeting)
@@ -121,11 +127,10 @@ def build(
     if keeper is not None:
         metrics.records_waiting.set_function(lambda: keeper.n_waiting)
         metrics.records_dropped.set_function(lambda: keeper.n_dropped)
-    notes = outbound.notes if outbound else None
     answers = _answering(outbound, calls, tokens, probe)
-    beside = [part.running() for part in (keeper, notes, greetings, answers) if part]
+    beside = [part.running() for part in (keeper, greetings, answers) if part]
     broken = asyncio.Event()
-    app = _application(metrics, probe, beside, broken)
+    app = _application(_running_beside(metrics, probe, beside), notes, broken)
     web = Web(app, calls, tokens, metrics, probe, broken)
     _add_routes(web, webhooks, media)
     if outbound is not None:
@@ -200,25 +205,45 @@ async def _plan_ahead(
 
 
 def _application(
-    metrics: Metrics,
-    probe: GpuProbe,
-    beside: Sequence[AbstractAsyncContextManager[None]],
-    broken: asyncio.Event,
+    beside: AbstractAsyncContextManager[None], notes: CampaignNotes | None, broken: asyncio.Event
 ) -> FastAPI:
-    """The bare application; what is `beside` runs as long as it does, or sets `broken`."""
+    """The bare application. What is `beside` runs as long as it does, or fails and sets `broken`.
+
+    Notes are taken to the end in any case: calls go on after such a fault, and in each of them
+    somebody may ask for no more of them.
+    """
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        try:
-            async with _running_beside(metrics, probe, beside):
-                yield
-        except Exception:
-            broken.set()
-            raise  # uvicorn logs it
+        async with notes.running() if notes else nullcontext(), _apart(beside, broken):
+            yield
 
     return FastAPI(
         lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
     )
+
+
+@asynccontextmanager
+async def _apart(
+    beside: AbstractAsyncContextManager[None], broken: asyncio.Event
+) -> AsyncIterator[None]:
+    """Run something in a task of its own: its fault is logged and sets `broken`, no more."""
+    is_over = asyncio.Event()
+
+    async def run() -> None:
+        try:
+            async with beside:
+                await is_over.wait()
+        except Exception as exc:
+            broken.set()
+            log.error("fault_beside_calls", **told_of(exc))
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(run(), name="beside_calls")
+        try:
+            yield
+        finally:
+            is_over.set()
 
 
 @asynccontextmanager

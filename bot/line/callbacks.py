@@ -1,5 +1,6 @@
 """What Twilio tells about calls that campaigns placed, and who speaks in them; part of `web`."""
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from bot.storage.call_reports import CallReports
 from bot.storage.campaigns import CampaignStore
 from bot.storage.database import Database, is_out_of_reach
 from bot.storage.findings import FindingStore
+from bot.storage.settling import PlanUnreadable, tell_unreadable
 from config.persona_folder import FindPersonas, PersonaFolder
 from config.personas import fill_in, placeholders
 from telephony.clock import Clock
@@ -30,7 +32,10 @@ WORD = re.compile(r"[A-Za-z0-9_-]{1,32}")
 MAX_FACT_CHARS = 64
 # What is kept of a report besides its status. Numbers are not: they stand in the attempt.
 KEPT = ("SequenceNumber", "SipResponseCode", "Timestamp", "MachineDetectionDuration")
+LONGEST_CALL_S = 24 * 60 * 60  # Twilio lets none last longer
 RINGING, IN_PROGRESS = "ringing", "in-progress"  # words of Twilio's
+FIND_TIMEOUT_MS = 4_000  # whoever was rung and has answered waits
+WRITE_TIMEOUT_MS = 10_000  # Twilio waits 15 s
 TRY_AGAIN_LATER = 503
 NO_CONTENT = 204
 
@@ -57,24 +62,40 @@ class Outbound:
 class SpeakerFinder:
     """Who speaks in a call that a campaign placed."""
 
-    def __init__(self, store: CampaignStore, personas: FindPersonas) -> None:
+    def __init__(
+        self,
+        store: CampaignStore,
+        personas: FindPersonas,
+        *,
+        find_timeout_ms: int = FIND_TIMEOUT_MS,
+    ) -> None:
         self._store = store
         self._personas = personas
+        self._find_timeout_s = find_timeout_ms / 1000
 
     async def __call__(self, attempt_id: str) -> Speaker | None:
         """The campaign's persona, filled in for the person; None if there is no such attempt.
 
-        Raises OSError if the database is away, and NoSpeaker if there is no such persona or it says
-        what is not known of the person.
+        Raises OSError if the database is away or takes too long, and NoSpeaker for everything else
+        that keeps anybody from speaking, a fault of ours as well: whoever was rung is to hear an
+        apology.
         """
         if not ATTEMPT_ID.fullmatch(attempt_id):
             return None
         try:
-            script = await self._store.script_of(attempt_id)
+            async with asyncio.timeout(self._find_timeout_s):
+                return await self._find(attempt_id)
+        except NoSpeaker:
+            raise
         except Exception as exc:
             if is_out_of_reach(exc):
                 raise OSError("the database is away") from exc
-            raise
+            # its text and its trace may hold the campaign's sentences and the person's variables
+            log.error("speaker_not_found", attempt=attempt_id, error=type(exc).__name__)
+            raise NoSpeaker("fault") from None
+
+    async def _find(self, attempt_id: str) -> Speaker | None:
+        script = await self._store.script_of(attempt_id)
         if script is None:
             return None
         plan = script.plan
@@ -109,12 +130,17 @@ class OutboundCallbacks:
         reports: CallReports,
         clock: Clock,
         on_ringing: Callable[[str, str], None] | None = None,
+        write_timeout_ms: int = WRITE_TIMEOUT_MS,
     ) -> None:
-        """`on_ringing` is told the attempt and the call when somebody's telephone rings."""
+        """`on_ringing` is told the attempt and the call when somebody's telephone rings.
+
+        A database that takes longer than `write_timeout_ms` to write it down is away.
+        """
         self._requests = requests
         self._reports = reports
         self._clock = clock
         self._on_ringing = on_ringing
+        self._write_timeout_s = write_timeout_ms / 1000
 
     async def status(self, request: Request) -> Response:
         """POST /twilio/outbound/status: how a call goes."""
@@ -134,7 +160,12 @@ class OutboundCallbacks:
             log.warning("callback_refused", reason=refusal.reason, status=refusal.status)
             return Response(status_code=refusal.status)
         try:
-            is_own = await self._reports.note(attempt_id, report, now=self._clock.now())
+            async with asyncio.timeout(self._write_timeout_s):
+                is_own = await self._reports.note(attempt_id, report, now=self._clock.now())
+        except PlanUnreadable as exc:
+            # Twilio is asked for the call later on, as for any of which nothing is heard
+            tell_unreadable(exc, attempt=attempt_id)
+            return Response(status_code=TRY_AGAIN_LATER)
         except Exception as exc:
             if not is_out_of_reach(exc):
                 raise
@@ -170,13 +201,16 @@ def _report(fields: Mapping[str, str]) -> CallReport:
         raise RequestRefused("malformed", 400)
     if answered_by is not None and not WORD.fullmatch(answered_by):
         raise RequestRefused("malformed", 400)
-    duration = fields.get("CallDuration", "")
     return CallReport(
         call_sid=call_sid,
         status=status,
         answered_by=answered_by,
-        duration_s=int(duration)
-        if duration.isascii() and duration.isdigit() and len(duration) < 9
-        else None,
+        duration_s=_duration_s(fields.get("CallDuration", "")),
         facts={name: fields[name][:MAX_FACT_CHARS] for name in KEPT if name in fields},
     )
+
+
+def _duration_s(text: str) -> int | None:
+    """None for what no call lasts: it costs what the campaign's longest call does then."""
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(LONGEST_CALL_S))
+    return int(text) if is_number and int(text) <= LONGEST_CALL_S else None

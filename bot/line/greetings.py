@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
+from bot.faults import told_of
 from bot.line.announced import FindSpeaker, NoSpeaker, Speaker
 from pipelines.call.plan import CallPlan
 
@@ -35,11 +36,14 @@ class GreetingsAhead:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Make greetings beside the body; what is not made at its end is left."""
+        """Make greetings beside the body; at its end, what is not made is left, and none begun."""
         async with asyncio.TaskGroup() as self._tasks:
-            yield
-            for task in self._making:
-                task.cancel()
+            try:
+                yield
+            finally:
+                self._tasks = None
+                for task in self._making:
+                    task.cancel()
 
     def rings(self, attempt_id: str, call_sid: str) -> None:
         """A call that was placed rings; told again, it is no news."""
@@ -63,7 +67,7 @@ class GreetingsAhead:
             return  # whoever answers is asked for again
         except Exception as exc:
             # one greeting that cannot be made is not to end all calls
-            log.exception("greeting_failed", error=type(exc).__name__)
+            log.error("greeting_failed", **told_of(exc))
             return
         if not is_made:
             log.info("greeting_not_ahead", call_id=call_sid)

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from bot.faults import told_of
 from bot.line.announced import Announced
 from bot.line.call_plans import CallSettings, call_plan
 from bot.line.live_calls import End, LiveCalls, Running
@@ -174,7 +175,7 @@ class MediaSocket:
                 result = await self._run(websocket, plan, announced, kept or self._metrics)
             except Exception as exc:
                 # The edge of a call: whatever went wrong in it stays in it.
-                log.exception("call_failed", error=type(exc).__name__)
+                log.error("call_failed", **told_of(exc))
                 await _close(websocket, INTERNAL_CODE)
             finally:
                 duration_ms = round(1000 * (time.perf_counter() - started_s))

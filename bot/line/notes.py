@@ -4,7 +4,7 @@ and how long the person waited for a voice.
 Written beside the call, again and again while the database is away, whether the call waits or not.
 Notes are dropped when a thousand wait, stops never are: a call has one at most, and no calls are
 placed while the database is away, so there are no more of them than calls were under way. A stop
-that could not be written before the process ended is in the log as `stop_lost`, with its attempt.
+that could not be written before the notes ended is in the log as `stop_lost`, with its attempt.
 """
 
 import asyncio
@@ -17,11 +17,12 @@ import structlog
 
 from bot.campaigns.outcome_fields import Told
 from bot.campaigns.records import CallReport
+from bot.faults import told_of
 from bot.line.live_calls import MAX_REMEMBERED
 from bot.storage.call_reports import CallReports
 from bot.storage.campaigns import CampaignStore
 from bot.storage.findings import FindingStore
-from bot.storage.patience import with_patience
+from bot.storage.patience import Tries, with_patience
 from telephony.clock import Clock
 
 __all__ = ["AttemptNotes", "CampaignNotes"]
@@ -51,6 +52,7 @@ class CampaignNotes:
         self._clock = clock
         self._max_waiting = max_waiting
         self._last_s = last_s
+        self._tries = Tries()
         self._tasks: asyncio.TaskGroup | None = None
         self._writing: set[asyncio.Task[bool]] = set()
         self._stopping: dict[asyncio.Task[bool], str] = {}  # the attempt of each
@@ -58,22 +60,27 @@ class CampaignNotes:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Take notes beside the body; what is not written then has ten seconds more."""
-        try:
-            async with asyncio.TaskGroup() as self._tasks:
+        """Take notes beside the body; what is not written then has ten seconds more.
+
+        A try may take a third of that: a connection that says nothing leaves time for another.
+        However the body ends, by cancelling as well: only a second one gives up before.
+        """
+        async with asyncio.TaskGroup() as self._tasks:
+            try:
                 yield
+            finally:
                 await self._write_last()
-        finally:
-            self._tasks = None
 
     async def _write_last(self) -> None:
-        if waiting := self._writing | self._stopping.keys():
-            _, late = await asyncio.wait(waiting, timeout=self._last_s)
-            if notes := late & self._writing:
-                log.error("campaign_notes_lost", n=len(notes))
-            for stop in late & self._stopping.keys():
-                log.error("stop_lost", attempt=self._stopping[stop])
-            for task in late:
+        self._tries.end_within(self._last_s)
+        try:
+            if waiting := self._writing | self._stopping.keys():
+                await asyncio.wait(waiting, timeout=self._last_s)
+        finally:
+            self._tasks = None
+            if self._writing:
+                log.error("campaign_notes_lost", n=len(self._writing))
+            for task in self._writing | self._stopping.keys():
                 task.cancel()
 
     def of(self, attempt_id: str, call_sid: str) -> "AttemptNotes":
@@ -81,7 +88,7 @@ class CampaignNotes:
         return AttemptNotes(self, attempt_id, call_sid)
 
     async def stop(self, attempt_id: str, source: str) -> bool:
-        """Write down that whoever an attempt rang wants no more calls; True once it is.
+        """Write down that whoever an attempt rang wants no more calls; True once it is, else False.
 
         Cancelling gives up waiting, not writing.
         """
@@ -96,8 +103,14 @@ class CampaignNotes:
             return False
         task = self._tasks.create_task(self._written(write, stop_of=attempt_id))
         self._stopping[task] = attempt_id
-        task.add_done_callback(self._stopping.pop)
-        return await asyncio.shield(task)
+        task.add_done_callback(self._has_stopped)
+        await asyncio.wait([task])
+        return not task.cancelled() and task.result()
+
+    def _has_stopped(self, task: asyncio.Task[bool]) -> None:
+        attempt_id = self._stopping.pop(task)
+        if task.cancelled():
+            log.error("stop_lost", attempt=attempt_id)
 
     def told(self, attempt_id: str, turn: int, name: str, value: str) -> None:
         """Have it written down what a person has said just now of a field of the campaign."""
@@ -128,10 +141,10 @@ class CampaignNotes:
 
     async def _written(self, write: Callable[[], Awaitable[bool]], **about: str) -> bool:
         try:
-            return await with_patience(write, self._clock)
+            return await with_patience(lambda: self._tries.once(write), self._clock, answer_s=None)
         except Exception as exc:
             # one note that cannot be written is not to end all calls
-            log.exception("campaign_note_failed", error=type(exc).__name__, **about)
+            log.error("campaign_note_failed", **told_of(exc), **about)
             return False
 
     def _note(self, write: Callable[[], Awaitable[bool]]) -> asyncio.Task[bool] | None:

@@ -19,6 +19,7 @@ from bot.calls.numbers import e164_or_none
 from bot.calls.records import CallBegun, CallEnded, CallerTranscribed, Direction, TurnEnded
 from bot.storage.calls import Note
 from bot.storage.database import is_out_of_reach
+from bot.storage.patience import ANSWER_S, Tries
 from pipelines.call.plan import CallObserver, CallResult, TurnRecord
 
 __all__ = ["CallLog", "RecordKeeper"]
@@ -26,7 +27,7 @@ __all__ = ["CallLog", "RecordKeeper"]
 log = structlog.get_logger()
 
 MAX_WAITING = 10_000
-MAX_BATCH = 500
+MAX_BATCH = 100  # few enough for a slow database to take them within ANSWER_S
 RETRY_AFTER_MS = 1_000
 LAST_MS = 10_000
 
@@ -85,11 +86,17 @@ class RecordKeeper:
         max_waiting: int = MAX_WAITING,
         retry_after_ms: int = RETRY_AFTER_MS,
         last_ms: int = LAST_MS,
+        answer_s: float = ANSWER_S,
     ) -> None:
-        """`last_ms` is for the records of the last calls, when the process ends."""
+        """`last_ms` is for the records of the last calls, when the process ends.
+
+        A database that has not answered within `answer_s`, or a third of `last_ms` then, hangs,
+        which is to be away as well: it is asked again on another connection.
+        """
         self._write = write
         self._retry_after_s = retry_after_ms / 1000
         self._last_s = last_ms / 1000
+        self._tries = Tries(answer_s)
         # One place more than notes may take: that of the end.
         self._waiting: asyncio.Queue[Note | None] = asyncio.Queue(max_waiting + 1)
         self._max_waiting = max_waiting
@@ -148,6 +155,7 @@ class RecordKeeper:
             writer = tasks.create_task(self._run())
             yield
             self._waiting.put_nowait(None)
+            self._tries.end_within(self._last_s)
             _, late = await asyncio.wait([writer], timeout=self._last_s)
             if late:
                 log.error("records_lost", reason="database_away")
@@ -167,7 +175,7 @@ class RecordKeeper:
             return
         while True:
             try:
-                await self._write(notes)
+                await self._tries.once(lambda: self._write(notes))
                 return
             except (SQLAlchemyError, OSError) as exc:
                 if not is_out_of_reach(exc):

@@ -97,16 +97,19 @@ async def _end(
     reasons_to_end: Sequence[asyncio.Event],
     before_exit: Callable[[], Awaitable[None]],
 ) -> None:
-    waiting = [asyncio.ensure_future(reason.wait()) for reason in reasons_to_end]
-    try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for one in waiting:
-            one.cancel()
+    await _wait_for_one(reasons_to_end)
     try:
         await before_exit()
     finally:
         server.should_exit = True
+
+
+async def _wait_for_one(events: Sequence[asyncio.Event]) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        waiting = [tasks.create_task(event.wait()) for event in events]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for one in waiting:
+            one.cancel()
 
 
 def _config(app: FastAPI, http: type[BoundedHttp]) -> uvicorn.Config:

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
+from bot.campaigns.gate import CampaignState
 from bot.campaigns.records import CampaignRecord, Counts, Waits
 
 __all__ = ["board"]
@@ -15,11 +18,14 @@ def board(
     *,
     held: Mapping[str, int],
     waits: Waits | None = None,
-) -> Table:
+    n_unattended: int = 0,
+) -> Group:
     """One campaign, a line for each place where its people stand; the lines add up to the last.
 
+    Remarks stand below, as wide as the terminal.
+
     `held` are those of the planned whom something keeps from being rung now; `waits` are of the
-    last 30 days.
+    last 30 days; `n_unattended` have been due for a minute, and no dialer seems to be there.
     """
     state = campaign.state.value + (f" ({campaign.why})" if campaign.why else "")
     title = f"{campaign.plan.name}: {state}"
@@ -39,9 +45,24 @@ def board(
         table.add_row(f"not rung: {reason}", str(n))
     table.add_section()
     table.add_row("all", str(counts.n_contacts))
-    table.caption = "\n".join(_remarks(held, waits))
-    table.caption_justify = "left"
-    return table
+    remarks = [*_on_list(campaign, counts), *_unattended(n_unattended), *_remarks(held, waits)]
+    return Group(table, *(Text(remark) for remark in remarks))
+
+
+def _on_list(campaign: CampaignRecord, counts: Counts) -> Iterator[str]:
+    if not counts.n_contacts and campaign.state is not CampaignState.CANCELLED:
+        yield (
+            "there is nobody to ring yet: add people with"
+            f" `python -m bot.campaign import {campaign.plan.name} FILE`"
+        )
+
+
+def _unattended(n: int) -> Iterator[str]:
+    if n:
+        yield (
+            f"due for more than a minute: {n}, and no dialer has done anything meanwhile:"
+            " is `python -m bot.dialer` running, on this database?"
+        )
 
 
 def _remarks(held: Mapping[str, int], waits: Waits | None) -> Iterator[str]:

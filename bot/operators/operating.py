@@ -16,7 +16,7 @@ from pathlib import Path
 from bot.campaigns.contact_columns import FIELDS
 from bot.campaigns.contact_list import Duplicate, Result, RowError, read_contacts
 from bot.campaigns.gate import CampaignState, calling_window
-from bot.campaigns.records import CampaignRecord, ContactRow, NewContact
+from bot.campaigns.records import CampaignRecord, ContactRow, NewContact, Standing
 from bot.campaigns.spreadsheets import OnRead
 from bot.storage.campaigns import CampaignStore
 from config.campaigns import Campaign
@@ -25,6 +25,7 @@ from config.personas import FILLED_IN, Persona, placeholders, stray_braces
 __all__ = [
     "DECISION_HEADINGS",
     "MOVES",
+    "NEED_NO_PLAN",
     "ContactFile",
     "ImportReport",
     "Progress",
@@ -47,6 +48,7 @@ MOVES = {
     "pause": CampaignState.PAUSED,
     "cancel": CampaignState.CANCELLED,
 }
+NEED_NO_PLAN = frozenset({"pause", "cancel"})
 
 
 class Step(Enum):
@@ -170,7 +172,7 @@ def _same_for_everybody(
     return said
 
 
-async def move(store: CampaignStore, campaign: CampaignRecord, word: str, *, now: datetime) -> bool:
+async def move(store: CampaignStore, campaign: Standing, word: str, *, now: datetime) -> bool:
     """Do what a word of MOVES says; False where that is not possible from the campaign's state.
 
     A draft is started, and only what was paused is resumed.

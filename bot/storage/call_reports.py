@@ -17,7 +17,7 @@ from bot.campaigns.outcome_fields import by_rules
 from bot.campaigns.records import CallReport, Job, JobKind, SilentCall
 from bot.storage import tables
 from bot.storage.database import Database, upsert
-from bot.storage.settling import is_stopped, plan_of, settle
+from bot.storage.settling import PlanUnreadable, is_stopped, plan_of, settle, tell_unreadable
 from config.campaigns import Campaign
 
 __all__ = ["SAID_STOP", "CallReports", "leave_job", "lock_attempts"]
@@ -45,7 +45,8 @@ class CallReports:
     async def note(self, attempt_id: str, report: CallReport, *, now: datetime) -> bool:
         """Write down what was said of a call; False if it is not that of the attempt.
 
-        A call that is not the attempt's own is kept as an event and moves nothing.
+        A call that is not the attempt's own is kept as an event and moves nothing. Raises
+        PlanUnreadable, with nothing written, where what follows hangs on such a plan.
         """
         async with self._database.writing() as connection:
             attempt = await _locked(connection, attempt_id)
@@ -83,10 +84,23 @@ class CallReports:
             )
             return [SilentCall(attempt_id, call_sid) for attempt_id, call_sid in rows]
 
+    async def put_off(self, attempt_id: str, *, now: datetime) -> None:
+        """What Twilio says of a silent call cannot be written down: it is asked for after others.
+
+        As if it had been heard of now.
+        """
+        async with self._database.writing() as connection:
+            await connection.execute(
+                update(attempts)
+                .where(attempts.c.attempt_id == attempt_id, attempts.c.state.in_(ON_THE_LINE))
+                .values(heard_at=now)
+            )
+
     async def jobs(self, *, n: int, now: datetime) -> list[Job]:
         """Take what is to be done now, for half a minute; fields are filled when all else is done.
 
-        No two dialers get the same job.
+        No two dialers get the same job. Where a campaign's plan cannot be read, calls are ended all
+        the same, and other jobs are taken again later.
         """
         due = (
             select(outbox.c.job_id)
@@ -103,18 +117,8 @@ class CallReports:
                 .values(due_at=now + JOB_LEASE, n_tries=outbox.c.n_tries + 1)
             )
             rows = (await connection.execute(_jobs(taken))).all()
-        return [
-            Job(
-                job_id=row.job_id,
-                kind=JobKind(row.kind),
-                attempt_id=row.attempt_id,
-                call_sid=row.call_sid,
-                is_over=AttemptState(row.state) not in OPEN,
-                plan=plan_of(row.plan),
-                n_tries=row.n_tries,
-            )
-            for row in rows
-        ]
+        jobs = [_job(row) for row in rows]
+        return [job for job in jobs if job.plan is not None or job.kind is JobKind.END_CALL]
 
     async def job_done(self, job: Job, *, now: datetime) -> None:
         """A job is done, or there was nothing to be done; unless it was asked for again since."""
@@ -138,9 +142,26 @@ class CallReports:
             await leave_job(connection, JobKind.END_CALL, attempt_id, now)
 
 
+def _job(row: Row[Any]) -> Job:
+    try:
+        plan = plan_of(row.plan)
+    except PlanUnreadable as exc:
+        tell_unreadable(exc, campaign=row.name)
+        plan = None
+    return Job(
+        job_id=row.job_id,
+        kind=JobKind(row.kind),
+        attempt_id=row.attempt_id,
+        call_sid=row.call_sid,
+        is_over=AttemptState(row.state) not in OPEN,
+        plan=plan,
+        n_tries=row.n_tries,
+    )
+
+
 def _jobs(job_ids: Sequence[int]) -> Any:
     return (
-        select(outbox, attempts.c.call_sid, attempts.c.state, campaigns.c.plan)
+        select(outbox, attempts.c.call_sid, attempts.c.state, campaigns.c.name, campaigns.c.plan)
         .join(attempts, attempts.c.attempt_id == outbox.c.attempt_id)
         .join(campaigns, campaigns.c.campaign_id == attempts.c.campaign_id)
         .where(outbox.c.job_id.in_(job_ids))
@@ -245,8 +266,18 @@ async def _note(
             outcome = Outcome.FAILED
         duration_ms = None if report.duration_s is None else 1000 * report.duration_s
         await _end(connection, attempt, outcome, now, duration_ms=duration_ms)
-    elif attempt.outcome == Outcome.ANSWERED.value:
+    elif _is_completed(attempt):
         await _correct(connection, attempt, outcome_of("completed", answered_by))
+
+
+def _is_completed(attempt: Row[Any]) -> bool:
+    """Whether an attempt has ended as a call that somebody or something answered."""
+    return attempt.outcome == Outcome.ANSWERED.value or _is_speechless(attempt)
+
+
+def _is_speechless(attempt: Row[Any]) -> bool:
+    """Whether it counts as failed, for nobody spoke in it."""
+    return (attempt.outcome, attempt.reason) == (Outcome.FAILED.value, NOBODY_SPOKE)
 
 
 def _answerer(known: str | None, told: str | None) -> str | None:
@@ -289,7 +320,7 @@ async def _plan(connection: AsyncConnection, attempt: Row[Any]) -> Campaign:
 
 
 async def _take_back(connection: AsyncConnection, attempt: Row[Any]) -> None:
-    """A call that was thought not to be there is: what was planned in its place is not."""
+    """What was planned in place of a call goes: it was made after all, or has not failed."""
     later = delete(attempts).where(
         attempts.c.contact_id == attempt.contact_id,
         attempts.c.n > attempt.n,
@@ -356,9 +387,15 @@ async def _correct(connection: AsyncConnection, attempt: Row[Any], outcome: Outc
     """Who answered is told after the end: all is as if it had been told before."""
     if outcome is Outcome.ANSWERED:
         return
-    mine = attempts.c.attempt_id == attempt.attempt_id
-    await connection.execute(update(attempts).where(mine).values(outcome=outcome.value))
+    minutes = await _paid_minutes(connection, attempt, outcome, attempt.duration_ms)
+    await connection.execute(
+        update(attempts)
+        .where(attempts.c.attempt_id == attempt.attempt_id)
+        .values(outcome=outcome.value, paid_minutes=minutes)
+    )
     await _unfill(connection, attempt)
+    if _is_speechless(attempt):
+        await _take_back(connection, attempt)
     await settle(connection, attempt, outcome, attempt.ended_at)
 
 

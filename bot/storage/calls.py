@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.calls.records import (
@@ -17,7 +17,7 @@ from bot.calls.records import (
     TurnEnded,
 )
 from bot.storage import tables
-from bot.storage.database import Database
+from bot.storage.database import Database, upsert
 
 __all__ = ["CallStore", "Note"]
 
@@ -37,6 +37,7 @@ class CallStore:
     async def write(self, notes: Sequence[Note]) -> None:
         """Write what happened in calls, in its order and all at once.
 
+        The same may be written again, as by one who did not hear that it was: it changes nothing.
         Raises sqlalchemy.exc.DBAPIError, with nothing written. Cancelling writes nothing.
         """
         async with self._database.writing() as connection:
@@ -79,9 +80,11 @@ class CallStore:
 async def _write(connection: AsyncConnection, note: Note) -> None:
     match note:
         case CallBegun():
-            await connection.execute(insert(calls).values(**_begun(note)))
+            row = upsert(connection)(calls).values(**_begun(note))
+            await connection.execute(row.on_conflict_do_nothing(index_elements=calls.primary_key))
         case TurnEnded():
-            await connection.execute(insert(turns).values(**_turn(note)))
+            row = upsert(connection)(turns).values(**_turn(note))
+            await connection.execute(row.on_conflict_do_nothing(index_elements=turns.primary_key))
         case CallerTranscribed():
             await connection.execute(
                 update(turns)

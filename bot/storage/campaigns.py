@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -21,6 +21,7 @@ from bot.campaigns.records import (
     JobKind,
     NewContact,
     Script,
+    Standing,
     Waits,
 )
 from bot.storage import tables
@@ -28,7 +29,15 @@ from bot.storage.answering import BELIEVED, answering
 from bot.storage.call_reports import SAID_STOP, leave_job, lock_attempts
 from bot.storage.database import Database, upsert
 from bot.storage.joining import join
-from bot.storage.settling import close_contacts, hash_of, plan_of, waited_long
+from bot.storage.settling import (
+    PlanUnreadable,
+    close_contacts,
+    hash_of,
+    plan_of,
+    tell_unreadable,
+    waited_long,
+)
+from bot.storage.unattended import unattended
 from config.campaigns import Campaign
 
 __all__ = ["CampaignGone", "CampaignStore", "NameTaken"]
@@ -80,27 +89,31 @@ class CampaignStore:
         return record
 
     async def find(self, name: str) -> CampaignRecord | None:
-        """The campaign of a name."""
-        found = await self._campaigns(campaigns.c.name == name)
-        return found[0] if found else None
+        """The campaign of a name. Raises PlanUnreadable."""
+        for row in await self._rows(campaigns.c.name == name):
+            return _campaign(row)
+        return None
+
+    async def standing(self, name: str) -> Standing | None:
+        """Where the campaign of a name stands, also one whose plan cannot be read."""
+        for row in await self._rows(campaigns.c.name == name):
+            return Standing(campaign_id=row.campaign_id, state=CampaignState(row.state))
+        return None
 
     async def all(self) -> list[CampaignRecord]:
-        """Every campaign, newest first."""
-        return await self._campaigns()
+        """Every campaign whose plan can be read, newest first; others are told in the log."""
+        found = []
+        for row in await self._rows():
+            try:
+                found.append(_campaign(row))
+            except PlanUnreadable as exc:
+                tell_unreadable(exc, campaign=row.name)
+        return found
 
-    async def _campaigns(self, *where: Any) -> list[CampaignRecord]:
+    async def _rows(self, *where: Any) -> Sequence[Row[Any]]:
         query = select(campaigns).where(*where).order_by(campaigns.c.created_at.desc())
         async with self._database.reading() as connection:
-            return [
-                CampaignRecord(
-                    campaign_id=row.campaign_id,
-                    plan=plan_of(row.plan),
-                    state=CampaignState(row.state),
-                    why=row.why,
-                    created_at=row.created_at,
-                )
-                for row in await connection.execute(query)
-            ]
+            return (await connection.execute(query)).all()
 
     async def move(self, campaign_id: str, state: CampaignState, *, now: datetime) -> bool:
         """Start, resume, pause or cancel; False where that is not possible from its state.
@@ -231,6 +244,12 @@ class CampaignStore:
                 return {reason: n_planned} if n_planned else {}
             return {row.reason: row.n for row in await connection.execute(query)}
 
+    async def n_unattended(self, campaign_id: str, *, now: datetime) -> int:
+        """How many people have been due for a minute while no dialer seems to be there."""
+        async with self._database.reading() as connection:
+            n: int = (await connection.execute(unattended(campaign_id, now))).scalar_one()
+            return n
+
     async def contacts(self, campaign_id: str) -> AsyncIterator[ContactRow]:
         """Every contact with its newest attempt, in the order of the file, a few at a time."""
         query = (
@@ -332,6 +351,16 @@ async def _stop(
         update(attempts).where(attempts.c.attempt_id == said_in).values(reason=SAID_STOP)
     )
     return n_cancelled
+
+
+def _campaign(row: Row[Any]) -> CampaignRecord:
+    return CampaignRecord(
+        campaign_id=row.campaign_id,
+        plan=plan_of(row.plan),
+        state=CampaignState(row.state),
+        why=row.why,
+        created_at=row.created_at,
+    )
 
 
 async def _grouped(rows: AsyncIterable[Any]) -> AsyncIterator[list[Any]]:

@@ -17,7 +17,7 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, Table, event, make_url, text
+from sqlalchemy import URL, Connection, Table, event, make_url, text
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
@@ -41,6 +41,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 7_460_125
 ALONE_LOCK = 7_460_126
 POOL_SIZE = 15
+MAX_PORT = 65_535
 # What was decided while a lock was waited for is seen after it.
 ISOLATION = {"postgresql": {"isolation_level": "READ COMMITTED"}}
 IDLE, MAX_IDLE_MS = "idle_in_transaction_session_timeout", 10_000
@@ -49,6 +50,25 @@ BUSY_TIMEOUT_MS = 10_000  # how long a writer of SQLite waits for another
 # insufficient resources, operator intervention, and a server that only reads for the moment.
 AWAY_STATES = ("08", "25006", "40", "53", "55P03", "57014", "57P")
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+# After the ? of a URL for PostgreSQL: what asyncpg takes as text, and libpq's word for its `ssl`.
+QUERY_KEYS = frozenset(
+    {
+        "database",
+        "gsslib",
+        "host",
+        "krbsrvname",
+        "passfile",
+        "password",
+        "port",
+        "prepared_statement_cache_size",
+        "service",
+        "servicefile",
+        "ssl",
+        "sslmode",
+        "target_session_attrs",
+        "user",
+    }
+)
 
 
 class StorageError(Exception):
@@ -99,20 +119,23 @@ class Database:
 
 
 @asynccontextmanager
-async def open_database(url: str) -> AsyncIterator[Database]:
+async def open_database(url: str, *, makes: bool = True) -> AsyncIterator[Database]:
     """The database at `url`, its tables brought up to date; connections are closed at the end.
 
-    `url` is `sqlite:///file` or `postgresql://user:password@host/name`. Raises StorageError.
+    `url` is `sqlite:///file` or `postgresql://user:password@host/name`; a file that is not there is
+    made, or else refused. Raises StorageError.
     """
     engine = _engine(url)
     database = Database(engine)
     try:
         try:
-            await _try_file(engine)
+            await _try_file(engine, makes=makes)
             await _bring_up_to_date(database)
         except (DBAPIError, sqlite3.Error, OSError) as exc:
             reason = exc.orig if isinstance(exc, DBAPIError) else exc
-            raise StorageError(f"cannot open the database: {reason}") from None
+            file = _file_of(engine)
+            which = f" {file}" if file else ""
+            raise StorageError(f"cannot open the database{which}: {reason}") from None
         except CommandError:
             raise StorageError(
                 "the database is newer than this program; bring the program up to date, or go back"
@@ -124,12 +147,12 @@ async def open_database(url: str) -> AsyncIterator[Database]:
 
 
 @asynccontextmanager
-async def open_for_command(url: str) -> AsyncIterator[Database]:
+async def open_for_command(url: str, *, makes: bool = False) -> AsyncIterator[Database]:
     """As `open_database`, for what is run by hand: it ends where the database goes away or is busy.
 
     Raises StorageError then, too.
     """
-    async with open_database(url) as database:
+    async with open_database(url, makes=makes) as database:
         try:
             yield database
         except (DBAPIError, PoolTimeoutError, ConnectionRefusedError, ConnectionResetError) as exc:
@@ -142,18 +165,30 @@ async def open_for_command(url: str) -> AsyncIterator[Database]:
             ) from None
 
 
-async def _try_file(engine: AsyncEngine) -> None:
+async def _try_file(engine: AsyncEngine, *, makes: bool) -> None:
     """Make SQLite's file, and open it once without a thread of its own. Raises sqlite3.Error.
 
     aiosqlite does not wait for the thread of a connection that could not be made, which may then
-    outlive the event loop and complain.
+    outlive the event loop and complain. Raises StorageError for a file that is not to be made.
     """
-    file = engine.url.database
-    if engine.dialect.name == "sqlite" and file:
-        if not file.startswith((":memory:", "file:")):
-            with suppress(OSError):  # SQLite says what is wrong
-                await asyncio.to_thread(make_private_file, Path(file))
-        (await asyncio.to_thread(sqlite3.connect, file, check_same_thread=False)).close()
+    if (file := _file_of(engine)) is not None:
+        if not makes and not await asyncio.to_thread(file.exists):
+            raise StorageError(
+                f"there is no database {file}: name the one that `python -m bot.web` and"
+                " `python -m bot.dialer` use, or make it with `python -m bot.campaign create`"
+            )
+        with suppress(OSError):  # SQLite says what is wrong
+            await asyncio.to_thread(make_private_file, file)
+    if engine.dialect.name == "sqlite" and (name := engine.url.database):
+        (await asyncio.to_thread(sqlite3.connect, name, check_same_thread=False)).close()
+
+
+def _file_of(engine: AsyncEngine) -> Path | None:
+    """Where SQLite keeps a database, if it is told by a path."""
+    name = engine.url.database
+    if engine.dialect.name != "sqlite" or not name or name.startswith("file:"):
+        return None
+    return Path(name).absolute()
 
 
 async def _bring_up_to_date(database: Database) -> None:
@@ -198,10 +233,13 @@ def _engine(url: str) -> AsyncEngine:
     try:
         parsed = make_url(url)
         driver = DRIVERS[parsed.get_backend_name()]
+        _check(parsed)
     except (ArgumentError, KeyError, ValueError):
         raise StorageError(
             "expected sqlite:///voicebot.db or postgresql://user:password@host/name"
         ) from None
+    if driver == DRIVERS["postgresql"]:
+        parsed = _in_words_of_asyncpg(parsed)
     engine = create_async_engine(
         parsed.set(drivername=driver),
         hide_parameters=True,
@@ -213,6 +251,33 @@ def _engine(url: str) -> AsyncEngine:
         event.listen(engine.sync_engine, "connect", _set_up_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
+
+
+def _check(url: URL) -> None:
+    """Raise ValueError for what no driver can open, or would forget with its first connection."""
+    is_sqlite = url.get_backend_name() == "sqlite"
+    if is_sqlite and (url.host or not url.database or url.database.startswith(":memory:")):
+        raise ValueError("no file")
+    if not 0 <= (url.port or 0) <= MAX_PORT:
+        raise ValueError("no port")
+
+
+def _in_words_of_asyncpg(url: URL) -> URL:
+    """The same with what libpq and hosters write after the name of the database.
+
+    Raises StorageError for a key that cannot be followed.
+    """
+    query = dict(url.query)
+    if query.get("channel_binding") in ("disable", "prefer"):
+        del query["channel_binding"]  # asyncpg has none, which both allow
+    if unknown := sorted(query.keys() - QUERY_KEYS):
+        raise StorageError(
+            f"the database's URL: {', '.join(unknown)} cannot be followed; after ? may stand"
+            f" {', '.join(sorted(QUERY_KEYS))}, and channel_binding=disable or prefer"
+        )
+    if "sslmode" in query:
+        query["ssl"] = query.pop("sslmode")
+    return url.set(query=query)
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:

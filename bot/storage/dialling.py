@@ -4,7 +4,8 @@ What Twilio says of them afterwards is bot.storage.call_reports' to write.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bot.campaigns.attempts import AttemptState, Outcome, sources_of
 from bot.campaigns.gate import (
+    AFTER_MENDING,
     HOLDS_UP_CAMPAIGN,
     CampaignState,
     Decision,
@@ -29,7 +31,7 @@ from bot.storage import tables
 from bot.storage.answering import BELIEVED
 from bot.storage.database import Database
 from bot.storage.gate_facts import LINE, LIVE_STATES, facts_of, free_places
-from bot.storage.settling import close_contacts, plan_of, settle
+from bot.storage.settling import PlanUnreadable, close_contacts, plan_of, settle, tell_unreadable
 
 __all__ = ["LEASE", "DialStore", "Granted", "Held", "Missed"]
 
@@ -148,10 +150,19 @@ class DialStore:
                     )
             return Held(decision)
 
-    async def give_back(self, claim: Claim) -> None:
-        """Leave an attempt that is claimed to whoever takes it next."""
+    async def give_back(self, claims: Sequence[Claim]) -> None:
+        """Leave attempts to whoever takes them next, as far as they are no more than claimed."""
         async with self._database.writing() as connection:
-            await _move(connection, claim, S.PLANNED)
+            for claim in claims:
+                await connection.execute(
+                    update(attempts)
+                    .where(
+                        attempts.c.attempt_id == claim.attempt_id,
+                        attempts.c.fence == claim.fence,
+                        attempts.c.state == S.CLAIMED.value,
+                    )
+                    .values(state=S.PLANNED.value)
+                )
 
     async def not_sent(
         self,
@@ -238,7 +249,10 @@ class DialStore:
             return await close_contacts(connection, theirs, Reason.CAMPAIGN_CANCELLED)
 
     async def unknown_attempts(self, *, n: int) -> list[UnknownAttempt]:
-        """Attempts of which it is not known whether Twilio has them, oldest first."""
+        """Attempts of which it is not known whether Twilio has them, oldest first.
+
+        Those of a campaign whose plan cannot be read wait for it.
+        """
         query = (
             select(attempts, campaigns.c.plan)
             .join(campaigns, campaigns.c.campaign_id == attempts.c.campaign_id)
@@ -247,16 +261,20 @@ class DialStore:
             .limit(n)
         )
         async with self._database.reading() as connection:
-            return [
-                UnknownAttempt(
-                    attempt_id=row.attempt_id,
-                    number=row.number,
-                    caller_id=plan_of(row.plan).caller_id,
-                    committed_at=row.committed_at,
-                    unknown_at=row.unknown_at,
+            rows = (await connection.execute(query)).all()
+        found = []
+        for row in rows:
+            with suppress(PlanUnreadable):
+                found.append(
+                    UnknownAttempt(
+                        attempt_id=row.attempt_id,
+                        number=row.number,
+                        caller_id=plan_of(row.plan).caller_id,
+                        committed_at=row.committed_at,
+                        unknown_at=row.unknown_at,
+                    )
                 )
-                for row in await connection.execute(query)
-            ]
+        return found
 
     async def slow_down(self, until: datetime) -> None:
         """Begin no call of the line before `until`."""
@@ -273,7 +291,10 @@ def _values(states: frozenset[AttemptState]) -> list[str]:
 
 
 async def _with_room(connection: AsyncConnection, now: datetime) -> list[tuple[str, int]]:
-    """Running campaigns that may begin calls, and how many; in no order."""
+    """Running campaigns that may begin calls, and how many; in no order.
+
+    One whose plan cannot be read is held, and stops no other.
+    """
     n_live = (
         select(attempts.c.campaign_id, func.count().label("n"))
         .where(attempts.c.state.in_(LIVE_STATES))
@@ -281,17 +302,28 @@ async def _with_room(connection: AsyncConnection, now: datetime) -> list[tuple[s
         .subquery()
     )
     query = (
-        select(campaigns.c.campaign_id, campaigns.c.plan, func.coalesce(n_live.c.n, 0))
+        select(
+            campaigns.c.campaign_id,
+            campaigns.c.name,
+            campaigns.c.plan,
+            func.coalesce(n_live.c.n, 0).label("n"),
+        )
         .outerjoin(n_live, n_live.c.campaign_id == campaigns.c.campaign_id)
         .where(
             campaigns.c.state == CampaignState.RUNNING.value,
             or_(campaigns.c.held_until.is_(None), campaigns.c.held_until <= now),
         )
     )
-    rooms = [
-        (campaign_id, plan_of(plan).max_concurrent - n)
-        for campaign_id, plan, n in await connection.execute(query)
-    ]
+    rooms: list[tuple[str, int]] = []
+    for campaign in (await connection.execute(query)).all():
+        try:
+            room = plan_of(campaign.plan).max_concurrent - campaign.n
+        except PlanUnreadable as exc:
+            tell_unreadable(exc, campaign=campaign.name)
+            until = now + AFTER_MENDING
+            await _hold(connection, campaign.campaign_id, Reason.PLAN_UNREADABLE.value, until)
+        else:
+            rooms.append((campaign.campaign_id, room))
     random.shuffle(rooms)
     return [room for room in rooms if room[1] > 0]
 

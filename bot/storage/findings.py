@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import delete, insert, select
 
+from bot.campaigns.attempts import Outcome
 from bot.campaigns.outcome_fields import Said, Told
 from bot.storage import tables
 from bot.storage.database import Database
@@ -13,6 +14,7 @@ __all__ = ["FindingStore"]
 
 calls, turns = tables.calls, tables.turns
 attempts, findings = tables.attempts, tables.findings
+_OF_MACHINES = frozenset({Outcome.VOICEMAIL.value, Outcome.FAX.value})
 
 
 class FindingStore:
@@ -39,14 +41,22 @@ class FindingStore:
     async def keep(self, attempt_id: str, told: Sequence[Told], *, names: Collection[str]) -> None:
         """Write down what a call has told of these fields, in place of what was told earlier.
 
-        Nothing is kept of a person who was forgotten meanwhile.
+        Nothing is kept of a person who was forgotten meanwhile, nor of a call that turned out to be
+        with a machine.
         """
         old = select(findings.c.name, findings.c.at).where(
             findings.c.attempt_id == attempt_id, findings.c.name.in_(names)
         )
-        number = select(attempts.c.number).where(attempts.c.attempt_id == attempt_id)
+        theirs = select(attempts.c.number, attempts.c.outcome).where(
+            attempts.c.attempt_id == attempt_id
+        )
         async with self._database.writing() as connection:
-            is_known = (await connection.execute(number.with_for_update())).scalar() is not None
+            attempt = (await connection.execute(theirs.with_for_update())).one_or_none()
+            is_kept = (
+                attempt is not None
+                and attempt.number is not None
+                and attempt.outcome not in _OF_MACHINES
+            )
             said_at = {found.name: found.at for found in told}
             later = {
                 name
@@ -60,7 +70,7 @@ class FindingStore:
                 )
             )
             rows = [_row(attempt_id, found) for found in told if found.name not in later]
-            if rows and is_known:
+            if rows and is_kept:
                 await connection.execute(insert(findings), rows)
 
     async def of(self, attempt_id: str) -> list[Told]:

@@ -121,9 +121,9 @@ def _live(found: Row[Any], who: FromClause) -> Any:
 
 
 def _made_before(found: Row[Any]) -> Any:
-    """When the attempt before this one was made."""
-    return select(attempts.c.committed_at).where(
-        attempts.c.contact_id == found.contact_id, attempts.c.n == found.n - 1
+    """When the last attempt was made before this one; one that was refused was never made."""
+    return select(func.max(attempts.c.committed_at)).where(
+        attempts.c.contact_id == found.contact_id, attempts.c.n < found.n
     )
 
 

@@ -26,6 +26,7 @@ calls, turns = tables.calls, tables.turns
 contacts, attempts, consents = tables.contacts, tables.attempts, tables.consents
 findings = tables.findings
 _LIVE = [state.value for state in LIVE]
+_MOST_AT_ONCE = 1000  # calls in a statement, which has 32,767 parameters at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +120,19 @@ async def _forget_calls(
     connection: AsyncConnection, record_ids: Sequence[str], now: datetime
 ) -> int:
     """How many turns that were. A call that has begun since is not among them, nor its sound."""
-    spoken = await connection.execute(
-        update(turns).where(turns.c.record_id.in_(record_ids)).values(caller_text="", bot_text="")
-    )
-    await connection.execute(
-        update(calls)
-        .where(calls.c.record_id.in_(record_ids))
-        .values(person=None, recording=None, forgotten_at=now)
-    )
-    return spoken.rowcount
+    n_turns = 0
+    for first in range(0, len(record_ids), _MOST_AT_ONCE):
+        some = record_ids[first : first + _MOST_AT_ONCE]
+        spoken = await connection.execute(
+            update(turns).where(turns.c.record_id.in_(some)).values(caller_text="", bot_text="")
+        )
+        await connection.execute(
+            update(calls)
+            .where(calls.c.record_id.in_(some))
+            .values(person=None, recording=None, forgotten_at=now)
+        )
+        n_turns += spoken.rowcount
+    return n_turns
 
 
 async def _forget_contacts(connection: AsyncConnection, person: str, now: datetime) -> int:

@@ -3,12 +3,16 @@
 Also the words of do-not-call: a number is kept there as a hash, which outlives the number.
 """
 
+import json
+import re
 from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 from uuid import uuid4
 
+import structlog
+from pydantic import ValidationError
 from sqlalchemy import Column, ColumnElement, FromClause, Row, and_, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.visitors import ExternallyTraversible, replacement_traverse
@@ -20,12 +24,35 @@ from bot.campaigns.retries import next_attempt_at
 from bot.storage import tables
 from config.campaigns import Campaign
 
-__all__ = ["close_contacts", "hash_of", "is_stopped", "new_attempt", "plan_of", "settle"]
+__all__ = [
+    "MEND",
+    "PlanUnreadable",
+    "close_contacts",
+    "hash_of",
+    "is_stopped",
+    "new_attempt",
+    "plan_of",
+    "settle",
+    "tell_unreadable",
+]
+
+log = structlog.get_logger()
 
 campaigns, contacts, attempts = tables.campaigns, tables.contacts, tables.attempts
 do_not_call = tables.do_not_call
 MAX_WAIT_MS = 2_000
+MEND = "mend its plan in the database, or use the program that wrote it"
+CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # not in patterns.TEXT
 NOT_MADE = (AttemptState.PLANNED.value, AttemptState.CLAIMED.value)
+
+
+class PlanUnreadable(Exception):
+    """A campaign's plan as it is kept is none, for this program; the text names its bad fields."""
+
+
+def tell_unreadable(exc: PlanUnreadable, **which: str) -> None:
+    """Have an operator know of a plan, and what to do about it; `which` says whose it is."""
+    log.error("campaign_unreadable", **which, reason=str(exc), what_to_do=f"{MEND}; others go on")
 
 
 def hash_of(number: str) -> str:
@@ -47,8 +74,37 @@ def waited_long(attempt: FromClause) -> ColumnElement[bool]:
 
 @lru_cache(maxsize=64)
 def plan_of(text: str) -> Campaign:
-    """A campaign's plan as it is kept."""
-    return Campaign.model_validate_json(text)
+    """A campaign's plan as it is kept, by this program or by one that took more characters.
+
+    Raises PlanUnreadable for one that was edited by hand, say.
+    """
+    try:
+        return Campaign.model_validate_json(text)
+    except ValidationError as exc:
+        fields = [".".join(map(str, error["loc"])) or "all of it" for error in exc.errors()]
+    try:
+        return Campaign.model_validate_json(_brought_up_to_date(text))
+    except (ValueError, LookupError, TypeError):
+        raise PlanUnreadable(f"its plan cannot be read: {', '.join(fields)}") from None
+
+
+def _brought_up_to_date(text: str) -> str:
+    """Raises ValueError, LookupError or TypeError where it is not even the JSON of a plan."""
+    kept = _without_controls(json.loads(text))
+    kept["caller_id"] = re.sub(r"\d", lambda digit: str(int(digit[0])), kept["caller_id"])
+    return json.dumps(kept)
+
+
+def _without_controls(kept: Any) -> Any:
+    """The same with a space for each character that no text may have any more."""
+    match kept:
+        case dict():
+            return {key: _without_controls(value) for key, value in kept.items()}
+        case list():
+            return [_without_controls(value) for value in kept]
+        case str():
+            return CONTROLS.sub(" ", kept)
+    return kept
 
 
 def new_attempt(

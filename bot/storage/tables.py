@@ -155,7 +155,7 @@ attempts = Table(
     Column("fence", Integer, nullable=False),
     Column("committed_at", UtcTime),
     Column("unknown_at", UtcTime),
-    Column("heard_at", UtcTime),  # of it, by Twilio
+    Column("heard_at", UtcTime),  # of it, by Twilio; or asked for in vain
     Column("answered_at", UtcTime),
     Column("ended_at", UtcTime),
     Column("call_sid", String(64)),

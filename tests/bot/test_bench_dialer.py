@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from bot.bench import kept_command, main
 from bot.bench_dialer import BenchFailed
 from bot.dialer_bench.import_process import ImportTask, import_apart
-from bot.dialer_bench.line import open_bench
+from bot.dialer_bench.line import MORNING, numbers, open_bench
+from bot.dialer_bench.watch import Goal
 
 HIDDEN = "postgresql://operator:secret@db/voicebot"
 # a bench whose callbacks are taken in a process that nobody else would end
@@ -72,6 +74,25 @@ async def test_a_database_with_campaigns_is_left_alone(tmp_path: Path) -> None:
             pass
 
 
+async def test_callbacks_are_late_by_the_time_after_the_goal(tmp_path: Path) -> None:
+    """What processes and servers take to end does not count: without a call nothing is late."""
+    async with open_bench(f"sqlite:///{tmp_path}/voicebot.db") as bench:
+        refused = await bench.campaign("refused")
+        await bench.add(refused, numbers(2), have_agreed=False)
+        nobody = await bench.dial(refused, Goal.DECIDED, 2)
+        silent_at = await bench.callbacks.last_at()
+        dialled = await bench.campaign("dialled")
+        await bench.add(dialled, numbers(2, first=2), have_agreed=True)
+        both = await bench.dial(dialled, Goal.WRITTEN, 2)
+        told_at = await bench.callbacks.last_at()
+
+    reached_at = datetime.fromisoformat(both.dialled.reached_at)
+    assert nobody.behind_s == 0
+    assert silent_at == MORNING
+    assert told_at > MORNING
+    assert both.behind_s == max(0.0, (told_at - reached_at).total_seconds())
+
+
 async def test_a_process_that_fails_gives_no_answer(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -124,5 +145,5 @@ def test_what_cannot_be_measured_is_refused(capsys: pytest.CaptureFixture[str]) 
         assert stopped.value.code == 2
     error = capsys.readouterr().err
     assert "no such part: decoder" in error
-    assert "a number of contacts is expected" in error
+    assert "argument --contacts: a number from 1 on is expected, got '0'" in error
     assert "expected --database-url postgresql://" in error

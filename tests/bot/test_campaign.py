@@ -5,14 +5,16 @@ import csv
 import re
 import sqlite3
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from bot.campaign import main
+from bot.campaigns.gate import CampaignState
 from bot.operators.operating import ContactFile, Progress, import_contacts
+from bot.storage.answering import AnsweringStore
 from bot.storage.campaigns import CampaignStore
 from bot.storage.database import open_database
 from bot.storage.tables import attempts
@@ -59,6 +61,18 @@ def test_the_campaign_of_the_project_can_be_created(
     assert "kept as a draft" in capsys.readouterr().out
     assert main(["create", str(FILE)]) == 1
     assert "another name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["list"], ["status", NAME], ["stop", "+14155550123"]])
+def test_a_database_that_is_not_there_is_not_made(
+    words: list[str], database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A path that is mistyped would look like a line without campaigns, or swallow a refusal."""
+    assert main(words) == 2
+    assert capsys.readouterr().err.startswith(
+        f"VOICEBOT_DATABASE_URL: there is no database {tmp_path}/voicebot.db: name the one that"
+    )
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_campaign_that_cannot_work_is_refused(
@@ -180,6 +194,50 @@ def test_a_campaign_that_was_never_started_can_be_deleted(
     assert main(["delete", NAME]) == 1
     assert f"{NAME} was started once, so it is kept" in capsys.readouterr().err
     assert main(["status", NAME]) == 0
+
+
+def test_a_campaign_without_people_says_so(
+    draft: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may be started, as its list may come later; until then nobody could be rung."""
+    capsys.readouterr()
+    assert main(["start", NAME]) == 0
+    started = capsys.readouterr().out
+    assert main(["import", NAME, people(tmp_path, person(1))]) == 0
+    assert main(["status", NAME]) == 0
+    with_people = capsys.readouterr().out
+
+    assert "there is nobody to ring yet" in " ".join(started.split())
+    assert f"python -m bot.campaign import {NAME} FILE" in " ".join(started.split())
+    assert "nobody to ring" not in with_people
+
+
+def test_a_campaign_that_no_dialer_rings_for_says_so(
+    draft: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once people have been due for a minute; nobody has to look for it in another log."""
+    assert main(["import", NAME, people(tmp_path, person(1), person(2))]) == 0
+
+    async def start(ago: timedelta) -> None:
+        async with open_database(draft) as database:
+            store, now = CampaignStore(database), datetime.now(UTC)
+            await AnsweringStore(database).note("web", n_places=9, now=now)
+            [campaign] = await store.all()
+            await store.move(campaign.campaign_id, CampaignState.RUNNING, now=now - ago)
+            async with database.writing() as connection:
+                await connection.execute(update(attempts).values(due_at=now - ago))
+
+    asyncio.run(start(timedelta(minutes=2)))
+    capsys.readouterr()
+    assert main(["status", NAME]) == 0
+    late = " ".join(capsys.readouterr().out.split())
+    assert main(["pause", NAME]) == 0
+    assert main(["resume", NAME]) == 0
+    soon = capsys.readouterr().out
+
+    assert "due for more than a minute: 2, and no dialer has done anything meanwhile" in late
+    assert "is `python -m bot.dialer` running" in late
+    assert "dialer" not in soon
 
 
 def test_people_are_imported_once(
@@ -351,3 +409,25 @@ def test_a_region_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) ->
         main(["stop", "0123", "--region", "UK"])
 
     assert "such as US or GB, got 'UK'" in capsys.readouterr().err
+
+
+def test_a_campaign_whose_plan_cannot_be_read_can_be_stopped(
+    draft: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever else is asked of it fails with its name and what can be done."""
+    assert main(["start", NAME]) == 0
+    with closing(sqlite3.connect(draft.removeprefix("sqlite:///"))) as database:
+        database.execute("UPDATE campaigns SET plan = '{}'")
+        database.commit()
+    capsys.readouterr()
+    for words in (["status", NAME], ["export", NAME, "people.csv"], ["resume", NAME]):
+        assert main(words) == 1
+        told = capsys.readouterr().err
+        assert told.startswith(f"{NAME}: its plan cannot be read: name, persona,")
+        assert "; mend its plan in the database" in told
+    for word, state in (("pause", "paused"), ("cancel", "cancelled")):
+        assert main([word, NAME]) == 0
+        assert capsys.readouterr().out.startswith(f"{NAME} is {state}, but cannot be shown\n")
+
+    assert main(["pause", NAME]) == 1
+    assert f"{NAME} is cancelled: it cannot be told to pause" in capsys.readouterr().err

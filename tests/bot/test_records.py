@@ -103,6 +103,8 @@ def test_what_cannot_be_done_is_said(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """An unknown call and a number that is none are told, with what to do."""
+    write(database_url, [])
+
     assert main(arguments) == code
     assert said in capsys.readouterr().err
 
@@ -118,6 +120,29 @@ def test_a_database_that_cannot_be_opened(
     assert main(["list"]) == 2
     assert capsys.readouterr().err.startswith("VOICEBOT_DATABASE_URL: cannot open the database")
     assert file.read_text().startswith("something else")
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["show", "CA1"], ["forget", CALLER, "--yes"]])
+def test_a_database_that_is_not_there_is_not_made(
+    arguments: list[str], database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A path that is mistyped would look like a line that nobody has called yet."""
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith(
+        f"VOICEBOT_DATABASE_URL: there is no database {tmp_path}/voicebot.db: name the one that"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_database_of_the_env_file_that_cannot_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is to be mended stands there, and is named with the file."""
+    (tmp_path / ".env").write_text("VOICEBOT_DATABASE_URL=voicebot.db\n")
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["list"]) == 2
+    assert capsys.readouterr().err.startswith(".env: VOICEBOT_DATABASE_URL: expected sqlite:///")
 
 
 def test_without_a_database(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,11 +3,15 @@
 import json
 from typing import Any
 
+from sqlalchemy import update
+
 from bot.storage.database import migrate
+from bot.storage.tables import campaigns
 from tests.bot.api.service import Service, running_api
 from tests.bot.campaigns.facts import plan
 
 JSON = {"Content-Type": "application/json"}
+MOVES = ("pause", "resume", "cancel")
 
 
 async def test_a_campaign_is_created_as_a_draft(service: Service) -> None:
@@ -245,3 +249,37 @@ async def test_a_database_out_of_reach(service: Service) -> None:
     assert {answer.headers["retry-after"] for answer in answers} == {"1"}
     assert answers[0].json() == {"detail": "the database is out of reach"}
     assert (await service.create()).status_code == 201
+
+
+async def test_a_campaign_whose_plan_cannot_be_read_can_be_stopped(service: Service) -> None:
+    """Whatever else is asked of it is refused with its state; others can be asked for."""
+    await service.create()
+    await service.create("other")
+    await service.ask("POST", "/campaigns/reminders/start")
+    await break_plan(service)
+    begun = [await service.ask("GET", "/campaigns/reminders"), await service.send()]
+    moved = [await service.ask("POST", f"/campaigns/reminders/{word}") for word in MOVES]
+    listed = (await service.ask("GET", "/campaigns")).json()
+
+    assert {answer.status_code for answer in [*begun, *moved]} == {409}
+    assert [answer.json()["state"] for answer in begun] == ["running", "running"]
+    assert [answer.json()["state"] for answer in moved] == ["paused", "paused", "cancelled"]
+    assert "reminders is cancelled; its plan cannot be read: " in moved[-1].json()["detail"]
+    assert [campaign["name"] for campaign in listed] == ["other"]
+
+
+async def test_a_draft_whose_plan_cannot_be_read_can_be_deleted(service: Service) -> None:
+    """It gives way to a better one of its name."""
+    await service.create()
+    await break_plan(service)
+    deleted = await service.ask("DELETE", "/campaigns/reminders")
+    again = await service.create()
+
+    assert (deleted.status_code, again.status_code) == (204, 201)
+
+
+async def break_plan(service: Service) -> None:
+    """As somebody may who edits the database."""
+    async with service.database.writing() as connection:
+        reminders = update(campaigns).where(campaigns.c.name == "reminders")
+        await connection.execute(reminders.values(plan="{}"))

@@ -95,6 +95,7 @@ class CampaignLine:
     limits: LineLimits
     lease: timedelta
     believed: timedelta
+    answer_timeout_ms: int  # then an answer of Twilio's counts as lost
     campaigns: list[CampaignRecord] = field(default_factory=list)
 
     @property
@@ -130,7 +131,10 @@ class CampaignLine:
     def rest_calls(self) -> AbstractAsyncContextManager[TwilioCalls]:
         """The network's REST interface, as a dialer has it."""
         return twilio_calls(
-            self.network.account_sid, TOKEN, base_url=self.rest.url, answer_timeout_ms=1_000
+            self.network.account_sid,
+            TOKEN,
+            base_url=self.rest.url,
+            answer_timeout_ms=self.answer_timeout_ms,
         )
 
     @asynccontextmanager
@@ -221,4 +225,8 @@ async def campaign_line(
             # what is believed, and leased, lasts as long as a machine may stand still, whatever
             # its clock says
             lease, believed = timedelta(seconds=max(60, speed * 5)), timedelta(seconds=speed * 30)
-            yield CampaignLine(database, clock, network, rest, line, limits, lease, believed)
+            # where answers are lost, that is soon known; elsewhere they come, sooner or later
+            patience_ms = 4_000 if faults is no_faults else 1_000
+            yield CampaignLine(
+                database, clock, network, rest, line, limits, lease, believed, patience_ms
+            )

@@ -4,6 +4,7 @@ Who was rung is read from the network's own list.
 """
 
 import asyncio
+from contextlib import AsyncExitStack, closing
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
@@ -13,19 +14,24 @@ from structlog.testing import capture_logs
 
 from bot.campaigns.gate import CampaignState, Later, Reason
 from bot.campaigns.urls import CallbackUrls
-from bot.dialling.asking import Dialling
+from bot.dialling.asking import Dialling, Timings
 from bot.storage.dialling import DialStore, Held
+from telephony.clock import FastClock
 from telephony.emulator import Callee, Fate
-from tests.bot.campaigns.facts import number, people
+from telephony.rest import twilio_calls
+from tests.bot.campaigns.facts import NOON, number, people
 from tests.bot.dialling.campaigns import (
     BUSY,
     EVERY_LIMIT,
     MORNING,
     QUICK,
+    CampaignLine,
     campaign_line,
     plan,
 )
-from tests.bot.storage.desk import desk
+from tests.bot.line.line import TOKEN
+from tests.bot.storage.desk import FAST, desk
+from tests.conftest import MS
 from tests.waiting import eventually, eventually_so
 
 
@@ -161,6 +167,89 @@ async def test_a_dialer_ends_while_its_database_is_away(sqlite_url: str) -> None
                 await eventually(lambda: {"database_away"} & {one["event"] for one in logs})
 
     assert ours.rung == []
+
+
+async def _somebody_waits(ours: CampaignLine) -> None:
+    """Return once a transaction of PostgreSQL waits for another's lock."""
+
+    async def is_waiting() -> bool:
+        held_up = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        async with ours.database.reading() as looking:
+            return bool((await looking.execute(held_up)).scalar_one())
+
+    await eventually_so(is_waiting)
+
+
+async def test_a_dialer_ends_while_its_database_hangs(postgresql_url: str) -> None:
+    """It waits for an answer a little longer, and no more: somebody else holds a lock for ever."""
+    async with campaign_line(postgresql_url) as ours:
+        await ours.campaign(people(1), plan(), starts=False)
+        async with ours.database.writing() as connection:
+            await connection.execute(text("LOCK TABLE attempts"))
+            async with asyncio.timeout(5_000 * MS), ours.dialling(last_answer=200):
+                await _somebody_waits(ours)
+
+    assert ours.rung == []
+
+
+async def test_all_that_a_dialer_has_claimed_waits_for_a_database_once(postgresql_url: str) -> None:
+    """Twenty that cannot be given back cost no more time than one; their leases run out."""
+    async with campaign_line(postgresql_url) as ours:
+        await ours.campaign(people(20), plan())
+        async with (
+            ours.database.writing_alone() as connection,  # so nothing is decided on
+            asyncio.timeout(6_000 * MS),
+            ours.dialling(last_answer=1_000),
+        ):
+            await _somebody_waits(ours)
+            await connection.execute(text("LOCK TABLE attempts"))
+        dials = DialStore(ours.database, lease=ours.lease)
+        expired = await dials.expire_leases(ours.clock.now() + 2 * ours.lease)
+
+    assert ours.rung == []
+    assert expired == (20, 0)
+
+
+async def test_an_answer_that_cannot_be_written_down_is_left_to_its_lease(
+    postgresql_url: str,
+) -> None:
+    """A dialer that is to end while its database hangs says whose it was; others find it out."""
+    stop = asyncio.Event()
+    async with desk(postgresql_url) as ours, AsyncExitStack() as hanging:
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with closing(writer):
+                await reader.readuntil(b"\r\n\r\n")
+                connection = await hanging.enter_async_context(ours.database.writing())
+                await connection.execute(text("LOCK TABLE attempts"))
+                writer.write(b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                stop.set()
+
+        async with (
+            await asyncio.start_server(answer, "127.0.0.1", 0) as server,
+            twilio_calls(
+                "AC1", TOKEN, base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            ) as calls,
+        ):
+            dialling = Dialling(
+                store=ours.dials,
+                reports=ours.reports,
+                calls=calls,
+                urls=CallbackUrls("http://127.0.0.1:9"),
+                limits=FAST,
+                clock=FastClock(NOON, 1),
+                owner="ends",
+                timings=Timings(last_answer=500),
+            )
+            with capture_logs() as logs:
+                async with asyncio.timeout(10_000 * MS):
+                    await dialling.run(stop)
+        await hanging.aclose()
+        states = await ours.states()
+        expired = await ours.dials.expire_leases(NOON + timedelta(minutes=5))
+
+    assert [one["error"] for one in logs if one["event"] == "attempt_not_noted"] == ["TimeoutError"]
+    assert (states, expired) == (["committed"], (0, 1))
 
 
 async def test_a_stop_cancels_what_is_planned(database_url: str) -> None:

@@ -47,7 +47,7 @@ PATIENCE_MS = (
     480_000  # for a thousand contacts, on a slow machine, too: a test that hangs ends then
 )
 LIFE_S = 4  # in which a place is come to, on a slow machine, too
-N_USUAL = 180  # statements from claim to record, at least, to which most lives come
+N_STATEMENTS = 220  # from claim to record, at least, at which one dies
 N_LIVES = 4  # more, for a place that most lives come to and one did not
 ONCE_MORE = {
     "failed": {"times": 5, "after_ms": 60_000},
@@ -207,7 +207,7 @@ async def test_a_dialer_may_be_killed_at_every_statement(
     """At whatever statement from claim to record a dialer dies, its contacts are rung once.
 
     Some are come to in one life and not in the next, as where an answer was slow: it lives three
-    times before it dies.
+    times before it dies, and a place that most lives came to gets several tries.
     """
     database_url = request.getfixturevalue(url)
     async with campaign_line(database_url, directory=lambda number: BUSY, speed=SPEED) as ours:
@@ -230,9 +230,8 @@ async def test_a_dialer_may_be_killed_at_every_statement(
 
     assert ours.times_rung == {number(n): 1 for n in range(1, n_contacts + 1)}
     assert counts.done == {"busy": n_contacts}
-    assert len(usual) * step > N_USUAL
-    missed = [place for place in usual if deaths[place] != signal.SIGKILL]
-    assert len(missed) < 0.05 * len(usual), missed
+    died_at = [place for place in places if deaths[place] == signal.SIGKILL]
+    assert len(died_at) * step > N_STATEMENTS, sorted({*places} - {*died_at})
 
 
 async def _add(ours: CampaignLine, n_before: int, n_after: int) -> None:

@@ -1,6 +1,7 @@
 """What the application says of itself to those who place calls."""
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from bot.storage.answering import Answering, AnsweringStore
 from bot.storage.database import open_database
 from telephony.clock import RealClock
 from tests.bot.line.line import health_page, persona_folder, running_line
+from tests.conftest import MS
 from tests.waiting import eventually, eventually_so
 
 AGES = timedelta(days=1)
@@ -97,10 +99,36 @@ async def test_a_database_that_refuses_ends_nothing_else(sqlite_url: str) -> Non
 async def test_a_database_that_hangs_does_not_keep_the_process(postgresql_url: str) -> None:
     """At its end the process says that it answers no more, unless that takes too long."""
     async with open_database(postgresql_url) as database:
-        notes = AnsweringNotes(AnsweringStore(database), RealClock(), lambda: 1, last_s=0.2)
+        notes = AnsweringNotes(AnsweringStore(database), RealClock(), lambda: 1, answer_s=200 * MS)
         with capture_logs() as logs:
-            async with asyncio.timeout(5), database.writing() as connection, notes.running():
+            async with (
+                asyncio.timeout(5_000 * MS),
+                database.writing() as connection,
+                notes.running(),
+            ):
                 await connection.execute(text("LOCK TABLE answerers"))
 
     assert logs[-1]["event"] == "answering_not_noted"
     assert logs[-1]["error"] == "TimeoutError"
+
+
+async def test_a_database_that_does_not_take_it_is_not_asked_again_at_once(sqlite_url: str) -> None:
+    """Not even by a process that has never said anything: it looks at its calls as often, alone."""
+    looks_s: list[float] = []
+
+    def count_places() -> int | None:
+        looks_s.append(time.monotonic())
+        return None if len(looks_s) == 1 else 1
+
+    async with open_database(sqlite_url) as database:
+        async with database.writing() as connection:
+            await connection.execute(text("DROP TABLE answerers"))
+        notes = AnsweringNotes(
+            AnsweringStore(database), RealClock(), count_places, interval_s=600 * MS
+        )
+        with capture_logs() as logs:
+            async with notes.running():
+                await eventually(lambda: len(looks_s) >= 3)
+
+    assert looks_s[2] - looks_s[1] >= 600 * MS
+    assert {one["event"] for one in logs} == {"answering_not_noted"}

@@ -1,13 +1,19 @@
 """The web application over real sockets: a call, health, metrics, and how it ends by a fault."""
 
 from collections.abc import Sequence
+from functools import partial
 from xml.etree import ElementTree
 
 import httpx
 import pytest
 
+from bot.campaigns.urls import STATUS_PATH
+from bot.line.callbacks import Outbound
 from bot.line.record_keeper import RecordKeeper
 from bot.storage.calls import Note
+from pipelines.call.plan import CallPlan
+from telephony.clock import RealClock
+from tests.bot.campaigns.facts import NOON
 from tests.bot.line.line import (
     CALL_SID,
     FIELDS,
@@ -15,12 +21,14 @@ from tests.bot.line.line import (
     TestLine,
     begin,
     health_page,
+    persona_folder,
     redirect_of,
     running_line,
     stream_token,
     verbs,
 )
-from tests.waiting import eventually
+from tests.bot.storage.desk import desk
+from tests.waiting import eventually, eventually_so
 
 
 async def test_voice(line: TestLine) -> None:
@@ -87,22 +95,89 @@ async def test_metrics(line: TestLine) -> None:
     assert "voicebot_reply_latency_seconds_bucket" in page
 
 
+async def fails(_notes: Sequence[Note]) -> None:
+    raise OverflowError("no such number")
+
+
+async def is_draining(line: TestLine) -> bool:
+    return bool((await line.http.get(line.url + "/readyz")).json()["draining"])
+
+
 async def test_a_fault_beside_the_calls_ends_the_process_after_them() -> None:
-    """Who keeps notes has failed: no call is taken any more, the running one goes on to its end."""
-
-    async def write(_notes: Sequence[Note]) -> None:
-        raise OverflowError("no such number")
-
-    async with running_line(keeper=RecordKeeper(write)) as line:
+    """Who keeps records has failed: no call is taken any more, the running one goes on."""
+    async with running_line(keeper=RecordKeeper(fails)) as line:
         async with line.running_call():
             await line.web.broken.wait()
-            answer = await line.http.get(line.url + "/readyz")
+            await eventually_so(partial(is_draining, line))
             other = await line.post("/twilio/voice", {**FIELDS, "CallSid": "CA2"})
 
-            assert answer.json()["draining"]
             assert "Stream" not in other.text
             assert line.metric("calls_running") == 1
         await eventually(lambda: line.metric("calls_running") == 0)
         await line.serving
         with pytest.raises(httpx.ConnectError):
             await line.http.get(line.url + "/healthz")
+
+
+async def test_a_stop_is_written_after_a_fault_beside_the_calls(sqlite_url: str) -> None:
+    """Calls go on for minutes then, and whoever asks for no more of them is heard."""
+    async with desk(sqlite_url) as ours:
+        order = await ours.order()
+        outbound = Outbound.of(ours.database, RealClock(), persona_folder())
+        async with (
+            running_line(keeper=RecordKeeper(fails), outbound=outbound) as line,
+            line.running_call(),
+        ):
+            await line.web.broken.wait()
+            is_written = await outbound.notes.stop(order.attempt_id, "speech")
+        await ours.heard(order, "completed", at=NOON)
+        counts = await ours.store.counts(ours.campaign.campaign_id)
+
+    assert is_written
+    assert counts.done == {"stopped": 1}
+
+
+async def test_nobody_is_rung_after_a_fault_beside_the_calls(sqlite_url: str) -> None:
+    """A process that takes no calls any more says so at once, and not by its silence."""
+    async with desk(sqlite_url) as ours, health_page() as (gpu_url, _):
+        outbound = Outbound.of(ours.database, RealClock(), persona_folder())
+        await outbound.answering.forget("web")  # of the desk
+
+        async def answers() -> bool:
+            return await outbound.answering.find(since=NOON) is not None
+
+        line_of = running_line(keeper=RecordKeeper(fails), outbound=outbound, gpu_url=gpu_url)
+        async with line_of as line:
+            await eventually_so(answers)
+            async with line.running_call():
+                await line.web.broken.wait()
+                still_answers = await answers()
+
+    assert not still_answers
+
+
+async def test_a_ringing_telephone_is_no_fault_after_a_fault_beside_the_calls(
+    sqlite_url: str,
+) -> None:
+    """Its callback is written down; the greeting is made in the call."""
+
+    async def prepare(_plan: CallPlan) -> bool:
+        raise AssertionError("greetings are made by what has failed")
+
+    async with desk(sqlite_url) as ours:
+        order = await ours.order()
+        outbound = Outbound.of(ours.database, RealClock(), persona_folder())
+        async with (
+            running_line(
+                keeper=RecordKeeper(fails), outbound=outbound, prepare_greeting=prepare
+            ) as line,
+            line.running_call(),
+        ):
+            await line.web.broken.wait()
+            answer = await line.post(
+                f"{STATUS_PATH}?attempt={order.attempt_id}",
+                {"CallSid": "CA" + order.attempt_id, "CallStatus": "ringing"},
+            )
+        states = await ours.states()
+
+    assert (answer.status_code, states) == (204, ["ringing"])

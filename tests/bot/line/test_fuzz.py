@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from telephony.media_stream import WORDS, Start
 from tests.bot.line.line import FIELDS, TOKEN, TestLine, begin, running_line
+from tests.conftest import MS
 from tests.waiting import eventually
 
 texts = st.text(max_size=30)
@@ -160,7 +161,7 @@ def test_raw_bytes(caplog: pytest.LogCaptureFixture) -> None:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(request)
             writer.write_eof()
-            answer = await asyncio.wait_for(reader.read(), 10)
+            answer = await asyncio.wait_for(reader.read(), 10_000 * MS)
             assert not answer.startswith((b"HTTP/1.1 2", b"HTTP/1.1 5", b"HTTP/1.1 101"))
             writer.close()
 

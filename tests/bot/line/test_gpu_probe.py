@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bot.line.gpu_probe import GpuProbe, health_url
+from tests.conftest import MS
 from tests.waiting import eventually
 
 
@@ -54,7 +55,7 @@ async def test_a_host_that_answers_drop_by_drop_is_out_of_reach() -> None:
         answers: list[bool] = []
         probe = GpuProbe(f"ws://127.0.0.1:{port}/", on_answer=answers.append, interval_ms=60_000)
         running = asyncio.create_task(probe.run())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(5_000 * MS):
             await left.wait()  # our side hung up first
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

@@ -3,7 +3,11 @@
 import asyncio
 from dataclasses import replace
 
+import pytest
+from sqlalchemy import text
+
 from bot.line.announced import Speaker
+from bot.line.callbacks import SpeakerFinder
 from bot.line.greetings import MOST_KNOWN, GreetingsAhead
 from pipelines.call.greeting import prepare_greeting
 from pipelines.call.plan import CallPlan
@@ -11,6 +15,9 @@ from pipelines.realtime.server import RealtimeServer
 from telephony.emulator import CallbackFaults, Callee, Fate
 from tests.bot.campaigns.facts import people
 from tests.bot.dialling.campaigns import campaign_line, plan
+from tests.bot.line.line import persona_folder
+from tests.bot.storage.desk import desk
+from tests.conftest import MS
 from tests.pipelines.realtime.tone_model import ToneModel
 from tests.waiting import eventually
 
@@ -97,3 +104,13 @@ async def test_a_host_that_is_away_costs_no_call(sqlite_url: str) -> None:
             counts = await ours.finished()
 
     assert counts.done == {"answered": 1}
+
+
+async def test_a_database_that_hangs_keeps_no_greeting_waiting(postgresql_url: str) -> None:
+    """Whoever speaks is found out in time or not at all: those that wait make room for others."""
+    async with desk(postgresql_url) as ours, ours.database.writing() as connection:
+        await connection.execute(text("LOCK TABLE contacts"))
+        find_speaker = SpeakerFinder(ours.store, persona_folder().now, find_timeout_ms=200)
+        async with asyncio.timeout(5_000 * MS):
+            with pytest.raises(OSError, match="away"):
+                await find_speaker(32 * "a")

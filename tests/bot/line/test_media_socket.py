@@ -13,6 +13,7 @@ from tests.bot.line.line import (
     begin,
     running_line,
 )
+from tests.conftest import MS
 from tests.waiting import eventually
 
 
@@ -29,7 +30,7 @@ async def closed(line: TestLine, *messages: str | bytes) -> int:
         for message in messages:
             await websocket.send(message)
         with pytest.raises(ConnectionClosed) as caught:
-            await asyncio.wait_for(websocket.recv(), 5)
+            await asyncio.wait_for(websocket.recv(), 5_000 * MS)
         return caught.value.rcvd.code if caught.value.rcvd else 1006
 
 

@@ -1,6 +1,7 @@
 """What calls tell of their attempts is written, whether the call waits or not."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from bot.storage.database import open_database
 from telephony.clock import RealClock
 from tests.bot.campaigns.facts import NOON, people
 from tests.bot.storage.desk import Desk, desk
+from tests.bot.storage.wire import wire
+from tests.conftest import MS
 
 
 def notes(ours: Desk, **options: Any) -> CampaignNotes:
@@ -25,7 +28,7 @@ async def test_a_call_that_is_gone_has_stopped(sqlite_url: str) -> None:
         keeper = notes(ours)
         async with keeper.running(), other.writing():
             stopping = asyncio.create_task(keeper.stop(order.attempt_id, "speech"))
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(50 * MS)
             stopping.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await stopping
@@ -63,24 +66,56 @@ async def test_a_stop_of_nobody_is_told(sqlite_url: str) -> None:
     assert not is_written
 
 
-async def test_a_stop_that_is_lost_names_its_attempt(sqlite_url: str) -> None:
-    """A database that is away until the process ends: the log says who is to be left alone."""
-    async with desk(sqlite_url) as ours, open_database(sqlite_url) as other:
+@pytest.mark.parametrize("fault", [None, OverflowError(), asyncio.CancelledError()])
+async def test_a_stop_that_is_lost_names_its_attempt(
+    postgresql_url: str, fault: BaseException | None
+) -> None:
+    """A database that is away until the end, whatever that is: the log says who to leave alone."""
+    async with desk(postgresql_url) as ours, open_database(postgresql_url) as other:
         order = await ours.order()
-        keeper = notes(ours, last_s=0.05)
+        keeper = notes(ours, last_s=50 * MS)
         with capture_logs() as logs:
-            async with other.writing(), keeper.running():
-                keeper.told(order.attempt_id, 1, "field", "value")
-                stopping = asyncio.create_task(keeper.stop(order.attempt_id, "key"))
-                await asyncio.sleep(0.05)
-        with pytest.raises(asyncio.CancelledError):
-            await stopping
+            async with other.writing() as connection:
+                await connection.execute(text("LOCK TABLE attempts"))
+                stopping = await _stop_until(fault, keeper, order.attempt_id)
+        is_written = await stopping
         then = await ours.store.stop_person_of(order.attempt_id, source="command", now=NOON)
 
     lost = {one["event"]: one for one in logs if one["log_level"] == "error"}
     assert lost.keys() == {"campaign_notes_lost", "stop_lost"}
     assert lost["stop_lost"]["attempt"] == order.attempt_id
+    assert not is_written
     assert then
+
+
+async def _stop_until(
+    fault: BaseException | None, keeper: CampaignNotes, attempt_id: str
+) -> asyncio.Task[bool]:
+    """Ask for a stop, and take notes until a fault."""
+    with suppress(ExceptionGroup, asyncio.CancelledError):
+        async with keeper.running():
+            keeper.told(attempt_id, 1, "field", "value")
+            stopping = asyncio.create_task(keeper.stop(attempt_id, "key"))
+            await asyncio.sleep(50 * MS)
+            if fault is not None:
+                raise fault
+    return stopping
+
+
+async def test_a_stop_is_written_though_its_connection_is_silent_at_the_end(
+    postgresql_url: str,
+) -> None:
+    """As behind a network that was cut: what is left is enough for another connection."""
+    async with wire(postgresql_url) as (near, url), desk(url) as ours:
+        order = await ours.order()
+        keeper = notes(ours)
+        async with keeper.running():
+            near.fall_silent()
+            stopping = asyncio.create_task(keeper.stop(order.attempt_id, "key"))
+            await asyncio.sleep(50 * MS)
+        is_written = await stopping
+
+    assert is_written
 
 
 async def test_a_stop_that_a_database_refuses_names_its_attempt(sqlite_url: str) -> None:

@@ -165,11 +165,14 @@ async def test_a_missing_variable_is_apologised_for(sqlite_url: str) -> None:
 
 
 async def test_a_fault_of_ours_is_apologised_for(sqlite_url: str) -> None:
-    """Whatever it is, such as a plan that an older version wrote: it is told with its attempt."""
+    """Whatever it is, such as a plan that an older version wrote: it is told with its attempt.
+
+    And without its trace, which would quote the plan.
+    """
     async with campaign_line(sqlite_url) as ours:
         call = await ring_one(ours, first_name="Ada", day="Monday")
         with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as database:
-            database.execute("UPDATE campaigns SET plan = '{}'")
+            database.execute("""UPDATE campaigns SET plan = '{"name": ["Ring Ada back"]}'""")
             database.commit()
         path = (call.request.url or "").removeprefix(ours.line.url)
         with capture_logs() as told:
@@ -178,6 +181,8 @@ async def test_a_fault_of_ours_is_apologised_for(sqlite_url: str) -> None:
 
     assert verbs(answer.text) == ["Say", "Hangup"]
     assert (error["log_level"], error["attempt"]) == ("error", path.partition("=")[2])
+    assert "exc_info" not in error
+    assert "Ada" not in str(told)
 
 
 async def test_the_api_knows_personas_that_are_new(sqlite_url: str, folder: Path) -> None:

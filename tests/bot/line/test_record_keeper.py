@@ -11,6 +11,8 @@ from pipelines.call.plan import EndReason
 from tests.bot.line.line import CALL_SID, running_line
 from tests.bot.storage.databases import start_postgresql
 from tests.bot.storage.notes import begun, ended, turn
+from tests.bot.storage.wire import wire
+from tests.conftest import MS
 from tests.waiting import eventually
 
 TURN = turn(begun()).turn
@@ -18,7 +20,7 @@ TURN = turn(begun()).turn
 
 async def keep(keeper: RecordKeeper, notes: Sequence[Note]) -> None:
     """Everything, to the end."""
-    async with asyncio.timeout(10), keeper.running():
+    async with asyncio.timeout(10_000 * MS), keeper.running():
         for note in notes:
             keeper.put(note)
 
@@ -101,13 +103,68 @@ async def test_a_database_restarts(tmp_path: Path) -> None:
     assert keeper.n_dropped == 0
 
 
+async def test_a_database_that_says_nothing_is_asked_on_another_connection(
+    postgresql_url: str,
+) -> None:
+    """As one behind a network that was cut: the writer of all records is not held up."""
+    async with wire(postgresql_url) as (ours, url), open_database(url) as database:
+        store = CallStore(database)
+        await store.write([begun()])
+        ours.fall_silent()
+        keeper = RecordKeeper(store.write, retry_after_ms=1, answer_s=500 * MS)
+        async with keeper.running():
+            keeper.put(begun("CA2"))
+        calls = await store.newest(n=5)
+
+    assert {call.call_sid for call in calls} == {"CA1", "CA2"}
+    assert keeper.n_dropped == 0
+
+
+async def test_a_connection_that_is_silent_at_the_end_is_given_up_in_time(
+    postgresql_url: str,
+) -> None:
+    """The last moments are shorter than a database may usually take: another gets some of them."""
+    async with wire(postgresql_url) as (ours, url), open_database(url) as database:
+        store = CallStore(database)
+        await store.write([begun()])
+        keeper = RecordKeeper(store.write, retry_after_ms=1, last_ms=6_000)
+        async with keeper.running():
+            ours.fall_silent()
+            keeper.put(begun("CA2"))
+            await eventually(lambda: keeper.n_waiting == 0)  # it is being tried
+        calls = await store.newest(n=5)
+
+    assert {call.call_sid for call in calls} == {"CA1", "CA2"}
+
+
+async def test_what_was_written_without_an_answer_is_not_dropped(sqlite_url: str) -> None:
+    """A write that was kept, and whose answer came too late, is done again: nothing is refused."""
+    note = begun()
+    async with open_database(sqlite_url) as database:
+        store = CallStore(database)
+        is_late = iter([True])
+
+        async def write(notes: Sequence[Note]) -> None:
+            await store.write(notes)
+            if next(is_late, False):
+                await asyncio.Event().wait()
+
+        keeper = RecordKeeper(write, retry_after_ms=1, answer_s=500 * MS)
+        await keep(keeper, [note, turn(note), ended(note)])
+        [call] = await store.newest(n=5)
+        said = await store.turns(note.record_id)
+
+    assert (call.reason, len(said)) == ("goodbye", 1)
+    assert keeper.n_dropped == 0
+
+
 async def test_a_refused_note_does_not_cost_the_others(tmp_path: Path) -> None:
     """A note that the database does not take is dropped and counted; those beside it are kept."""
-    first, second = begun("CA1"), begun("CA2")
+    first, second, like_first = begun("CA1"), begun("CA2"), begun("CA1")
     async with open_database(f"sqlite:///{tmp_path}/voicebot.db") as database:
         store = CallStore(database)
         keeper = RecordKeeper(store.write)
-        await keep(keeper, [first, first, turn(begun("CA3")), second, ended(second)])
+        await keep(keeper, [first, like_first, turn(begun("CA3")), second, ended(second)])
         kept = {call.call_sid: call.reason for call in await store.newest(n=5)}
 
     assert kept == {"CA1": None, "CA2": "goodbye"}
@@ -132,7 +189,7 @@ async def test_the_line_ends_though_its_database_is_away() -> None:
     async def write(notes: Sequence[Note]) -> None:
         raise ConnectionRefusedError
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10_000 * MS):
         async with running_line(keeper=RecordKeeper(write, last_ms=50)) as line:
             async with line.running_call():
                 pass

@@ -1,15 +1,19 @@
 """How a process ends: calls first."""
 
 import asyncio
+import socket
 
 import pytest
+from fastapi import FastAPI
 from websockets.exceptions import ConnectionClosed
 
+from bot.line.serving import serve
 from tests.bot.line.line import (
     FIELDS,
     running_line,
     verbs,
 )
+from tests.conftest import MS
 from tests.waiting import eventually
 
 
@@ -36,10 +40,26 @@ async def test_drain_limit() -> None:
         async with line.running_call() as websocket:
             line.asked_to_end.set()
             with pytest.raises(ConnectionClosed):
-                await asyncio.wait_for(websocket.recv(), 5)
+                await asyncio.wait_for(websocket.recv(), 5_000 * MS)
             assert websocket.close_code == 1000
         fields = {**FIELDS, "CallStatus": "in-progress"}
         answer = await line.post("/twilio/stream-ended", fields)
 
     assert verbs(answer.text) == ["Hangup"]
     assert line.metric("calls_total", reason="drained") == 1
+
+
+async def test_no_reason_to_end_is_waited_for_once_there_is_one() -> None:
+    """What waited for the others is over before anything else is done."""
+    never, now = asyncio.Event(), asyncio.Event()
+    now.set()
+    waiting: list[str] = []
+
+    async def look() -> None:
+        tasks = [str(task.get_coro()) for task in asyncio.all_tasks()]
+        waiting.extend(name for name in tasks if "Event.wait" in name)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        await serve(FastAPI(), listener, never, now, before_exit=look)
+
+    assert not waiting

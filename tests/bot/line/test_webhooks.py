@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from bot.calls.records import Direction
 from bot.line.what_follows import Step, next_step
 from pipelines.call.plan import EndReason
 from tests.bot.line.line import (
@@ -20,6 +21,7 @@ from tests.bot.line.line import (
     health_page,
     redirect_of,
     running_line,
+    stream_token,
     verbs,
 )
 
@@ -165,6 +167,21 @@ async def test_stream_that_never_began(line: TestLine) -> None:
     assert again == "/twilio/voice?retry=1"
     assert verbs(retry.text) == ["Connect", "Redirect"]
     assert verbs(last.text) == ["Say", "Hangup"]
+
+
+async def test_a_call_that_the_account_places_is_routed_by_the_number_it_shows(
+    line: TestLine,
+) -> None:
+    """Without a campaign, too: who is rung is the person, and the persona is the line's."""
+    ours = {"From": "+15550101", "To": "+15550299", "Direction": "outbound-api"}
+    answer = await line.post("/twilio/voice", {**FIELDS, **ours, "CallStatus": "in-progress"})
+    token = stream_token(answer.text)
+    announced = line.web.tokens.redeem(CALL_SID, token, time.monotonic() * 1000)
+
+    assert announced is not None
+    assert announced.persona.name == "support-zh"
+    assert (announced.line, announced.person) == ("+15550101", "+15550299")
+    assert announced.direction is Direction.OUTBOUND
 
 
 async def test_odd_retries_are_not_retried(line: TestLine) -> None:

@@ -6,8 +6,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from sqlalchemy import update
+
 from bot.campaigns.gate import CampaignState, LineLimits
 from bot.campaigns.records import CallReport, CampaignRecord, Claim, ContactRow, NewContact, Order
+from bot.storage import tables
 from bot.storage.answering import AnsweringStore
 from bot.storage.call_reports import CallReports
 from bot.storage.campaigns import CampaignStore
@@ -56,6 +59,16 @@ class Desk:
         granted = await self.commit(claim, FAST, now)
         assert isinstance(granted, Granted)
         return granted.order
+
+    async def rewrite_plan(self, plan: str) -> None:
+        """Have the campaign's plan kept as another text, as somebody may who edits the database."""
+        campaigns = tables.campaigns
+        async with self.database.writing() as connection:
+            await connection.execute(
+                update(campaigns)
+                .where(campaigns.c.campaign_id == self.campaign.campaign_id)
+                .values(plan=plan)
+            )
 
     async def rows(self) -> list[ContactRow]:
         return [row async for row in self.store.contacts(self.campaign.campaign_id)]

@@ -53,14 +53,29 @@ async def test_a_call_outlives_the_process(database_url: str) -> None:
 
 async def test_a_batch_is_written_whole_or_not_at_all(database_url: str) -> None:
     """One note that cannot be written leaves none of its batch behind."""
-    first, second = begun("CA1"), begun("CA2")
+    first, second, like_first = begun("CA1"), begun("CA2"), begun("CA1")
     async with open_database(database_url) as database:
         store = CallStore(database)
         with pytest.raises(IntegrityError):
-            await store.write([first, second, first])
+            await store.write([first, second, like_first])
         kept = await store.newest(n=5)
 
     assert kept == []
+
+
+async def test_a_batch_may_be_written_again(database_url: str) -> None:
+    """As by one whom the database did not answer in time: what is kept is kept once."""
+    note = begun()
+    batch = [note, turn(note), CallerTranscribed(note.record_id, 1, "Where?"), ended(note)]
+    async with open_database(database_url) as database:
+        store = CallStore(database)
+        await store.write(batch)
+        once = await store.newest(n=5), await store.turns(note.record_id)
+        await store.write(batch)
+        twice = await store.newest(n=5), await store.turns(note.record_id)
+
+    assert [len(kept) for kept in twice] == [1, 1]
+    assert once == twice
 
 
 async def test_the_newest_calls_come_first(database_url: str) -> None:

@@ -1,12 +1,14 @@
 """Campaigns as they are kept."""
 
 import asyncio
+import json
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
+from structlog.testing import capture_logs
 
 from bot.campaigns.gate import CampaignState
 from bot.campaigns.records import CampaignRecord
@@ -14,8 +16,9 @@ from bot.storage import tables
 from bot.storage.campaigns import CampaignGone, CampaignStore
 from bot.storage.database import Database, open_database
 from bot.storage.dialling import Granted
+from bot.storage.settling import PlanUnreadable
 from tests.bot.campaigns.facts import AGREED, NOON, number, people, plan
-from tests.bot.storage.desk import FAST, desk
+from tests.bot.storage.desk import FAST, Desk, desk
 
 EXPIRED = replace(AGREED, given_at=NOON - timedelta(days=9), expires_at=NOON - timedelta(days=2))
 
@@ -178,3 +181,53 @@ async def test_who_could_not_be_rung_can_be_with_a_corrected_list(
     assert len(before.refused) == 2
     assert isinstance(granted, Granted)
     assert after.refused == {"stopped": 1}
+
+
+async def test_a_plan_of_an_older_program_is_read(database_url: str) -> None:
+    """What texts and numbers may not hold any more is replaced; all campaigns go on."""
+    async with desk(database_url, people(2)) as ours:
+        older = await a_draft(ours.store, "older")
+        kept = json.loads(older.plan.model_dump_json())
+        kept["stop"]["confirmation"] = "Bye.\x0b Thanks."
+        kept["caller_id"] = "+1415555010\u0661"  # ends with a one in Arabic
+        await Desk(ours.database, older).rewrite_plan(json.dumps(kept))
+        await ours.store.move(older.campaign_id, CampaignState.RUNNING, now=NOON)
+        claims = await ours.claim(n=5)
+        read = {one.plan.name: one.plan for one in await ours.store.all()}
+
+    assert len(claims) == 5
+    assert read["older"].stop.confirmation == "Bye.  Thanks."
+    assert read["older"].caller_id == "+14155550101"
+    assert read["reminders"] == ours.campaign.plan
+
+
+UNREADABLE = ["{", "[]", "{}", '{"caller_id": 7}', '{"caps": {"per_day": "many"}}']
+
+
+@pytest.mark.parametrize("text", UNREADABLE)
+async def test_a_plan_that_cannot_be_read_stops_its_campaign_alone(
+    database_url: str, text: str
+) -> None:
+    """Others dial on; the log says which it is and for what, once in ten minutes."""
+    async with desk(database_url, people(2)) as ours:
+        other = await a_draft(ours.store, "other")
+        await ours.store.move(other.campaign_id, CampaignState.RUNNING, now=NOON)
+        await ours.rewrite_plan(text)
+        with capture_logs() as logs:
+            claims = await ours.claim(n=5)
+            later = await ours.claim(n=5, now=NOON + timedelta(minutes=9))
+        held = await ours.store.held(ours.campaign.campaign_id, now=NOON)
+        with capture_logs() as listing:
+            readable = [one.plan.name for one in await ours.store.all()]
+        with pytest.raises(PlanUnreadable):
+            await ours.store.find("reminders")
+        await ours.rewrite_plan(ours.campaign.plan.model_dump_json())
+        mended = await ours.claim(n=5, now=NOON + timedelta(minutes=10))
+
+    assert (len(claims), later, len(mended)) == (3, [], 2)
+    assert logs == listing
+    [told] = logs
+    assert (told["event"], told["campaign"]) == ("campaign_unreadable", "reminders")
+    assert "mend its plan" in told["what_to_do"]
+    assert held == {"plan_unreadable": 2}
+    assert readable == ["other"]

@@ -162,13 +162,47 @@ async def test_a_newer_database_is_left_alone(database_url: str) -> None:
 
 
 async def test_an_unusable_url_says_what_is_expected() -> None:
-    """A database of another kind, or no URL at all, is refused with an example."""
-    for url in ("mysql://a:secret@host/name", "voicebot.db", "postgresql://host:port/name"):
+    """One of another kind, without a file, or no URL at all, is refused with an example."""
+    for url in (
+        "mysql://a:secret@host/name",
+        "voicebot.db",
+        "postgresql://host:port/name",
+        "postgresql://host:99999/name",
+        "sqlite://voicebot.db",
+        "sqlite://",
+        "sqlite:///:memory:",
+    ):
         with pytest.raises(StorageError, match=r"sqlite:///voicebot\.db") as caught:
             async with open_database(url):
                 pass
 
         assert "secret" not in str(caught.value)
+
+
+async def test_libpqs_words_for_encryption_are_known(postgresql_url: str) -> None:
+    """Hosters write it into the URLs that they hand out."""
+    joint = "&" if "?" in postgresql_url else "?"
+    words = "sslmode=prefer&channel_binding=prefer"
+    async with open_database(f"{postgresql_url}{joint}{words}") as database:
+        assert await CallStore(database).newest(n=1) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        ("sslmode=require&channel_binding=require", "channel_binding"),
+        ("sslrootcert=/secret/root.crt", "sslrootcert"),
+        ("options=secret", "options"),
+    ],
+)
+async def test_what_cannot_be_followed_in_a_url_is_named(words: str, key: str) -> None:
+    """Hosters write more than is understood here; what may stand there is told, values are not."""
+    url = f"postgresql://a:secret@127.0.0.1:1/name?{words}"
+    with pytest.raises(StorageError, match=rf"URL: {key} cannot .* host, .* sslmode, ") as caught:
+        async with open_database(url):
+            pass
+
+    assert "secret" not in str(caught.value)
 
 
 async def test_a_database_that_is_not_there_says_so(tmp_path: Path) -> None:

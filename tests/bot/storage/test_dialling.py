@@ -13,7 +13,7 @@ from bot.storage import tables
 from bot.storage.calls import CallStore
 from bot.storage.database import open_database
 from bot.storage.dialling import LEASE, Granted, Held, Missed
-from tests.bot.campaigns.facts import NOON, number, people, plan
+from tests.bot.campaigns.facts import AGREED, NOON, number, people, plan
 from tests.bot.storage.desk import FAST, Desk, desk
 from tests.bot.storage.notes import begun
 
@@ -168,6 +168,26 @@ async def test_a_retry_keeps_off_the_hour_that_failed(database_url: str) -> None
 
     assert held == Held(Later(Reason.SAME_HOUR, NOON + day + timedelta(hours=1)))
     assert isinstance(granted, Granted)
+
+
+async def test_who_is_due_again_keeps_off_the_hour_that_failed(database_url: str) -> None:
+    """Even if a retry was refused in between, for a consent that a later list renews."""
+    day = timedelta(days=1)
+    retries = {"busy": {"times": 1, "after_ms": 60_000}}
+    short = replace(AGREED, expires_at=NOON + timedelta(hours=1))
+    async with desk(database_url, people(1, consent=short), retries=retries) as ours:
+        order = await ours.order(NOON)
+        await ours.heard(order, "busy", at=NOON + SECOND)
+        [claim] = await ours.claim(now=NOON + day)
+        refused = await ours.commit(claim, FAST, NOON + day)
+        renewed = replace(AGREED, given_at=NOON + SECOND)
+        campaign_id = ours.campaign.campaign_id
+        await ours.store.add(campaign_id, people(1, consent=renewed), now=NOON + day)
+        [claim] = await ours.claim(now=NOON + day)
+        held = await ours.commit(claim, FAST, NOON + day + SECOND)
+
+    assert refused == Held(Never(Reason.NO_CONSENT))
+    assert held == Held(Later(Reason.SAME_HOUR, NOON + day + timedelta(hours=1)))
 
 
 async def test_what_nobody_knows_the_length_of_costs_the_most(database_url: str) -> None:

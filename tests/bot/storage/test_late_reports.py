@@ -30,15 +30,25 @@ async def given_up(ours: Desk) -> Order:
     return order
 
 
-async def called(ours: Desk, answered_by: str, *, is_late: bool, says_stop: bool = False) -> Order:
+async def called(
+    ours: Desk,
+    answered_by: str,
+    *,
+    is_late: bool,
+    says_stop: bool = False,
+    is_speechless: bool = False,
+    duration_s: int | None = 4,
+) -> Order:
     """A call of four seconds, by an attempt; that it was a machine is told in it, or `is_late`."""
     order = await ours.order(NOON + SECOND if is_late else NOON)
     await ours.heard(order, "in-progress", at=NOON + SECOND)
+    if is_speechless:
+        await ours.heard(order, "in-progress", at=NOON + SECOND, is_speechless=True)
     if says_stop:
         await ours.store.stop_person_of(order.attempt_id, source="key", now=NOON + 2 * SECOND)
     if not is_late:
         await ours.heard(order, "in-progress", at=NOON + 2 * SECOND, answered_by=answered_by)
-    await ours.heard(order, "completed", at=NOON + 5 * SECOND, duration_s=4)
+    await ours.heard(order, "completed", at=NOON + 5 * SECOND, duration_s=duration_s)
     if is_late:
         for second in (8, 9):  # told by two sides
             later = NOON + second * SECOND
@@ -78,6 +88,29 @@ async def test_who_answered_may_be_told_after_the_end(
     assert (counts.planned, counts.done) == (planned, done)
 
 
+@pytest.mark.parametrize("duration_s", [4, None])
+@pytest.mark.parametrize(
+    ("answered_by", "planned", "done"),
+    [("machine_start", 2, {}), ("fax", 0, {"fax": 2}), ("human", 2, {})],
+)
+async def test_who_answered_may_be_told_after_the_end_of_a_call_without_a_word(
+    database_url: str,
+    answered_by: str,
+    planned: int,
+    done: dict[str, int],
+    duration_s: int | None,
+) -> None:
+    """It counts as failed until then; a fax is not rung again, and a machine a day later."""
+    silent: dict[str, Any] = {"is_speechless": True, "duration_s": duration_s}
+    async with desk(database_url, people(2)) as ours:
+        early = await called(ours, answered_by, is_late=False, **silent)
+        late = await called(ours, answered_by, is_late=True, **silent)
+        counts = await ours.store.counts(ours.campaign.campaign_id)
+
+        assert await written(ours, late) == await written(ours, early)
+    assert (counts.planned, counts.done) == (planned, done)
+
+
 async def test_a_stop_said_to_a_machine_stays_one(database_url: str) -> None:
     """Whenever the machine is told of: nobody is rung again who has stopped in the call."""
     async with desk(database_url, people(2)) as ours:
@@ -101,6 +134,7 @@ async def test_a_machine_fills_no_fields(database_url: str) -> None:
         for told in (home, day):
             await ours.findings.keep(order.attempt_id, [told], names=[told.name])
         await ours.heard(order, "in-progress", at=NOON + MINUTE, answered_by="machine_start")
+        await ours.findings.keep(order.attempt_id, [home], names=["home"])  # who had read them
         found = await ours.findings.of(order.attempt_id)
         jobs = await ours.reports.jobs(n=9, now=NOON + MINUTE)
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from bot.campaigns.gate import Never, Reason
 from bot.storage import tables
@@ -42,6 +42,22 @@ async def test_a_person_is_forgotten_and_counts_stay(database_url: str, tmp_path
     assert {(turn.caller_text, turn.bot_text) for turn in said} == {("", "")}
     assert [turn.heard_ms for turn in said] == [900, 900]
     assert others.caller_text == "Where is it?"
+
+
+async def test_who_called_very_often_is_forgotten(postgresql_url: str) -> None:
+    """As a probe that calls each minute; a statement has 32,767 parameters at most."""
+    row = {"retry": 0, "direction": "inbound", "person": CALLER, "persona": "x", "detail": ""}
+    rows = [
+        {**row, "record_id": str(n), "call_sid": str(n), "began_at": NOON, "ended_at": NOON}
+        for n in range(33_000)
+    ]
+    async with open_database(postgresql_url) as database:
+        async with database.writing() as connection:
+            await connection.execute(insert(tables.calls), rows)
+        gone = await PeopleStore(database).forget(CALLER, now=NOON)
+
+    assert gone is not None
+    assert gone.n_calls == 33_000
 
 
 def files_of(folder: Path) -> list[Path]:
