@@ -286,16 +286,21 @@ def _bars() -> Iterator[Callable[[Progress], None]]:
         TaskProgressColumn(),
         TimeRemainingColumn(),
     )
-    with ProgressBars(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[Step, TaskID] = {}
+    bars = ProgressBars(*columns, console=Console(stderr=True))
+    tasks: dict[Step, TaskID] = {}
 
-        def show(progress: Progress) -> None:
-            if progress.step not in tasks:
-                tasks[progress.step] = bars.add_task(progress.step.value, total=None, n=0)
-            total = None if progress.share is None else 1.0
-            bars.update(tasks[progress.step], n=progress.n, total=total, completed=progress.share)
+    def show(progress: Progress) -> None:
+        if progress.step not in tasks:
+            bars.start()
+            tasks[progress.step] = bars.add_task(progress.step.value, total=None, n=0)
+        total = None if progress.share is None else 1.0
+        bars.update(tasks[progress.step], n=progress.n, total=total, completed=progress.share)
 
+    try:
         yield show
+    finally:
+        if tasks:  # else it would leave an empty line
+            bars.stop()
 
 
 def _preview(campaign: CampaignRecord, file: ContactFile) -> None:

@@ -1,5 +1,6 @@
 """The API put together: its operations under their paths, each with all that it may answer."""
 
+import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,7 @@ from bot.api.operations import Operations
 from bot.api.problems import Refused, add_problems
 from bot.storage.campaigns import CampaignStore
 from bot.storage.database import is_out_of_reach
+from bot.storage.patience import ANSWER_S
 from config.persona_folder import FindPersonas
 from telephony.clock import Clock
 
@@ -31,15 +33,21 @@ DATABASE_RETRY_S = 1
 
 
 class _Operation(APIRoute):
-    """A route whose JSON is bounded, and which says so when the database is out of reach."""
+    """A route whose JSON is bounded, and which says so when the database is out of reach.
+
+    One that has not answered within `app.state.answer_s` real seconds is. Files have their own
+    bounds: to import one takes as long as it is.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
-        reads_json = self.body_field is not None
+        reads_json, reads_file = self.body_field is not None, self.openapi_extra is FILE
 
         async def handle_bounded(request: Request) -> Response:
+            answer_s = None if reads_file else request.app.state.answer_s
             with _database_faults():
-                return await handle(bounded(request, JSON_BOUNDS) if reads_json else request)
+                async with asyncio.timeout(answer_s):
+                    return await handle(bounded(request, JSON_BOUNDS) if reads_json else request)
 
         return handle_bounded
 
@@ -67,11 +75,13 @@ def build_api(
     *,
     caller_ids: Collection[str] | None = None,
     file_bounds: Bounds = FILE_BOUNDS,
+    answer_s: float = ANSWER_S,
 ) -> FastAPI:
     """The API, to be mounted at API_PATH.
 
     `caller_ids` are the numbers that the dialer may show, if they are known; `file_bounds` are
-    those of files of people.
+    those of files of people; `answer_s` is how long the database may take for an answer, but for
+    those about files.
     """
     api = FastAPI(
         title="Campaigns",
@@ -86,6 +96,7 @@ def build_api(
         responses=problems({401: Problem, 503: Problem}),
     )
     api.router.route_class = _Operation
+    api.state.answer_s = answer_s
     api.add_middleware(Door, token=token)
     add_problems(api)
     operations = Operations(store, personas, caller_ids, clock, file_bounds)

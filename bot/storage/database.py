@@ -69,6 +69,7 @@ QUERY_KEYS = frozenset(
         "user",
     }
 )
+NUMBER_KEYS = frozenset({"port", "prepared_statement_cache_size"})
 
 
 class StorageError(Exception):
@@ -265,7 +266,7 @@ def _check(url: URL) -> None:
 def _in_words_of_asyncpg(url: URL) -> URL:
     """The same with what libpq and hosters write after the name of the database.
 
-    Raises StorageError for a key that cannot be followed.
+    Raises StorageError for a key that cannot be followed, and for a value that is no number.
     """
     query = dict(url.query)
     if query.get("channel_binding") in ("disable", "prefer"):
@@ -275,6 +276,9 @@ def _in_words_of_asyncpg(url: URL) -> URL:
             f"the database's URL: {', '.join(unknown)} cannot be followed; after ? may stand"
             f" {', '.join(sorted(QUERY_KEYS))}, and channel_binding=disable or prefer"
         )
+    for key in sorted(NUMBER_KEYS & query.keys()):
+        if not all(value.isdecimal() for value in url.normalized_query[key]):
+            raise StorageError(f"the database's URL: {key} should be a number")
     if "sslmode" in query:
         query["ssl"] = query.pop("sslmode")
     return url.set(query=query)

@@ -267,6 +267,16 @@ def test_an_import_shows_how_far_it_is(
     assert all("100%" in line for line in bars)
 
 
+def test_a_file_that_cannot_be_read_is_told_in_one_line(
+    draft: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And no bar of what was not begun."""
+    assert main(["import", NAME, str(tmp_path / "nobody.csv")]) == 1
+
+    [line] = capsys.readouterr().err.splitlines()
+    assert "nobody.csv" in line
+
+
 def test_nothing_is_imported_of_a_file_with_a_bad_row(
     draft: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

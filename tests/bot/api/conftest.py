@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.bot.api.service import Service, running_api
-from tests.bot.storage.databases import sqlite_url
+from tests.bot.storage.databases import postgresql, postgresql_url, sqlite_url
 
-__all__ = ["sqlite_url"]
+__all__ = ["postgresql", "postgresql_url", "sqlite_url"]
 
 
 @pytest.fixture

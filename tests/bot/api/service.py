@@ -12,6 +12,7 @@ from bot.api.app import FILE_BOUNDS, build_api
 from bot.api.bodies import Bounds
 from bot.storage.campaigns import CampaignStore
 from bot.storage.database import Database, open_database
+from bot.storage.patience import ANSWER_S
 from telephony.clock import RealClock
 from tests.bot.campaigns.facts import plan
 from tests.bot.line.line import PERSONAS, TestLine, persona_folder, running_line
@@ -68,6 +69,7 @@ async def running_api(
     caller_ids: Collection[str] | None = None,
     file_bounds: Bounds = FILE_BOUNDS,
     personas_dir: Path = PERSONAS,
+    answer_s: float = ANSWER_S,
 ) -> AsyncIterator[Service]:
     """The application with the API, on an empty database."""
     async with open_database(database_url) as database:
@@ -79,6 +81,7 @@ async def running_api(
             RealClock(),
             caller_ids=caller_ids,
             file_bounds=file_bounds,
+            answer_s=answer_s,
         )
         async with running_line(api=api) as line:
             yield Service(line, database)

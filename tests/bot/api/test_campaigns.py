@@ -9,6 +9,8 @@ from bot.storage.database import migrate
 from bot.storage.tables import campaigns
 from tests.bot.api.service import Service, running_api
 from tests.bot.campaigns.facts import plan
+from tests.bot.storage.wire import wire
+from tests.conftest import MS
 
 JSON = {"Content-Type": "application/json"}
 MOVES = ("pause", "resume", "cancel")
@@ -283,3 +285,15 @@ async def break_plan(service: Service) -> None:
     async with service.database.writing() as connection:
         reminders = update(campaigns).where(campaigns.c.name == "reminders")
         await connection.execute(reminders.values(plan="{}"))
+
+
+async def test_a_database_that_says_nothing_is_out_of_reach(postgresql_url: str) -> None:
+    """A request that it leaves without an answer gets one; the next goes by another connection."""
+    async with wire(postgresql_url) as (ours, url), running_api(url, answer_s=500 * MS) as service:
+        await service.create()
+        ours.fall_silent()
+        refused = await service.ask("GET", "/campaigns/reminders")
+        answered = await service.ask("GET", "/campaigns/reminders")
+
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert answered.status_code == 200

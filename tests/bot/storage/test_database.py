@@ -205,6 +205,17 @@ async def test_what_cannot_be_followed_in_a_url_is_named(words: str, key: str) -
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["port", "prepared_statement_cache_size"])
+async def test_what_is_no_number_in_a_url_is_named(key: str) -> None:
+    """One of several values is enough to be refused; it is not told, the URL may hold secrets."""
+    url = f"postgresql://a:secret@127.0.0.1:1/name?{key}=5432&{key}=secret"
+    with pytest.raises(StorageError, match=f"URL: {key} should be a number") as caught:
+        async with open_database(url):
+            pass
+
+    assert "secret" not in str(caught.value)
+
+
 async def test_a_database_that_is_not_there_says_so(tmp_path: Path) -> None:
     """A missing folder and a server that does not listen are told without the password."""
     for url in (f"sqlite:///{tmp_path}/none/a.db", "postgresql://a:secret@127.0.0.1:1/name"):
