@@ -168,6 +168,7 @@ class Watching:
             found = await self._calls.fetch(silent.call_sid)
         except RestError as exc:
             log.warning("call_not_asked_for", attempt=silent.attempt_id, reason=str(exc))
+            await self._answer(self._reports.put_off(silent.attempt_id, now=self._clock.now()))
             return
         now = self._clock.now()
         if found is None:

@@ -85,7 +85,7 @@ class CallReports:
             return [SilentCall(attempt_id, call_sid) for attempt_id, call_sid in rows]
 
     async def put_off(self, attempt_id: str, *, now: datetime) -> None:
-        """What Twilio says of a silent call cannot be written down: it is asked for after others.
+        """Twilio does not tell of a silent call, or nothing we can write: it is asked after others.
 
         As if it had been heard of now.
         """

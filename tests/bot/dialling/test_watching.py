@@ -311,6 +311,28 @@ async def test_calls_that_cannot_be_dealt_with_are_asked_for_again_later(sqlite_
     assert "ringing" not in states
 
 
+async def test_a_call_of_which_twilio_does_not_tell_is_asked_for_a_minute_later(
+    sqlite_url: str,
+) -> None:
+    """It goes on by what is known of it; another token may be the right one by then."""
+    async with desk(sqlite_url) as ours:
+        order = await ringing(ours)
+        async with watch(ours, NOON + 2 * MINUTE, token="changed") as its:
+            with capture_logs() as logs:
+                await its.watching.ask_silent()
+                await its.watching.ask_silent()
+            n_asked, states = its.rest.n_requests, await ours.states()
+            await its.clock.sleep(61)
+            await its.watching.ask_silent()
+            n_asked_later = its.rest.n_requests
+
+    assert [(one["event"], one["attempt"]) for one in logs] == [
+        ("call_not_asked_for", order.attempt_id)
+    ]
+    assert states == ["ringing"]
+    assert (n_asked, n_asked_later) == (1, 2)
+
+
 async def test_no_look_waits_for_a_database_that_says_nothing(postgresql_url: str) -> None:
     """Whatever each of them finds first or writes then, it is asked again on another connection."""
     late = NOON + 5 * MINUTE
