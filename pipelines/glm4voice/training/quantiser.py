@@ -32,6 +32,11 @@ class CodebookTrainer(nn.Module):
         self.register_buffer("recent", torch.zeros(n_recent, width))
         self.register_buffer("n_seen", torch.zeros((), dtype=torch.long))
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether the codes stand for vectors: `begin` was called, here or before a kill."""
+        return bool(self.count.any())
+
     @torch.no_grad()
     def see(self, vectors: Tensor) -> None:
         """Remember `vectors` [N, D] for the start and for restarts; the oldest are forgotten."""

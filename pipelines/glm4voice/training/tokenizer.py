@@ -125,7 +125,11 @@ class TokenizerStage:
 
     @property
     def first_quantised(self) -> int:
-        """The step from which codes stand for vectors, some of which must have been seen."""
+        """The step from which codes stand for vectors, some of which must have been seen.
+
+        A run that goes on with another number of steps may be beyond it already, or has its codes
+        although it lies ahead: they stay.
+        """
         return max(1, int(self.settings.quantise_from * self.settings.n_steps))
 
     def draw(self, n: int, rng: np.random.Generator) -> HearingBatch:
@@ -136,13 +140,13 @@ class TokenizerStage:
         """Learn from one batch."""
         settings = self.settings
         is_known = self.known is not None
-        if n == self.first_quantised and not is_known:
+        if n >= self.first_quantised and not is_known and not self.codebook.has_begun:
             self.codebook.begin()
         with autocast(self.run):
             reading = self.model(
                 batch.mel.to(self.run.device),
                 batch.real.to(self.run.device),
-                quantise=is_known or n >= self.first_quantised,
+                quantise=is_known or self.codebook.has_begun,
                 hears_as_before=is_known and n < self.first_quantised,
             )
         losses = descend(

@@ -55,6 +55,27 @@ def test_codes_stand_for_some_vectors_however_short_a_stage_is(tmp_path: Path) -
     assert not torch.equal(stage.model.encoder.codebook.weight, before)
 
 
+def test_codes_are_set_once_however_many_steps_a_run_goes_on_for(tmp_path: Path) -> None:
+    """Where they should have been set in a step that is past by now, and where it lies ahead."""
+    run = small_run("tokenizer", tmp_path)
+    corpus = Corpus.load(tmp_path / "corpus")
+
+    def lengthened(n_steps: int, quantise_from: float) -> TokenizerStage:
+        update = {"n_steps": n_steps, "quantise_from": quantise_from}
+        settings = run.config.tokenizer.model_copy(update=update)
+        config = run.config.model_copy(update={"tokenizer": settings})
+        return TokenizerStage(replace(run, config=config), corpus)
+
+    for n_steps, stage in (
+        (3, lengthened(8, 0.5)),
+        (6, lengthened(6, 0.2)),
+        (9, lengthened(9, 0.9)),
+    ):
+        train(stage.run, n_steps, stage, stage.parts)
+
+    assert len(losses_of(run, "commitment")) == 6
+
+
 @pytest.mark.parametrize("wrong", [{"quantise_from": 0.0}, {"quantise_from": 1.0}, {"n_steps": 1}])
 def test_a_stage_without_codes_is_refused(wrong: dict[str, float]) -> None:
     """Some steps come before codes stand for vectors, and some after."""
