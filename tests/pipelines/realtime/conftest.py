@@ -33,7 +33,7 @@ def url_of(server: RealtimeServer) -> str:
 
 def session(server: RealtimeServer) -> AbstractAsyncContextManager[RealtimeConnection]:
     """A session of our own client."""
-    return connect(url_of(server), token=TOKEN, open_timeout_ms=2000)
+    return connect(url_of(server), token=TOKEN, open_timeout_ms=10_000)
 
 
 async def until(host: RealtimeConnection, kind: str) -> list[Any]:
