@@ -34,10 +34,10 @@ lint: $(STAMP)
 types: $(STAMP)
 	nice -n 19 $(BIN)/mypy
 
-# Half of the time a test waits for clocks and databases: four workers keep two cores busy. The tests
+# Half of the time a test waits for clocks and databases: three workers keep two cores busy. The tests
 # of a file share what it has made for them, and are not in each other's way.
 unit: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile
 
 # Two calls at once, by machines of any speed: what a line bears is measured (prompts/scenarios/load.yaml).
 scenarios: $(STAMP)

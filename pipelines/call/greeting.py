@@ -32,8 +32,8 @@ async def prepare_greeting(plan: CallPlan) -> bool:
     made: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     async def on_event(event: RealtimeServerEvent) -> None:
-        if event.type == "response.done" and not made.done():
-            made.set_result(event.response.status == "completed")
+        if event.type in ("response.done", "error") and not made.done():
+            made.set_result(event.type == "response.done" and event.response.status == "completed")
 
     holding = asyncio.create_task(host.run(on_event), name="greeting-host")
     try:

@@ -4,6 +4,7 @@ import asyncio
 
 from pipelines.call.greeting import prepare_greeting
 from pipelines.glm4voice.twin import load_twin
+from tests.conftest import MS
 from tests.pipelines.call.phone import calling, plan, serving
 from tests.pipelines.realtime.tone_model import ToneModel
 from tests.waiting import eventually
@@ -37,8 +38,8 @@ async def test_no_host_makes_no_greeting() -> None:
 
 
 async def test_a_host_that_breaks_makes_no_greeting() -> None:
-    """A model that fails, or a token that is not right."""
-    async with serving(ToneModel(n_words=2)) as host:
+    """Words that it refuses, or a token that is not right; neither is waited for long."""
+    async with serving(ToneModel(n_words=2)) as host, asyncio.timeout(5000 * MS):
         assert not await prepare_greeting(plan(host, greeting=" "))
         assert not await prepare_greeting(plan(host, greeting=GREETING, host_token="wrong"))
         assert await prepare_greeting(plan(host, greeting=GREETING))
